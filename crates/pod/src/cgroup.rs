@@ -1,0 +1,218 @@
+//! A pod's place in the cgroup v2 hierarchy.
+//!
+//! ```text
+//!   podlet/<pod>-<id>/          limits
+//!     pause/                    pause alone; never frozen
+//!     ctr/<container>/          what is killed and frozen
+//! ```
+//!
+//! On a machine that still has v1 hierarchies the unified one beside them
+//! serves to track and to kill. Where no cgroup can be made there is none, and
+//! a container that shares the pod's pid namespace is ended by looking for the
+//! processes in its mount namespace (see `Pod::stop`).
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use crate::error::{Context, Error, Result};
+use crate::facts::Facts;
+
+/// The cgroups of one pod. Only paths: nothing is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodCgroup {
+    dir: PathBuf,
+}
+
+impl PodCgroup {
+    /// Where a pod's cgroup would be, if one can be made here: below the root
+    /// for the privileged, else below the caller's own, which works where
+    /// systemd or another delegated it.
+    pub(crate) fn plan(facts: &Facts, name: &str, id: &str) -> Option<PodCgroup> {
+        let parent = parent(facts)?;
+        match fs::create_dir(&parent) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(_) => return None,
+        }
+        // Ours to fill?
+        nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
+        Some(PodCgroup { dir: parent.join(format!("{name}-{}", &id[..8])) })
+    }
+
+    /// Those of pods of this name whose id nobody knows any more.
+    pub(crate) fn find(facts: &Facts, name: &str) -> Vec<PodCgroup> {
+        let entries = parent(facts).and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten();
+        let is_its = |dir: &PathBuf| {
+            let leaf = dir.file_name().and_then(|leaf| leaf.to_str()).unwrap_or_default();
+            leaf.rsplit_once('-').is_some_and(|(before, id)| before == name && id.len() == 8)
+        };
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_its).map(PodCgroup::at).collect()
+    }
+
+    /// One that a record names.
+    pub(crate) fn at(dir: impl Into<PathBuf>) -> PodCgroup {
+        PodCgroup { dir: dir.into() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.dir.join("pause")
+    }
+
+    pub(crate) fn container(&self, name: &str) -> PathBuf {
+        self.dir.join("ctr").join(name)
+    }
+
+    /// Makes the directories, but for the containers'.
+    pub(crate) fn make(&self) -> Result<()> {
+        for dir in [self.dir.clone(), self.pause(), self.dir.join("ctr")] {
+            make(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything and removes all directories.
+    pub(crate) fn remove(&self) -> Result<()> {
+        remove_tree(&self.dir)?;
+        // The last pod takes the common parent with it, if nobody else is
+        // there.
+        if let Some(parent) = self.dir.parent() {
+            fs::remove_dir(parent).ok();
+        }
+        Ok(())
+    }
+}
+
+/// Where pods' cgroups are, made or not.
+fn parent(facts: &Facts) -> Option<PathBuf> {
+    let mount = hierarchy()?;
+    if facts.privileged && facts.initial_users {
+        return Some(mount.join("podlet"));
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(mount.join(own).join("podlet"))
+}
+
+/// The mount point of the v2 hierarchy.
+fn hierarchy() -> Option<PathBuf> {
+    let candidates = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+    candidates.into_iter().find(|path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
+}
+
+/// Makes a cgroup, or finds it made.
+pub(crate) fn make(dir: &Path) -> Result<()> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).doing(|| format!("making the cgroup {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A descriptor to be born in.
+pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
+}
+
+/// Kills everything in a cgroup and below, and waits until it is gone. A
+/// cgroup that is not there has nothing in it.
+pub(crate) fn kill(dir: &Path, timeout: Duration) -> Result<()> {
+    match fs::write(dir.join("cgroup.kill"), "1") {
+        Err(error) if is_gone(&error) => return Ok(()),
+        result => result.doing(|| format!("killing the cgroup {}", dir.display()))?,
+    }
+    if wait_empty(dir, timeout)? {
+        return Ok(());
+    }
+    Err(Error::Deadline { what: format!("the end of all processes in {}", dir.display()), after: timeout })
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// Waits for `populated 0`.
+pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
+    let end = Instant::now() + timeout;
+    let context = || format!("watching the cgroup {}", dir.display());
+    let mut events = match File::open(dir.join("cgroup.events")) {
+        Err(error) if is_gone(&error) => return Ok(true),
+        result => result.doing(context)?,
+    };
+    loop {
+        let mut text = String::new();
+        events.rewind().doing(context)?;
+        match events.read_to_string(&mut text) {
+            Err(error) if is_gone(&error) => return Ok(true),
+            result => result.doing(context)?,
+        };
+        if text.lines().any(|line| line == "populated 0") {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // kernfs wakes those who wait for "exceptional" input.
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        let timeout = PollTimeout::try_from(left.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).doing(context),
+        }
+    }
+}
+
+/// All processes of a cgroup, as this process sees them.
+pub(crate) fn processes(dir: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect()
+}
+
+/// Kills what is in a cgroup and removes it with all below.
+pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    if !dir.exists() {
+        return Ok(());
+    }
+    kill(dir, PATIENCE)?;
+    remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
+}
+
+fn remove_empty(dir: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty(&entry.path())?;
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            // A killed process leaves a moment after `populated` says so.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The one error type of the library.
+//!
+//! An error says once what was being done, to which object, why it failed, and
+//! for the failures people really meet, what helps.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+/// The library's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// Input that means nothing, or not here. Nothing was changed.
+    Invalid {
+        /// Which option or property, as the user spells it.
+        field: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// There is no such pod, container or process.
+    NotFound(String),
+    /// There is one of that name already.
+    Exists(String),
+    /// It is not in a state in which this can be done.
+    State {
+        /// Such as `container web/db`.
+        object: String,
+        /// Such as `is running`.
+        state: String,
+    },
+    /// The program cannot be executed. Exit code 126 or 127.
+    Exec {
+        /// The program's name, as it was asked for.
+        program: String,
+        /// Why not.
+        errno: Errno,
+    },
+    /// A step of the plan failed; what had been made is gone again.
+    Step {
+        /// What was being started.
+        object: String,
+        /// The step, as the printed plan shows it.
+        step: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// A new process was killed before it came to the end of its plan.
+    Died {
+        /// What was being started.
+        object: String,
+    },
+    /// It did not happen in time.
+    Deadline {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        after: Duration,
+    },
+    /// The pod's exit table has no free slot.
+    TableFull(String),
+    /// A system call of the library failed.
+    Os {
+        /// What was being done, and to which object.
+        doing: String,
+        /// Why it failed.
+        errno: Errno,
+    },
+    /// A file of the state directory does not hold what it should.
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(field: impl Into<String>, value: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Invalid { field: field.into(), value: value.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn state(object: impl Into<String>, state: impl Into<String>) -> Error {
+        Error::State { object: object.into(), state: state.into() }
+    }
+
+    /// The exit code podman gives this failure: 127 if the program is not
+    /// there, 126 if it cannot be executed, 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Exec { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
+            Error::Exec { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Invalid { field, value, reason } if value.is_empty() => write!(f, "{field}: {reason}"),
+            Error::Invalid { field, value, reason } => write!(f, "{field} {value:?}: {reason}"),
+            Error::NotFound(object) => write!(f, "no such {object}"),
+            Error::Exists(object) => write!(f, "{object} exists already"),
+            Error::State { object, state } => write!(f, "{object} {state}"),
+            Error::Exec { program, errno } => {
+                write!(f, "cannot execute {program:?}: {}", errno.desc())?;
+                let hint = match errno {
+                    Errno::ENOENT => "not in the container's root file system, or not along its PATH",
+                    Errno::EACCES => "it is a directory, or lacks the execute permission for this user",
+                    Errno::ENOEXEC => "empty, a script without `#!`, or built for another processor",
+                    _ => return Ok(()),
+                };
+                write!(f, " ({hint})")
+            }
+            Error::Step { object, step, errno } => {
+                write!(f, "cannot start {object}: {step}: {}", errno.desc())?;
+                match hint(step, *errno) {
+                    Some(hint) => write!(f, " ({hint})"),
+                    None => Ok(()),
+                }
+            }
+            Error::Died { object } => write!(f, "{object} was killed while it started"),
+            Error::Deadline { what, after } => write!(f, "{what} did not happen within {} s", after.as_secs()),
+            Error::TableFull(pod) => write!(
+                f,
+                "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",
+                pause::table::SLOTS
+            ),
+            Error::Os { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
+            Error::Corrupt { path, reason } => write!(f, "{path}: {reason}; `podlet rm -f` removes the pod"),
+        }
+    }
+}
+
+/// What helps with the failures of a plan that people really meet.
+fn hint(step: &str, errno: Errno) -> Option<&'static str> {
+    let call = step.split('(').next().unwrap_or_default();
+    Some(match (call, errno) {
+        ("openat2", Errno::ELOOP) => {
+            "the image has a symbolic link there: a mount over it could leave the container, so it is refused"
+        }
+        ("mkdirat" | "mknodat", Errno::EROFS | Errno::EACCES | Errno::EPERM) => {
+            "the mount point is missing and the file system does not let podlet make it: make it yourself"
+        }
+        ("unshare" | "clone3", Errno::EPERM) => {
+            "creating namespaces is forbidden here: see the sysctls user.max_user_namespaces, \
+             kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
+        }
+        ("unshare" | "clone3", Errno::ENOSPC) => "too many namespaces: see the sysctls user.max_*_namespaces",
+        ("clone3", Errno::EAGAIN) => "too many processes: see pids.max of the cgroup and `ulimit -u`",
+        ("keyctl", Errno::EDQUOT) => "too many keyrings: see the sysctl kernel.keys.maxkeys",
+        ("openat2", Errno::ENOTDIR) if step.contains("O_DIRECTORY") => "it is not a directory in the container",
+        ("openat2", Errno::ENOENT) => "it does not exist in the container",
+        ("mount", Errno::EPERM) if step.contains("\"proc\"") || step.contains("\"sysfs\"") => {
+            "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"
+        }
+        ("setresuid" | "setresgid" | "setgroups", Errno::EINVAL) => {
+            "the id has no mapping in the pod's user namespace"
+        }
+        ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
+        _ => return None,
+    })
+}
+
+impl std::error::Error for Error {}
+
+/// Says what was being done when a system call or file operation failed.
+pub(crate) trait Context<T> {
+    /// `doing` is only called in case of failure.
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error::Os { doing: doing(), errno })
+    }
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Error::Os { doing: doing(), errno }
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! What this process may do on this machine: the facts a plan depends on.
+//!
+//! Read once a command from `/proc/self`; plans take them as an argument, so
+//! that golden tests can be made for machines that are not there.
+
+use std::fs;
+
+use crate::error::{Context, Error, Result};
+
+/// The caller's privileges and the kernel's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Has CAP_SYS_ADMIN: pods need no user namespace of their own.
+    pub privileged: bool,
+    /// In the machine's first user namespace: device nodes can be made.
+    pub initial_users: bool,
+    /// `setgroups(2)` is allowed.
+    pub setgroups: bool,
+    /// Group 5, which owns terminals, exists here.
+    pub tty_group: bool,
+    /// Capabilities that can be given on, one bit each.
+    pub capabilities: u64,
+    /// The kernel's highest capability.
+    pub last_capability: u64,
+}
+
+impl Facts {
+    /// The facts of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if `/proc` is not there.
+    pub fn read() -> Result<Facts> {
+        let read = |path: &str| fs::read_to_string(path).doing(|| format!("reading {path}"));
+        let status = read("/proc/thread-self/status")?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
+        };
+        let mask = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or(0);
+        let effective_id = |name: &str| {
+            let id = field(name).split_whitespace().nth(1).and_then(|id| id.parse().ok());
+            id.ok_or_else(|| Error::Corrupt { path: "/proc/thread-self/status".into(), reason: format!("no {name}") })
+        };
+        let uid_map = read("/proc/self/uid_map")?;
+        let gid_map = read("/proc/self/gid_map")?;
+        let effective = mask("CapEff");
+        Ok(Facts {
+            uid: effective_id("Uid")?,
+            gid: effective_id("Gid")?,
+            privileged: effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0,
+            initial_users: parse_map(&uid_map) == [IdMap { inside: 0, outside: 0, count: u32::MAX }],
+            setgroups: fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow"),
+            tty_group: parse_map(&gid_map).iter().any(|map| map.contains(5)),
+            capabilities: effective & mask("CapBnd"),
+            last_capability: read("/proc/sys/kernel/cap_last_cap")?.trim().parse().unwrap_or(40),
+        })
+    }
+}
+
+impl Facts {
+    /// The capabilities that a container can be given: in a user namespace of
+    /// its own all, else those of the caller.
+    pub fn grantable(&self) -> Vec<caps::Capability> {
+        let all = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= self.last_capability);
+        let mut all: Vec<_> = all.filter(|cap| !self.privileged || self.capabilities & cap.bitmask() != 0).collect();
+        all.sort_by_key(|cap| cap.index());
+        all
+    }
+}
+
+/// A line of `uid_map` or `gid_map` (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdMap {
+    /// First id inside the namespace.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl IdMap {
+    /// Whether `id` exists inside.
+    pub fn contains(&self, id: u32) -> bool {
+        id >= self.inside && id - self.inside < self.count
+    }
+}
+
+/// The kernel's text for several lines.
+pub fn show_maps(maps: &[IdMap]) -> String {
+    maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()
+}
+
+fn parse_map(text: &str) -> Vec<IdMap> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().map(|word| word.parse().ok());
+        Some(IdMap { inside: words.next()??, outside: words.next()??, count: words.next()?? })
+    };
+    text.lines().filter_map(line).collect()
+}

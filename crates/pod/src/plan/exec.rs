@@ -1,0 +1,94 @@
+//! The plan of another process in a running container.
+//!
+//! The same order as a launch: everything is joined and given up before the
+//! pid namespace is entered. The container's mount namespace is entered with
+//! descriptors of the machine still open, but by a process that nobody in
+//! there can see.
+
+use std::path::Path;
+
+use pause::table;
+
+use super::hold::{PodShape, Users};
+use super::ids;
+use super::launch::{Ids, Registration, be_born, last_steps};
+use super::{Given, Plan, step};
+use crate::facts::Facts;
+use crate::spec::{Container, Namespace, Place};
+
+/// Everything the plan of an exec depends on.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The machine and the caller.
+    pub facts: &'a Facts,
+    /// The pod.
+    pub pod: &'a PodShape<'a>,
+    /// The container.
+    pub container: &'a Container,
+    /// The program and its arguments.
+    pub args: &'a [String],
+    /// The environment.
+    pub env: &'a [String],
+    /// Working directory.
+    pub cwd: &'a Path,
+    /// Who it runs as.
+    pub ids: &'a Ids,
+    /// The slot in the exit table.
+    pub entry: usize,
+}
+
+/// The plan of an exec.
+pub fn plan(exec: &Exec<'_>) -> Plan {
+    let container = exec.container;
+    let own_pid = container.pid != Place::Pod || !exec.pod.options.shares(Namespace::Pid);
+    let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
+    given.extend([Given::Container, Given::Table, Given::Pause]);
+    let mut plan = Plan::new(&given);
+    let p = &mut plan;
+    p.push(step::set_name("podlet:exec"));
+    p.push(step::undumpable());
+    p.push(step::map_table(p.slot_of(Given::Table)));
+
+    // The pod's pid namespace from pause, all else from the container, which
+    // may have some of its own. What it shares with the machine we are in.
+    let apart = *exec.pod.users != Users::Caller;
+    let user = if apart { Namespace::User.flag() } else { 0 };
+    let setgroups = exec.pod.users.setgroups(exec.facts);
+    let (pause, target) = (p.slot_of(Given::Pause), p.slot_of(Given::Container));
+    p.push(step::setns(pause, Namespace::Pid.flag() | user));
+    let mut others = libc::CLONE_NEWNS as u64 | Namespace::Uts.flag();
+    if exec.pod.options.shares(Namespace::Time) {
+        others |= Namespace::Time.flag();
+    }
+    for (kind, place) in
+        [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)]
+    {
+        if place != Place::Host {
+            others |= kind.flag();
+        }
+    }
+    p.push(step::setns(target, others));
+    if apart {
+        ids::become_root(p, setgroups);
+    }
+    p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+    p.push(step::umask(container.umask));
+    let become_user = |p: &mut Plan| {
+        ids::become_user(p, exec.facts, exec.ids, &container.capabilities, container.no_new_privileges, setgroups);
+    };
+    // A nested pid namespace can only be joined by the helper, from inside the
+    // pod, and that takes CAP_SYS_ADMIN: there it gives up what it has later.
+    if !own_pid {
+        become_user(p);
+    }
+    p.push(step::close_from(p.slot_of(if own_pid { Given::Table } else { Given::Container })));
+    let kind = Registration { entry: exec.entry, running: table::RUNNING | table::EXEC_KIND, shown: "RUNNING|EXEC" };
+    let inside = |p: &mut Plan| {
+        if own_pid {
+            p.push(step::setns(target, Namespace::Pid.flag()));
+            become_user(p);
+        }
+    };
+    be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
+    plan
+}

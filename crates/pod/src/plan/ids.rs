@@ -1,0 +1,88 @@
+//! Steps that change who a process is: ids, capabilities, `no_new_privs`.
+//!
+//! After every change of ids the kernel may make a process dumpable again
+//! (`fs.suid_dumpable`), so each of these ends with the opposite.
+
+use super::{Plan, step};
+use crate::facts::Facts;
+use crate::spec::CapabilitySets;
+
+/// Who the container's program runs as.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ids {
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// In a user namespace just entered: from the unmapped id of outside to root
+/// inside.
+pub(super) fn become_root(p: &mut Plan, setgroups: bool) {
+    if setgroups {
+        p.push(step::setgroups(&[]));
+    }
+    p.push(step::setresgid(0));
+    p.push(step::setresuid(0));
+}
+
+/// pause keeps nothing.
+pub(super) fn drop_everything(p: &mut Plan, facts: &Facts) {
+    p.push(step::drop_bounding(0, facts.last_capability));
+    p.push(step::capset(0, 0, 0));
+    p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
+    p.push(step::undumpable());
+}
+
+/// A container's process becomes who it is to be.
+pub(super) fn become_user(p: &mut Plan, facts: &Facts, ids: &Ids, sets: &CapabilitySets, no_new_privileges: bool, setgroups: bool) {
+    for (first, last) in outside(sets.bounding, facts.last_capability) {
+        p.push(step::drop_bounding(first, last));
+    }
+    // Capabilities would not survive the change to another user id, and
+    // inheriting needs them to.
+    if ids.uid != 0 {
+        p.push(step::prctl(libc::PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS", 1));
+    }
+    if setgroups {
+        p.push(step::setgroups(&ids.groups));
+    }
+    p.push(step::setresgid(ids.gid));
+    p.push(step::setresuid(ids.uid));
+    p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+    for capability in 0..=facts.last_capability {
+        if sets.ambient & 1 << capability != 0 {
+            p.push(step::raise_ambient(capability));
+        }
+    }
+    if no_new_privileges {
+        p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
+    }
+    p.push(step::undumpable());
+}
+
+/// The runs of bits from 0 to `last` that `set` lacks.
+fn outside(set: u64, last: u64) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for bit in (0..=last).filter(|bit| set & 1 << bit == 0) {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == bit => *end = bit,
+            _ => runs.push((bit, bit)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside;
+
+    #[test]
+    fn runs_of_missing_bits() {
+        assert_eq!(outside(0b0110, 5), [(0, 0), (3, 5)]);
+        assert_eq!(outside(!0, 40), []);
+        assert_eq!(outside(0, 40), [(0, 40)]);
+    }
+}

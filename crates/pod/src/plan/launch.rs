@@ -1,0 +1,312 @@
+//! The plan of a container: from outside, into the pod last.
+//!
+//! ```text
+//!   H  outside: opens trees, joins pause's namespaces and mount namespace,
+//!   │  builds the root, gives up everything
+//!   ├─ clone3 ► H2  first step inside the pod's pid namespace
+//!   │           ├─ clone3 ► C   a session, the working directory, execve
+//!   │           ▼  report BORN, exit: pause is C's parent now
+//!   ▼  exit
+//! ```
+//!
+//! While H works it has no pid in the pod: nobody in there, with whatever
+//! capability, can trace it or read through its /proc links. What a pod-mate
+//! can catch of H2 and C has already become the container.
+//!
+//! A container with a pid namespace of its own needs a /proc that only a
+//! process inside it can mount, so there C is cloned first and builds the root
+//! itself.
+
+use std::path::Path;
+
+use pause::table::{self, Entry};
+use pause::wire::{Record, TABLE_BASE};
+
+use super::hold::{PodShape, Users};
+pub use super::ids::Ids;
+use super::ids;
+use super::mounts::{self, Trees};
+use super::{Given, Plan, step};
+use crate::facts::Facts;
+use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
+
+/// Where a container's root comes from, as decided for this pod and caller.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'a> {
+    /// A directory.
+    Dir(&'a Path),
+    /// An overlay on the machine's root.
+    Overlay {
+        /// What the container changes.
+        upper: &'a Path,
+        /// overlayfs' own.
+        work: &'a Path,
+    },
+    /// The machine's root, which cannot be written.
+    ReadOnlyHost,
+}
+
+/// What a bind mount's source is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    File,
+}
+
+/// Everything the plan of a container depends on.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The machine and the caller.
+    pub facts: &'a Facts,
+    /// The pod.
+    pub pod: &'a PodShape<'a>,
+    /// The container, as checked.
+    pub container: &'a Container,
+    /// Its root.
+    pub image: Image<'a>,
+    /// Its user, as looked up.
+    pub ids: &'a Ids,
+    /// For each of the container's mounts: what its source is, if it has one.
+    pub sources: &'a [Option<Source>],
+    /// The machine has `/dev/mqueue`.
+    pub has_host_mqueue: bool,
+    /// The slot in the exit table.
+    pub entry: usize,
+}
+
+impl Launch<'_> {
+    /// Whether device nodes can be made, or must be bound.
+    pub(super) fn can_make_devices(&self) -> bool {
+        self.facts.initial_users && *self.pod.users == Users::Caller
+    }
+
+    pub(super) fn host_net(&self) -> bool {
+        self.container.net == Place::Host
+    }
+
+    pub(super) fn host_ipc(&self) -> bool {
+        self.container.ipc == Place::Host
+    }
+
+    fn shares(&self, namespace: Namespace, place: Place) -> bool {
+        place == Place::Pod && self.pod.options.shares(namespace)
+    }
+
+    /// Whether its pid namespace is nested under pause's.
+    pub(super) fn own_pid(&self) -> bool {
+        !self.shares(Namespace::Pid, self.container.pid)
+    }
+
+    pub(super) fn source_of(&self, mount: &Mount) -> Option<Source> {
+        let place = self.container.mounts.iter().position(|other| std::ptr::eq(other, mount))?;
+        *self.sources.get(place)?
+    }
+
+    /// Where pause keeps the pod's own of this kind.
+    pub(super) fn pods_own(&self, kind: &MountKind) -> Option<&'static str> {
+        let container = self.container;
+        match kind {
+            MountKind::Proc if !self.own_pid() => Some("/proc"),
+            MountKind::Sysfs if self.shares(Namespace::Net, container.net) => Some("/sys"),
+            MountKind::Mqueue if self.shares(Namespace::Ipc, container.ipc) => Some("/mqueue"),
+            MountKind::Shm if self.shares(Namespace::Ipc, container.ipc) => Some("/shm"),
+            _ => None,
+        }
+    }
+
+    /// The file system's options: a terminal's group only where it exists.
+    pub(super) fn data_of(&self, mount: &Mount) -> String {
+        let gids = self.pod.users.gids();
+        let has_tty = if gids.is_empty() { self.facts.tty_group } else { gids.iter().any(|map| map.contains(5)) };
+        if mount.kind != MountKind::Devpts || has_tty {
+            return mount.data.clone();
+        }
+        mount.data.split(',').filter(|option| *option != "gid=5").collect::<Vec<_>>().join(",")
+    }
+
+    /// Namespaces to join: pause's, of the kinds this container shares.
+    fn joined(&self) -> u64 {
+        let container = self.container;
+        let left_out = [
+            (Namespace::Net, container.net),
+            (Namespace::Ipc, container.ipc),
+            (Namespace::Cgroup, container.cgroup),
+        ];
+        let left_out = left_out.iter().filter(|(_, place)| *place != Place::Pod);
+        self.pod.joined() & left_out.fold(!0, |mask, (namespace, _)| mask & !namespace.flag())
+    }
+
+    /// Namespaces to make, besides mnt and pid.
+    fn own(&self) -> u64 {
+        let container = self.container;
+        let kinds = [
+            (Namespace::Net, container.net),
+            (Namespace::Ipc, container.ipc),
+            (Namespace::Uts, Place::Pod),
+            (Namespace::Cgroup, container.cgroup),
+        ];
+        let own = kinds.iter().filter(|(kind, place)| *place != Place::Host && !self.shares(*kind, *place));
+        own.fold(0, |flags, (kind, _)| flags | kind.flag())
+    }
+}
+
+/// Where a field of an exit table's slot stands in the new process.
+fn entry_address(entry: usize, field: usize) -> u64 {
+    let entries = std::mem::offset_of!(table::Table, entries);
+    (TABLE_BASE + entries + entry * size_of::<Entry>() + field) as u64
+}
+
+/// The plan of a container.
+pub fn plan(launch: &Launch<'_>) -> Plan {
+    let nested = matches!(launch.pod.users, Users::Nested { .. });
+    let idmapped = matches!(launch.pod.users, Users::New { .. }) && matches!(launch.image, Image::Dir(_));
+    let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
+    given.extend([Given::Table, Given::Pause]);
+    if nested {
+        given.push(Given::PauseMounts);
+    }
+    if idmapped {
+        given.push(Given::PauseUsers);
+    }
+    let mut plan = Plan::new(&given);
+    let p = &mut plan;
+
+    p.push(step::set_name("podlet:launch"));
+    p.push(step::undumpable());
+    p.push(step::map_table(p.slot_of(Given::Table)));
+    for limit in &launch.container.rlimits {
+        if let Ok((number, name)) = rlimit_number(&limit.name) {
+            p.push(step::setrlimit(number, name, limit.soft, limit.hard));
+        }
+    }
+    let trees = enter(p, launch);
+    if launch.own() & Namespace::Net.flag() != 0 {
+        let socket = p.keep("socket", step::inet_socket());
+        p.push(step::loopback_up(socket));
+    }
+    if launch.own() & Namespace::Uts.flag() != 0 {
+        let own = launch.container.hostname.as_deref();
+        p.push(step::sethostname(own.unwrap_or(launch.pod.options.effective_hostname())));
+    }
+    if !launch.own_pid() {
+        mounts::build(p, launch, &trees);
+        become_container(p, launch);
+        let keep_below = p.slot_of(Given::Table);
+        p.push(step::close_from(keep_below));
+    }
+    let namespaces = if launch.own_pid() { Namespace::Pid.flag() } else { 0 };
+    let kind = Registration { entry: launch.entry, running: table::RUNNING, shown: "RUNNING" };
+    be_born(p, kind, namespaces, |_| (), |p| {
+        if launch.own_pid() {
+            mounts::build(p, launch, &trees);
+            become_container(p, launch);
+        }
+        let container = launch.container;
+        last_steps(p, &container.cwd, &container.args, &container.env);
+    });
+    plan
+}
+
+/// Opens what is outside and enters the pod, but for its pid namespace.
+fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
+    let pause = p.slot_of(Given::Pause);
+    let mounts = libc::CLONE_NEWNS as u64;
+    let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
+    let trees = match launch.pod.users {
+        Users::Nested { .. } => {
+            p.push(step::setns(pause, launch.joined() | pid | user));
+            ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+            p.push(step::undumpable());
+            // A copy of the machine's mounts that the pod's user namespace
+            // owns: only from such a one can trees be cloned.
+            p.push(step::unshare(mounts));
+            let trees = mounts::open_trees(p, launch);
+            p.push(step::setns(p.slot_of(Given::PauseMounts), mounts));
+            trees
+        }
+        users => {
+            let trees = mounts::open_trees(p, launch);
+            let apart = *users != Users::Caller;
+            p.push(step::setns(pause, launch.joined() | pid | mounts | if apart { user } else { 0 }));
+            if apart {
+                ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+                p.push(step::undumpable());
+            }
+            trees
+        }
+    };
+    // A copy of pause's root: one to five mounts, nothing of the machine.
+    p.push(step::unshare(mounts | launch.own()));
+    trees
+}
+
+/// Keyring, ids, capabilities.
+fn become_container(p: &mut Plan, launch: &Launch<'_>) {
+    p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+    let container = launch.container;
+    let setgroups = launch.pod.users.setgroups(launch.facts);
+    ids::become_user(p, launch.facts, launch.ids, &container.capabilities, container.no_new_privileges, setgroups);
+}
+
+/// How a process is entered in the exit table.
+pub(super) struct Registration {
+    pub entry: usize,
+    pub running: u32,
+    pub shown: &'static str,
+}
+
+/// Forks into the pod, registers, and leaves `child` there with pause as its
+/// parent. `inside` is what the helper does first, in the pod's pid namespace.
+pub(super) fn be_born(
+    p: &mut Plan,
+    registration: Registration,
+    namespaces: u64,
+    inside: impl FnOnce(&mut Plan),
+    child: impl FnOnce(&mut Plan),
+) {
+    let helper = p.slot("helper");
+    let _helper_pid = p.slot("helper_pid");
+    let born = p.slot("container");
+    let _born_pid = p.slot("container_pid");
+    p.fork(step::clone(0, 0), helper, |p| {
+        inside(p);
+        // From RUNNING on pause looks for the pid, so it must not be an old
+        // one; the kernel writes the new one before the clone returns.
+        let pid = entry_address(registration.entry, std::mem::offset_of!(Entry, pid));
+        let state = entry_address(registration.entry, std::mem::offset_of!(Entry, state));
+        p.push(step::store(pid, 0, "0"));
+        p.push(step::store(state, registration.running, registration.shown));
+        p.fork(step::clone(namespaces, pid), born, child);
+        p.push(step::report(Record::BORN, "BORN", Some(born)));
+        p.push(step::exit(0));
+    });
+    p.push(step::wait_for(helper));
+    p.push(step::exit(0));
+}
+
+/// What only the new process itself can do, and `execve`.
+pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[String]) {
+    p.push(step::unmap_table());
+    p.push(step::setsid());
+    // Found without magic links, so it cannot lead out of the container.
+    let open = step::openat2_from_cwd(cwd, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS);
+    let cwd = p.keep("cwd", open);
+    p.push(step::fchdir(cwd));
+    p.push(step::close_from(p.slot_of(Given::Lock)));
+    p.push(step::unblock_signals());
+    // A seccomp filter belongs here: the last thing before execve.
+    let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
+    p.push(step::execve(candidates(&args[0], env), strings(args), strings(env)));
+}
+
+/// Where the program may be: as execvp(3) looks for it.
+fn candidates(program: &str, env: &[String]) -> Vec<std::ffi::CString> {
+    if program.contains('/') {
+        return vec![step::text(program)];
+    }
+    let path = env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let directory = |directory: &str| if directory.is_empty() { ".".to_string() } else { directory.to_string() };
+    path.split(':').map(|dir| step::text(Path::new(&directory(dir)).join(program))).collect()
+}

@@ -1,0 +1,170 @@
+//! The plan: everything a new process will do, decided before it is born.
+//!
+//! A [`Plan`] is a flat list of [`Step`]s, nearly all of them one system call
+//! with its arguments. Making one is pure: the same container, pod and
+//! [`Facts`](crate::facts::Facts) give the same plan, which prints itself, one
+//! strace-like line a step, and is compared with golden files in the tests.
+//! Then it is encoded for the sealed program, which only does what it says.
+//!
+//! - [`hold`]: the plan of a pod; its last step makes the process pause.
+//! - [`launch`]: the plan of a container; its last step is `execve`.
+//! - [`exec`]: the plan of another process in a running container.
+
+mod encode;
+pub mod exec;
+pub mod hold;
+mod ids;
+pub mod launch;
+mod mounts;
+mod print;
+pub mod step;
+
+pub use step::{Arg, Step};
+
+use pause::wire::Slot;
+
+/// A descriptor the new process is born with. Its slot is its place in
+/// [`Plan::given`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Given {
+    /// Descriptor 0.
+    Stdin,
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+    /// The plan itself.
+    Plan,
+    /// Where launch records go.
+    Report,
+    /// The pod's lock: while a launch holds it, nobody else changes the pod.
+    Lock,
+    /// The container to execute something in.
+    Container,
+    /// The exit table's file.
+    Table,
+    /// pause.
+    Pause,
+    /// pause's mount namespace, where a pidfd does not suffice.
+    PauseMounts,
+    /// The pod's user namespace, for idmapped mounts.
+    PauseUsers,
+    /// The sealed program.
+    Program,
+    /// Read end of the pipe on which the library says how the pod ends.
+    Lifeline,
+    /// The process that owns an attached pod.
+    Owner,
+    /// One end of a socket pair between pause and its maker.
+    Maker,
+    /// The other end.
+    Made,
+    /// `cgroup.procs` of pause's own leaf.
+    Leaf,
+}
+
+impl Given {
+    fn name(self) -> &'static str {
+        match self {
+            Given::Stdin => "stdin",
+            Given::Stdout => "stdout",
+            Given::Stderr => "stderr",
+            Given::Plan => "plan",
+            Given::Report => "report",
+            Given::Lock => "lock",
+            Given::Container => "container",
+            Given::Table => "table",
+            Given::Pause => "pause",
+            Given::PauseMounts => "pause_mnt",
+            Given::PauseUsers => "pause_user",
+            Given::Program => "program",
+            Given::Lifeline => "lifeline",
+            Given::Owner => "owner",
+            Given::Maker => "maker",
+            Given::Made => "made",
+            Given::Leaf => "leaf",
+        }
+    }
+}
+
+/// What a new process will do, step by step.
+#[derive(Debug)]
+pub struct Plan {
+    steps: Vec<Step>,
+    given: Vec<Given>,
+    names: Vec<&'static str>,
+    resume: usize,
+}
+
+impl Plan {
+    fn new(given: &[Given]) -> Plan {
+        let names = given.iter().map(|given| given.name()).collect();
+        Plan { steps: Vec::with_capacity(160), given: given.to_vec(), names, resume: 0 }
+    }
+
+    /// The descriptors the process must be born with, in the order of their
+    /// numbers.
+    pub fn given(&self) -> &[Given] {
+        &self.given
+    }
+
+    /// The steps.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The slot of a descriptor the process is born with.
+    fn slot_of(&self, wanted: Given) -> Slot {
+        let place = self.given.iter().position(|&given| given == wanted);
+        Slot(place.expect("the plan asks for this descriptor") as u16)
+    }
+
+    /// A new slot, shown as `name`.
+    fn slot(&mut self, name: &'static str) -> Slot {
+        self.names.push(name);
+        Slot((self.names.len() - 1) as u16)
+    }
+
+    fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// `step`, whose result goes into a new slot.
+    fn keep(&mut self, name: &'static str, step: Step) -> Slot {
+        let slot = self.slot(name);
+        self.push(step.into_slot(slot));
+        slot
+    }
+
+    /// Adds `step`, then what `rest` adds; the latter is skipped where `step`
+    /// fails with an error it tolerates.
+    fn if_ok(&mut self, step: Step, rest: impl FnOnce(&mut Plan)) {
+        let at = self.steps.len();
+        self.push(step);
+        rest(self);
+        self.steps[at].skip_err = (self.steps.len() - at - 1) as u16;
+    }
+
+    /// Adds `step`, then what `rest` adds; the latter is done only where
+    /// `step` fails with an error it tolerates.
+    fn if_not(&mut self, step: Step, rest: impl FnOnce(&mut Plan)) {
+        let at = self.steps.len();
+        self.push(step);
+        rest(self);
+        self.steps[at].skip_ok = (self.steps.len() - at - 1) as u16;
+    }
+
+    /// Clones: the child does what `child` adds, which must not come to an
+    /// end; the parent what is added afterwards.
+    ///
+    /// The pidfd and the pid are in the slot `into` and in the one behind it.
+    fn fork(&mut self, step: Step, into: Slot, child: impl FnOnce(&mut Plan)) -> usize {
+        let at = self.steps.len();
+        self.push(step.into_slot(into));
+        // The parent's part stands behind the child's; it skips that.
+        child(self);
+        self.steps[at].args[1] = Arg::Label(at + 1);
+        self.steps[at].skip_ok = (self.steps.len() - at - 1) as u16;
+        at
+    }
+}

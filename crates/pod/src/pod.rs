@@ -1,0 +1,535 @@
+//! A pod's life: made, opened, detached, removed.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+
+use crate::cgroup::{self, PodCgroup};
+use crate::error::{Context, Error, Result};
+use crate::facts::{Facts, IdMap};
+use crate::launch::{Ignition, ignite};
+use crate::plan::hold::{self, PodShape, Users};
+use crate::plan::{Given, Plan};
+use crate::prepare::Prepared;
+use crate::spec::{Container, Namespace, PodOptions};
+use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
+use crate::sys;
+use crate::table::{self, ExitTable};
+
+/// After SIGKILL the kernel has this long to end a pod's processes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A pod: namespaces that containers share, and the pause process that holds
+/// them.
+///
+/// A `Pod` from [`create`](Pod::create) is *attached*: it ends, and its
+/// records go, when the value is dropped or this program ends. One from
+/// [`open`](Pod::open), or after [`detach`](Pod::detach), is only a handle.
+pub struct Pod {
+    pub(crate) store: Store,
+    pub(crate) dir: PathBuf,
+    pub(crate) record: PodRecord,
+    pub(crate) facts: Facts,
+    /// `None` if the pod died before there was one.
+    pub(crate) table: Option<Arc<ExitTable>>,
+    pub(crate) pause: Option<ProcessId>,
+    lifeline: Option<OwnedFd>,
+}
+
+impl std::fmt::Debug for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pod").field("name", &self.name()).field("pause", &self.pause).finish_non_exhaustive()
+    }
+}
+
+impl Pod {
+    /// Makes a pod: its namespaces, and pause in them. There are no containers
+    /// in it yet.
+    ///
+    /// An ordinary user's pod always has a user namespace of its own, with as
+    /// many ids as `/etc/subuid` and `newuidmap` give, or with the user's one.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Invalid`], or why it cannot be done here.
+    /// Nothing is left behind.
+    pub fn create(store: &Store, options: PodOptions) -> Result<Pod> {
+        options.check()?;
+        let facts = Facts::read()?;
+        let users = decide_users(&facts, &options)?;
+        let dir = store.pod_dir(&options.name);
+        let _lock = loop {
+            state::make_private(&dir)?;
+            if let Some(lock) = Lock::take(&dir, Hold::Exclusive, true)? {
+                break lock;
+            }
+        };
+        if dir.join(POD).exists() {
+            return Err(Error::Exists(format!("pod {}", options.name)));
+        }
+        let id = state::new_id()?;
+        let cgroup = PodCgroup::plan(&facts, &options.name, &id);
+        let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
+        let mut options = options;
+        if users != Users::Caller {
+            options.share.insert(Namespace::User);
+        }
+        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true };
+        let mut pod = Pod { store: store.clone(), dir, record, facts, table: None, pause: None, lifeline: None };
+        let made = store.mark_for_sweep(pod.name(), true).and_then(|()| pod.write()).and_then(|()| pod.hold());
+        match made {
+            Ok(()) => Ok(pod),
+            Err(error) => {
+                // What went wrong first is what counts.
+                pod.erase().ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// The plans by which a pod and its first container would be made here.
+    /// Makes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as [`create`](Pod::create) and
+    /// [`start`](Pod::start).
+    pub fn plan(store: &Store, options: &PodOptions, container: &Container) -> Result<(Plan, Plan)> {
+        options.check()?;
+        let facts = Facts::read()?;
+        let users = decide_users(&facts, options)?;
+        let shape = PodShape { options, users: &users, cgroup: true };
+        let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
+        let prepared = Prepared::new(container, &shape, &facts, store.root(), &dir)?;
+        Ok((hold::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
+    }
+
+    /// The pod of that name, alive or dead.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Corrupt`].
+    pub fn open(store: &Store, name: &str) -> Result<Pod> {
+        let not_found = || Error::NotFound(format!("pod {name:?}"));
+        // A name that no pod can have might be a path.
+        crate::spec::check_name("pod", name).map_err(|_| not_found())?;
+        let dir = store.pod_dir(name);
+        let record = state::read_record(&dir.join(POD))?.ok_or_else(not_found)?;
+        let facts = Facts::read()?;
+        let mut pod = Pod { store: store.clone(), dir, record, facts, table: None, pause: None, lifeline: None };
+        pod.look()?;
+        Ok(pod)
+    }
+
+    /// All pods of a store, alive or dead, by name. Ones that cannot be read
+    /// come as the error that says why.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the store cannot be read.
+    pub fn list(store: &Store) -> Result<Vec<Result<Pod>>> {
+        let open = |name: String| match Pod::open(store, &name) {
+            // Removed just now.
+            Err(Error::NotFound(_)) => None,
+            result => Some(result),
+        };
+        Ok(store.names()?.into_iter().filter_map(open).collect())
+    }
+
+    /// Removes the records of dead pods that nobody will ask for: attached
+    /// ones, and those with [`PodOptions::remove_when_dead`].
+    pub fn sweep(store: &Store) {
+        for name in store.to_sweep() {
+            match Pod::open(store, &name) {
+                Ok(pod) if pod.is_alive() => pod.sweep_containers(),
+                // Whoever makes or starts it has the lock.
+                Ok(mut pod) => {
+                    if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
+                        && pod.look().is_ok()
+                        && !pod.is_alive()
+                    {
+                        pod.erase().ok();
+                    }
+                }
+                Err(Error::NotFound(_)) => Pod::sweep_rest(store, &name),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Containers that nobody will ask for.
+    fn sweep_containers(&self) {
+        for name in self.containers().unwrap_or_default() {
+            let removable = self.container_record(&name).is_ok_and(|record| record.remove_when_ended);
+            if removable && matches!(self.exit_of(&name), Ok(Some(_))) {
+                // Somebody else may be faster, or start it again.
+                self.remove_container(&name).ok();
+            }
+        }
+    }
+
+    /// Removes a pod whose records cannot be read. pause is found by the exit
+    /// table it has mapped, the cgroup by its name.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
+        crate::spec::check_name("pod", name)?;
+        let dir = store.pod_dir(name);
+        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
+        let table = dir.join(TABLE).display().to_string();
+        let title = hold::title(name);
+        let pids = std::fs::read_dir("/proc").doing(|| "reading /proc".into())?;
+        for pid in pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
+            if read("cmdline").starts_with(&title) && read("maps").lines().any(|line| line.ends_with(&table)) {
+                sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+                sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
+            }
+        }
+        for cgroup in PodCgroup::find(&Facts::read()?, name) {
+            // One with processes in it is another store's.
+            if cgroup::wait_empty(cgroup.path(), Duration::from_secs(1))? {
+                cgroup.remove()?;
+            }
+        }
+        state::remove_all(&dir)?;
+        store.mark_for_sweep(name, false)
+    }
+
+    /// A directory without a record: its maker died early, or its remover.
+    fn sweep_rest(store: &Store, name: &str) {
+        let dir = store.pod_dir(name);
+        if !dir.exists() {
+            store.mark_for_sweep(name, false).ok();
+        } else if let Ok(Some(_lock)) = Lock::take(&dir, Hold::Exclusive, false)
+            && !dir.join(POD).exists()
+        {
+            store.mark_for_sweep(name, false).ok();
+            state::remove_all(&dir).ok();
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.record.options.name
+    }
+
+    /// What it was made from.
+    pub fn options(&self) -> &PodOptions {
+        &self.record.options
+    }
+
+    /// 64 hexadecimal digits that no other pod has.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// Whether pause lives.
+    pub fn is_alive(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.is_alive())
+    }
+
+    /// pause's pid on this machine, while it lives.
+    pub fn pause_pid(&self) -> Option<u32> {
+        self.pause.filter(|_| self.is_alive()).map(|process| process.pid)
+    }
+
+    /// A descriptor that becomes readable when the pod has ended: pause's
+    /// pidfd. `None` if it has ended already.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.table.as_ref()?.pause.as_ref()?.as_fd())
+    }
+
+    /// Lets the pod live on after this value and this program.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if its record cannot be written; it is still attached.
+    pub fn detach(&mut self) -> Result<()> {
+        let Some(lifeline) = &self.lifeline else { return Ok(()) };
+        let record = PodRecord { attached: false, ..self.record.clone() };
+        state::write_record(&self.dir.join(POD), &record)?;
+        self.record = record;
+        if !self.record.options.remove_when_dead {
+            self.store.mark_for_sweep(self.name(), false)?;
+        }
+        send(lifeline, pause::DETACH);
+        self.lifeline = None;
+        Ok(())
+    }
+
+    /// Ends the pod and everything in it: SIGKILL to pause, and the kernel
+    /// ends the rest. Its records stay, and [`revive`](Pod::revive) can hold
+    /// it anew.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if the kernel does not get it done in 10 seconds.
+    pub fn kill(&self) -> Result<()> {
+        let Some(pause) = self.as_fd() else { return self.remove_cgroup() };
+        // Gone already is as good.
+        sys::pidfd_signal(pause, libc::SIGKILL).ok();
+        if !sys::wait_readable(&pause, Some(PATIENCE)).doing(|| "waiting for pause".into())? {
+            return Err(Error::Deadline { what: format!("the end of pod {}", self.name()), after: PATIENCE });
+        }
+        self.remove_cgroup()
+    }
+
+    /// Ends the pod and removes everything that was made for it.
+    ///
+    /// # Errors
+    /// What could not be removed; calling it again goes on.
+    pub fn remove(mut self) -> Result<()> {
+        let lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
+        if lock.is_some() {
+            // Whoever had the lock before may have started it again.
+            self.look_again();
+            self.erase()?;
+        }
+        self.lifeline = None;
+        Ok(())
+    }
+
+    /// Makes a dead pod's namespaces and pause anew. Its containers are as
+    /// they ended. Nothing happens to one that is alive.
+    ///
+    /// # Errors
+    /// As [`create`](Pod::create).
+    pub fn revive(&mut self) -> Result<()> {
+        let gone = || Error::NotFound(format!("pod {:?}", self.name()));
+        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
+        self.look()?;
+        if self.is_alive() {
+            return Ok(());
+        }
+        // How everything ended is only known to the old table.
+        self.keep_exits()?;
+        self.remove_cgroup()?;
+        self.record.attached = true;
+        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
+        if result.is_err() {
+            self.kill().ok();
+        }
+        result
+    }
+
+    fn write(&self) -> Result<()> {
+        state::write_record(&self.dir.join(POD), &self.record)
+    }
+
+    /// Finds pause and the table, if they are there.
+    pub(crate) fn look(&mut self) -> Result<()> {
+        let record: Option<PauseRecord> = state::read_record(&self.dir.join(PAUSE))?;
+        let record = record.filter(|record| record.boot == state::boot_id());
+        let pause = record.as_ref().and_then(|record| record.process.open());
+        self.pause = record.filter(|_| pause.is_some()).map(|record| record.process);
+        self.table = match self.dir.join(TABLE) {
+            path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    fn look_again(&mut self) {
+        let attached = self.lifeline.is_some();
+        // An attached pod's pause is known for sure.
+        if !attached {
+            self.look().ok();
+        }
+    }
+
+    /// Starts pause.
+    fn hold(&mut self) -> Result<()> {
+        let options = &self.record.options;
+        let object = format!("pod {}", options.name);
+        let path = self.dir.join(TABLE);
+        table::create(&path, options.end_with_last)?;
+        let cgroup = self.cgroup();
+        if let Some(cgroup) = &cgroup {
+            cgroup.make()?;
+        }
+        let shape = PodShape { options, users: &self.record.users, cgroup: cgroup.is_some() };
+        let plan = hold::plan(&shape, &self.facts);
+
+        let context = || format!("preparing {object}");
+        let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
+        let table = ExitTable::open(&path, None)?;
+        let owner = sys::pidfd_open(std::process::id()).doing(context)?;
+        let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (maker, made) = pair().doing(context)?;
+        let (lifeline_end, lifeline) = pair().doing(context)?;
+        let birthplace = match &cgroup {
+            None => None,
+            // The root of a shared cgroup namespace is where its maker was
+            // born; pause moves to its leaf afterwards.
+            Some(cgroup) if plan.wants(Given::Leaf) => Some(cgroup.path().to_path_buf()),
+            Some(cgroup) => Some(cgroup.pause()),
+        };
+        let birthplace = birthplace.map(|dir| cgroup::open_dir(&dir)).transpose()?;
+        let leaf = match &cgroup {
+            Some(cgroup) if plan.wants(Given::Leaf) => {
+                let procs = cgroup.pause().join("cgroup.procs");
+                Some(File::options().write(true).open(procs).doing(context)?)
+            }
+            _ => None,
+        };
+        let mut fds = vec![
+            (Given::Stdin, null.as_fd()),
+            (Given::Stdout, null.as_fd()),
+            (Given::Stderr, null.as_fd()),
+            (Given::Table, table.file.as_fd()),
+            (Given::Lifeline, lifeline_end.as_fd()),
+            (Given::Owner, owner.as_fd()),
+            (Given::Maker, maker.as_fd()),
+            (Given::Made, made.as_fd()),
+        ];
+        if let Some(leaf) = &leaf {
+            fds.push((Given::Leaf, leaf.as_fd()));
+        }
+        let title = CString::new(hold::title(&options.name)).unwrap_or_default();
+        let ignition = Ignition {
+            object: &object,
+            title: &title,
+            fds: &fds,
+            cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            write_maps: &|pid| map_by_helper(pid, &self.record.users),
+            places: self.store.places(),
+        };
+        let pause = ignite(&plan, &ignition)?;
+        drop(fds);
+        let lost = || Error::Died { object: object.clone() };
+        let pid = sys::pid_of(pause.as_fd()).ok_or_else(lost)?;
+        let process = ProcessId::of(pid).ok_or_else(lost)?;
+        self.pause = Some(process);
+        self.table = Some(Arc::new(table.kept_by(pause)));
+        self.lifeline = Some(lifeline);
+        state::write_record(&self.dir.join(PAUSE), &PauseRecord { process, boot: state::boot_id() })
+    }
+
+    pub(crate) fn cgroup(&self) -> Option<PodCgroup> {
+        self.record.cgroup.as_ref().map(PodCgroup::at)
+    }
+
+    fn remove_cgroup(&self) -> Result<()> {
+        self.cgroup().map_or(Ok(()), |cgroup| cgroup.remove())
+    }
+
+    /// Ends the pod, and removes all of it; the caller has the lock.
+    fn erase(&mut self) -> Result<()> {
+        self.kill()?;
+        state::remove_all(&self.dir.join(CONTAINERS))?;
+        // The record goes last but for the directory: as long as it is there,
+        // whoever comes by can go on.
+        for file in [TABLE, PAUSE, POD] {
+            let path = self.dir.join(file);
+            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+        }
+        state::remove_all(&self.dir)?;
+        self.store.mark_for_sweep(self.name(), false)
+    }
+
+    /// The pod as its containers' plans see it.
+    pub(crate) fn shape(&self) -> PodShape<'_> {
+        PodShape { options: &self.record.options, users: &self.record.users, cgroup: self.record.cgroup.is_some() }
+    }
+
+    /// Where containers keep theirs.
+    pub(crate) fn container_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(CONTAINERS).join(name)
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if self.lifeline.is_some() {
+            let lock = Lock::take(&self.dir, Hold::Exclusive, true);
+            // Nobody is left to be told; what remains is swept later.
+            self.erase().ok();
+            drop(lock);
+        }
+    }
+}
+
+/// One byte to pause, without the SIGPIPE that a write to a closed pipe would
+/// bring: signals belong to the embedder.
+fn send(lifeline: &OwnedFd, word: u8) {
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    // If pause is gone there is nobody to tell.
+    nix::sys::socket::send(lifeline.as_raw_fd(), &[word], flags).ok();
+}
+
+/// Which user namespaces a pod of this caller gets.
+fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users> {
+    let (uids, gids) = (options.uid_maps.clone(), options.gid_maps.clone());
+    if facts.privileged {
+        if !options.shares(Namespace::User) {
+            return Ok(Users::Caller);
+        }
+        if uids.is_empty() {
+            let reason = "sharing a user namespace needs its maps: --uidmap 0:100000:65536 --gidmap 0:100000:65536, \
+                          with a range that nobody else has";
+            return Err(Error::invalid("share", "user", reason));
+        }
+        return Ok(Users::New { uids, gids });
+    }
+    if !uids.is_empty() {
+        let reason = "an ordinary user's ids come from /etc/subuid and /etc/subgid";
+        return Err(Error::invalid("uidmap", crate::facts::show_maps(&uids).trim(), reason));
+    }
+    let own = |id| IdMap { inside: 0, outside: id, count: 1 };
+    let (mut uids, mut gids) = (vec![own(facts.uid)], vec![own(facts.gid)]);
+    let helpers = in_path("newuidmap") && in_path("newgidmap");
+    let more = (sub_ids("/etc/subuid", facts.uid), sub_ids("/etc/subgid", facts.uid));
+    let by_helper = match more {
+        (Some(more_uids), Some(more_gids)) if helpers => {
+            uids.push(more_uids);
+            gids.push(more_gids);
+            true
+        }
+        _ => false,
+    };
+    Ok(Users::Nested { uids, gids, by_helper })
+}
+
+fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
+
+/// The user's range in a file as subuid(5) describes it, as ids from 1 on.
+fn sub_ids(path: &str, uid: u32) -> Option<IdMap> {
+    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+    let number = uid.to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mine = |line: &&str| line.split(':').nth(2) == Some(&number);
+    let name = passwd.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or(&number);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (owner == name || owner == number).then_some(IdMap { inside: 1, outside, count })
+    })
+}
+
+/// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.
+fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
+    for (program, maps) in [("newuidmap", users.uids()), ("newgidmap", users.gids())] {
+        let mut command = std::process::Command::new(program);
+        command.arg(pid.to_string());
+        for map in maps {
+            command.args([map.inside, map.outside, map.count].map(|id| id.to_string()));
+        }
+        match command.output() {
+            // Somebody else in this program waited for our child; the kernel
+            // will say if the maps are missing.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
+            Err(error) => return Err(error).doing(|| format!("running {program}")),
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+                return Err(Error::invalid(program, said, "it refused the ranges of /etc/subuid and /etc/subgid"));
+            }
+        }
+    }
+    Ok(())
+}

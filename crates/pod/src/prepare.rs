@@ -1,0 +1,164 @@
+//! From a [`Container`] to what its plan needs: everything that has to be
+//! looked up on this machine before a process is born.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+use crate::facts::Facts;
+use crate::plan::hold::{PodShape, Users};
+use crate::plan::launch::{Ids, Image, Launch, Source};
+use crate::plan::{Plan, launch};
+use crate::process::Stdio;
+use crate::spec::{Container, Mount, MountKind, Root};
+use crate::users;
+
+/// A container, ready to be planned.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    container: Container,
+    ids: Ids,
+    sources: Vec<Option<Source>>,
+    upper: PathBuf,
+    work: PathBuf,
+    has_host_mqueue: bool,
+}
+
+impl Prepared {
+    /// Looks everything up. Changes nothing.
+    ///
+    /// `store` is hidden from a container that sees this machine's files;
+    /// `dir` is where it keeps what it changes of them.
+    pub(crate) fn new(container: &Container, pod: &PodShape<'_>, facts: &Facts, store: &Path, dir: &Path) -> Result<Prepared> {
+        container.check()?;
+        let mut container = container.clone();
+        let root = match &container.root {
+            Root::Dir(dir) => dir.clone(),
+            Root::Host => PathBuf::from("/"),
+        };
+        let setgroups = pod.users.setgroups(facts);
+        let found = users::look_up(users::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
+        let mut ids = found.ids;
+        if !setgroups {
+            ids.groups.clear();
+        }
+        if container.env_value("HOME").is_none() {
+            container.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
+        }
+        if *pod.users == Users::Caller {
+            check_capabilities(&container, facts)?;
+        }
+        if container.root == Root::Host {
+            container.masked_paths.push(store.to_path_buf());
+            if !can_overlay(pod, facts) {
+                container.mounts.splice(0..0, writable_places());
+            }
+        }
+        let source = |mount: &Mount| match &mount.kind {
+            MountKind::Bind { source, .. } => Some(if source.is_dir() { Source::Directory } else { Source::File }),
+            _ => None,
+        };
+        let sources = container.mounts.iter().map(source).collect();
+        let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
+        Ok(Prepared { container, ids, sources, upper: dir.join("upper"), work: dir.join("work"), has_host_mqueue })
+    }
+
+    fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
+        self.container.root == Root::Host && can_overlay(pod, facts)
+    }
+
+    /// Makes the directories the container's root needs.
+    pub(crate) fn make_dirs(&self, pod: &PodShape<'_>, facts: &Facts) -> Result<()> {
+        if !self.overlays(pod, facts) {
+            return Ok(());
+        }
+        for (dir, mode) in [(&self.upper, 0o755), (&self.work, 0o700)] {
+            use std::os::unix::fs::DirBuilderExt;
+            let made = std::fs::DirBuilder::new().mode(mode).recursive(true).create(dir);
+            made.doing(|| format!("making {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The plan, with the container registered in slot `entry` of the exit
+    /// table.
+    pub(crate) fn plan(&self, pod: &PodShape<'_>, facts: &Facts, entry: usize) -> Plan {
+        let image = match &self.container.root {
+            Root::Dir(dir) => Image::Dir(dir),
+            Root::Host if self.overlays(pod, facts) => Image::Overlay { upper: &self.upper, work: &self.work },
+            Root::Host => Image::ReadOnlyHost,
+        };
+        launch::plan(&Launch {
+            facts,
+            pod,
+            container: &self.container,
+            image,
+            ids: &self.ids,
+            sources: &self.sources,
+            has_host_mqueue: self.has_host_mqueue,
+            entry,
+        })
+    }
+}
+
+/// Whether the kernel lets this machine's root be the lower layer of an
+/// overlay: not in a user namespace, whose mounts are locked together.
+fn can_overlay(pod: &PodShape<'_>, facts: &Facts) -> bool {
+    facts.initial_users && *pod.users == Users::Caller
+}
+
+/// A root that cannot be written still needs places that can.
+fn writable_places() -> impl Iterator<Item = Mount> {
+    let places = [("/tmp", "1777"), ("/run", "755"), ("/var/tmp", "1777"), ("/home", "755"), ("/root", "700")];
+    // Only what is there: the machine's root cannot get new directories.
+    places.into_iter().filter(|(target, _)| Path::new(target).is_dir()).map(|(target, mode)| Mount {
+        target: target.into(),
+        kind: MountKind::Tmpfs,
+        flags: libc::MS_NOSUID | libc::MS_NODEV,
+        recursive_flags: 0,
+        data: format!("mode={mode}"),
+    })
+}
+
+/// Without a user namespace of its own, a container can have no capability
+/// that its maker lacks.
+fn check_capabilities(container: &Container, facts: &Facts) -> Result<()> {
+    let sets = &container.capabilities;
+    let wanted = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+    let missing = caps::all().into_iter().find(|cap| wanted & !facts.capabilities & cap.bitmask() != 0);
+    match missing {
+        None => Ok(()),
+        Some(capability) => {
+            let reason = "podlet itself runs without this capability, so it cannot give it: drop it (--cap-drop)";
+            Err(Error::invalid("capability", capability.to_string(), reason))
+        }
+    }
+}
+
+/// Opens one of the standard streams; `log` is where [`Stdio::Log`] goes.
+pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedFd> {
+    let context = || format!("opening descriptor {number} of the new process");
+    Ok(match stdio {
+        Stdio::Null => File::options().read(true).write(true).open("/dev/null").doing(context)?.into(),
+        Stdio::Fd(fd) => fd,
+        Stdio::Inherit => match number {
+            0 => std::io::stdin().as_fd().try_clone_to_owned(),
+            1 => std::io::stdout().as_fd().try_clone_to_owned(),
+            _ => std::io::stderr().as_fd().try_clone_to_owned(),
+        }
+        .doing(context)?,
+        Stdio::Log => {
+            let mut options = File::options();
+            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
+        }
+    })
+}
+
+/// A process title, as `ps` shows it.
+pub(crate) fn title(role: &str, pod: &str, container: &str) -> CString {
+    CString::new(format!("podlet:{role} {pod}/{container}")).unwrap_or_default()
+}

@@ -1,0 +1,142 @@
+//! A handle on one process of a pod: a container's, or one of an `exec`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Context, Error, Result};
+use crate::sys;
+use crate::table::{Exit, ExitTable, Reservation};
+
+/// One of a process's standard streams.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// `/dev/null`.
+    #[default]
+    Null,
+    /// This program's own.
+    Inherit,
+    /// The container's log file, which `podlet logs` reads. Not for stdin.
+    Log,
+    /// This descriptor.
+    Fd(OwnedFd),
+}
+
+/// The standard streams.
+#[derive(Debug, Default)]
+pub struct Io {
+    /// Descriptor 0.
+    pub stdin: Stdio,
+    /// Descriptor 1.
+    pub stdout: Stdio,
+    /// Descriptor 2.
+    pub stderr: Stdio,
+}
+
+impl Io {
+    /// No input; output to the container's log.
+    pub fn log() -> Io {
+        Io { stdin: Stdio::Null, stdout: Stdio::Log, stderr: Stdio::Log }
+    }
+
+    /// This program's own.
+    pub fn inherit() -> Io {
+        Io { stdin: Stdio::Inherit, stdout: Stdio::Inherit, stderr: Stdio::Inherit }
+    }
+}
+
+/// A process of a pod.
+///
+/// It is pause's child, not this program's: it is waited for through the
+/// pod's exit table, by any number of programs, however often.
+pub struct Process {
+    pub(crate) name: String,
+    pub(crate) table: Arc<ExitTable>,
+    pub(crate) reservation: Reservation,
+    /// `None` if it was gone when this handle was made.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// An exec's slot is free once its end has been read.
+    pub(crate) exec: bool,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("name", &self.name).field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// The name of its container.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its pid on this machine, until it has been reaped.
+    pub fn pid(&self) -> Option<u32> {
+        sys::pid_of(self.pidfd.as_ref()?.as_fd())
+    }
+
+    /// Its pidfd, for poll(2) and event loops: readable once it has ended. The
+    /// exit is in the table at once or a moment later; [`wait`](Process::wait)
+    /// then returns within milliseconds. `None` if it had ended when this
+    /// handle was made.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Waits until it has ended. Holds no lock and needs no thread of its own.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the container was started anew before its exit was
+    /// read.
+    pub fn wait(&self) -> Result<Exit> {
+        loop {
+            if let Some(exit) = self.wait_for(None)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Waits until it has ended, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`wait`](Process::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
+        self.wait_for(Some(timeout))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// As [`wait`](Process::wait).
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        self.table.try_wait(self.reservation)
+    }
+
+    fn wait_for(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
+        self.table.wait(self.reservation, self.pidfd.as_ref(), timeout)
+    }
+
+    /// Sends it a signal (signal(7)).
+    ///
+    /// # Errors
+    /// [`Error::State`] if it has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let ended = || Error::state(format!("container {}", self.name), "has ended");
+        let pidfd = self.pidfd.as_ref().ok_or_else(ended)?;
+        match sys::pidfd_signal(pidfd.as_fd(), signal) {
+            Err(nix::errno::Errno::ESRCH) => Err(ended()),
+            result => result.doing(|| format!("sending signal {signal} to {}", self.name)),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody else can ask how this exec ended. One that still runs is left
+        // to whoever needs a slot later.
+        if self.exec && !matches!(self.try_wait(), Ok(None)) {
+            self.table.release(self.reservation);
+        }
+    }
+}

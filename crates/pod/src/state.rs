@@ -1,0 +1,314 @@
+//! The state directory: what was asked for, and who was born for it.
+//!
+//! ```text
+//!   <root>/<pod>/
+//!     pod.json                what was asked for, written before anything is made
+//!     pause.json              pause's pid and start time
+//!     table                   the exit table
+//!     lock                    shared: a launch is in flight; exclusive: the pod changes
+//!     containers/<name>/
+//!       container.json        what was asked for, and its slot in the table
+//!       process.json          its pid and start time
+//!       log                   what a detached container wrote
+//!       upper/ work/          what it changed of the machine's root
+//!   <root>/.sweep/<pod>       an empty file: nobody will ask for this pod once it is dead
+//! ```
+//!
+//! Every file is written beside its place and renamed into it, before what it
+//! describes is made. What runs is never read from here but asked of the
+//! kernel: a pid counts only together with its start time.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::hold::Users;
+use crate::spec::{Container, PodOptions};
+use crate::sys;
+use crate::table::{Exit, Reservation};
+
+/// A directory that holds the state of pods.
+///
+/// Two stores know nothing of each other; their pods may have the same names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    root: PathBuf,
+    places: Vec<PathBuf>,
+}
+
+impl Store {
+    /// The store at `root`, an absolute path, made if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it belongs to somebody else or others can write
+    /// there: they could make podlet believe anything.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
+        let root = root.into();
+        let shown = root.display().to_string();
+        if !root.is_absolute() {
+            return Err(Error::invalid("root", shown, "give an absolute path"));
+        }
+        make_private(&root)?;
+        let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
+        if !meta.is_dir() {
+            return Err(Error::invalid("root", shown, "not a directory"));
+        }
+        if meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+            let reason = "must belong to you, and nobody else may write there (chmod 700)";
+            return Err(Error::invalid("root", shown, reason));
+        }
+        // Resolved once: mounts and masks need the real path.
+        let root = root.canonicalize().doing(|| format!("resolving {shown}"))?;
+        let places = vec![root.clone(), PathBuf::from("/dev/shm"), PathBuf::from("/var/tmp")];
+        Ok(Store { root, places })
+    }
+
+    /// Where the store is if nobody says otherwise: `/run/podlet` for root,
+    /// `$XDG_RUNTIME_DIR/podlet` for others, and without that
+    /// `/tmp/podlet-<uid>`.
+    pub fn default_root() -> PathBuf {
+        let uid = nix::unistd::geteuid().as_raw();
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        match runtime {
+            _ if uid == 0 => "/run/podlet".into(),
+            Some(dir) if dir.is_dir() => dir.join("podlet"),
+            _ => format!("/tmp/podlet-{uid}").into(),
+        }
+    }
+
+    /// The store at [`default_root`](Store::default_root).
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_default() -> Result<Store> {
+        Store::open(Store::default_root())
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Directories that may hold programs, should memfds be forbidden.
+    pub(crate) fn places(&self) -> &[PathBuf] {
+        &self.places
+    }
+
+    pub(crate) fn pod_dir(&self, pod: &str) -> PathBuf {
+        self.root.join(pod)
+    }
+
+    /// Names of all pods that have a record, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = names_in(&self.root)?;
+        names.retain(|name| self.pod_dir(name).join(POD).exists());
+        Ok(names)
+    }
+
+    /// Names of pods that ask to be swept.
+    pub(crate) fn to_sweep(&self) -> Vec<String> {
+        names_in(&self.root.join(SWEEP)).unwrap_or_default()
+    }
+
+    pub(crate) fn mark_for_sweep(&self, pod: &str, on: bool) -> Result<()> {
+        let dir = self.root.join(SWEEP);
+        let mark = dir.join(pod);
+        if on {
+            make_private(&dir)?;
+            fs::write(&mark, "").doing(|| format!("writing {}", mark.display()))
+        } else {
+            ignore_missing(fs::remove_file(&mark)).doing(|| format!("removing {}", mark.display()))
+        }
+    }
+}
+
+pub(crate) const POD: &str = "pod.json";
+pub(crate) const PAUSE: &str = "pause.json";
+pub(crate) const TABLE: &str = "table";
+pub(crate) const CONTAINERS: &str = "containers";
+pub(crate) const CONTAINER: &str = "container.json";
+pub(crate) const PROCESS: &str = "process.json";
+pub(crate) const LOG: &str = "log";
+const LOCK: &str = "lock";
+const SWEEP: &str = ".sweep";
+
+/// `pod.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PodRecord {
+    pub id: String,
+    pub options: PodOptions,
+    pub users: Users,
+    pub cgroup: Option<PathBuf>,
+    pub created: SystemTime,
+    /// Ends with the program that made it, and then nobody wants its records.
+    pub attached: bool,
+}
+
+/// `pause.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PauseRecord {
+    pub process: ProcessId,
+    /// `/proc/sys/kernel/random/boot_id`: pids of another boot mean nothing.
+    pub boot: String,
+}
+
+/// `container.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub id: String,
+    pub container: Container,
+    pub created: SystemTime,
+    /// The latest run.
+    pub started: Option<SystemTime>,
+    /// Its slot, as long as the exit table is the one it was reserved in.
+    pub reservation: Option<Reservation>,
+    /// Nobody wants its records once it has ended.
+    #[serde(default)]
+    pub remove_when_ended: bool,
+    /// How the latest run ended, once the table that knew it is gone.
+    pub exit: Option<Exit>,
+}
+
+/// A process of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessId {
+    pub pid: u32,
+    /// Clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+}
+
+impl ProcessId {
+    /// Of a process that lives or is a zombie.
+    pub(crate) fn of(pid: u32) -> Option<ProcessId> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, field 2, may hold anything; it ends at the last ")".
+        let rest = stat.rsplit_once(')')?.1;
+        let start = rest.split_whitespace().nth(19)?.parse().ok()?;
+        Some(ProcessId { pid, start })
+    }
+
+    /// A pidfd, if the process is still this one.
+    ///
+    /// Opened first and compared then: were it another one's, the start time
+    /// would be a later one.
+    pub(crate) fn open(&self) -> Option<OwnedFd> {
+        let pidfd = sys::pidfd_open(self.pid).ok()?;
+        (ProcessId::of(self.pid)? == *self).then_some(pidfd)
+    }
+}
+
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+}
+
+/// 64 random hexadecimal digits.
+pub(crate) fn new_id() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0u8; 32];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    random.doing(|| "reading /dev/urandom".into())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Makes a directory nobody else can look into, with its parents.
+pub(crate) fn make_private(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.doing(|| format!("making the directory {}", dir.display()))
+}
+
+/// Writes a record beside its place and renames it there.
+pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
+    let context = || format!("writing {}", path.display());
+    let bytes = serde_json::to_vec(record).map_err(std::io::Error::other).doing(context)?;
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).doing(context)?;
+    fs::rename(&new, path).doing(context)
+}
+
+/// Reads a record; `None` if there is none.
+pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        bytes => bytes.doing(|| format!("reading {}", path.display()))?,
+    };
+    let corrupt = |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+}
+
+/// Names of directory entries that are not hidden, sorted.
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing(|| format!("reading {}", dir.display()))?,
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    Ok(names)
+}
+
+pub(crate) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes a directory and all in it, missing or not.
+pub(crate) fn remove_all(dir: &Path) -> Result<()> {
+    ignore_missing(fs::remove_dir_all(dir)).doing(|| format!("removing {}", dir.display()))
+}
+
+/// The pod's lock, held as long as the longest-lived duplicate of `file`:
+/// launchers inherit it.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    pub file: File,
+}
+
+/// How to take a [`Lock`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// Others may launch, too.
+    Shared,
+    /// Nobody launches, nobody else changes the pod.
+    Exclusive,
+}
+
+impl Lock {
+    /// Takes the lock of the pod at `dir`, which must be there. `None` if
+    /// `wait` is false and somebody else has it, or if the directory is not
+    /// (or no longer) there.
+    pub(crate) fn take(dir: &Path, hold: Hold, wait: bool) -> Result<Option<Lock>> {
+        let path = dir.join(LOCK);
+        let context = || format!("locking {}", path.display());
+        loop {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = match options.open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                file => file.doing(context)?,
+            };
+            match sys::lock(&file, hold == Hold::Exclusive, wait) {
+                Err(nix::errno::Errno::EAGAIN) => return Ok(None),
+                result => result.doing(context)?,
+            }
+            // The pod may have been removed, and made anew, while we waited.
+            let ours = file.metadata().doing(context)?;
+            match fs::metadata(&path) {
+                Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => return Ok(Some(Lock { file })),
+                _ => {}
+            }
+        }
+    }
+}

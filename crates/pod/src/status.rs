@@ -1,0 +1,180 @@
+//! What `inspect` and `ps` tell: the truth of this moment, asked of the
+//! kernel. The names of the fields are part of the interface.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use crate::containers::namespace_inode;
+use crate::error::Result;
+use crate::pod::Pod;
+use crate::spec::Namespace;
+use crate::table::{Exit, Phase};
+
+/// Whether a pod lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// pause holds it.
+    Running,
+    /// pause is gone, and everything with it.
+    Exited,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    /// It has a record, but its program has not been executed.
+    Created,
+    /// Its main process lives.
+    Running,
+    /// Its main process has ended.
+    Exited,
+}
+
+/// A pod, as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodStatus {
+    /// Its name.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Whether it lives.
+    pub state: PodState,
+    /// When it was made.
+    #[serde(serialize_with = "rfc3339")]
+    pub created: SystemTime,
+    /// pause.
+    pub pause: PauseStatus,
+    /// What its containers share.
+    pub shared: Vec<Namespace>,
+    /// Inodes of pause's namespaces, by kind; empty if it is dead.
+    pub namespaces: BTreeMap<&'static str, u64>,
+    /// How many processes pause reaped that were not a container's or exec's
+    /// main process.
+    pub reaped_orphans: u64,
+    /// Its containers, by name.
+    pub containers: Vec<ContainerStatus>,
+}
+
+/// The pause process.
+#[derive(Clone, Debug, Serialize)]
+pub struct PauseStatus {
+    /// Its pid on this machine, while it lives.
+    pub pid: Option<u32>,
+}
+
+/// A container, as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerStatus {
+    /// Its name.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its main process's pid on this machine, while it runs.
+    pub pid: Option<u32>,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// As a shell would say: the program's own, or 128 + signal.
+    pub exit_code: Option<u8>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<u8>,
+    /// When it was made.
+    #[serde(serialize_with = "rfc3339")]
+    pub created: SystemTime,
+    /// When its latest run began.
+    #[serde(serialize_with = "rfc3339_option")]
+    pub started: Option<SystemTime>,
+    /// When that ended; null also if it was killed together with pause.
+    #[serde(serialize_with = "rfc3339_option")]
+    pub finished: Option<SystemTime>,
+    /// What it runs.
+    pub command: Vec<String>,
+}
+
+impl Pod {
+    /// The pod as it is now.
+    ///
+    /// # Errors
+    /// What cannot be read of its records.
+    pub fn status(&self) -> Result<PodStatus> {
+        let pid = self.pause_pid();
+        let mut namespaces = BTreeMap::new();
+        if let Some(pid) = pid {
+            let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+            namespaces.extend(kinds.into_iter().filter_map(|kind| Some((kind, namespace_inode(pid, kind)?))));
+        }
+        let mut containers = Vec::new();
+        for name in self.containers()? {
+            match self.container_status(&name) {
+                // Removed just now.
+                Err(crate::Error::NotFound(_)) => {}
+                status => containers.push(status?),
+            }
+        }
+        Ok(PodStatus {
+            name: self.name().into(),
+            id: self.id().into(),
+            state: if pid.is_some() { PodState::Running } else { PodState::Exited },
+            created: self.record.created,
+            pause: PauseStatus { pid },
+            shared: self.options().share.iter().copied().collect(),
+            namespaces,
+            reaped_orphans: self.table.as_ref().map_or(0, |table| table.orphans()),
+            containers,
+        })
+    }
+
+    /// A container as it is now.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound), or what cannot be read.
+    pub fn container_status(&self, name: &str) -> Result<ContainerStatus> {
+        let record = self.container_record(name)?;
+        let mut exit = record.exit;
+        let mut pid = None;
+        let mut state = if exit.is_some() { ContainerState::Exited } else { ContainerState::Created };
+        if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
+            let alive = table.is_alive();
+            match table.phase(reservation) {
+                Phase::Running(1..) if alive => {
+                    state = ContainerState::Running;
+                    pid = self.find_process(name, reservation, table).map(|record| record.process.pid);
+                }
+                // Never born, in flight, or its launch died.
+                Phase::Reserved | Phase::Running(0) => state = ContainerState::Created,
+                Phase::Running(_) => exit = Some(Exit::with_the_pod()),
+                Phase::Exited(how) => exit = Some(how),
+                Phase::Lost => {}
+            }
+            if exit.is_some() {
+                state = ContainerState::Exited;
+            }
+        }
+        Ok(ContainerStatus {
+            name: name.into(),
+            id: record.id,
+            pid,
+            state,
+            exit_code: exit.map(|exit| exit.code()),
+            signal: exit.and_then(|exit| exit.signal()),
+            created: record.created,
+            started: record.started,
+            finished: exit.and_then(|exit| exit.finished),
+            command: record.container.args,
+        })
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
+}
+
+fn rfc3339_option<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}

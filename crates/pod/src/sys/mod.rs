@@ -1,0 +1,193 @@
+//! System calls that no dependency offers, each behind a safe function.
+
+#![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
+
+mod spawn;
+
+pub(crate) use spawn::{Child, spawn};
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use pause::table::{TABLE_SIZE, Table};
+
+fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = Errno::result(result)? as RawFd;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor that came in a message and belongs to nobody yet.
+pub(crate) fn take(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel installed it for the receiver, which is us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// `pidfd_open(2)`.
+pub(crate) fn pidfd_open(pid: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: no memory arguments.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) })
+}
+
+/// `pidfd_send_signal(2)`; signal 0 asks whether the process is there.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: no memory arguments but a null siginfo.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
+/// The pid behind a pidfd, as this process sees it; `None` once it is reaped.
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    line.trim().parse().ok().filter(|&pid| pid > 0)
+}
+
+/// A file of the given bytes that can be executed but never changed.
+///
+/// A memfd where that is allowed (`vm.memfd_noexec` below 2), else an unnamed
+/// file in the first of `places` that may hold programs.
+pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBuf]) -> nix::Result<OwnedFd> {
+    const MFD_EXEC: libc::c_uint = 0x10;
+    let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // Kernels before 6.3 do not know MFD_EXEC, and need no asking.
+    let memfd = memfd(name, sealing | MFD_EXEC).or_else(|errno| match errno {
+        Errno::EINVAL => memfd(name, sealing),
+        errno => Err(errno),
+    });
+    match memfd {
+        Ok(memfd) => fill_and_seal(memfd, bytes),
+        Err(Errno::EACCES) => places.iter().find_map(|dir| unnamed_program(dir, bytes).ok()).ok_or(Errno::EACCES),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A sealed, read-only memfd of the given bytes.
+pub(crate) fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> nix::Result<OwnedFd> {
+    const MFD_NOEXEC_SEAL: libc::c_uint = 0x8;
+    let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let memfd = memfd(name, sealing | MFD_NOEXEC_SEAL).or_else(|_| memfd(name, sealing))?;
+    fill_and_seal(memfd, bytes)
+}
+
+fn memfd(name: &std::ffi::CStr, flags: libc::c_uint) -> nix::Result<OwnedFd> {
+    // SAFETY: the name is a C string.
+    owned(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())
+}
+
+fn fill_and_seal(memfd: OwnedFd, bytes: &[u8]) -> nix::Result<OwnedFd> {
+    let mut file = File::from(memfd);
+    file.write_all(bytes).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: no memory arguments.
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(file.into())
+}
+
+/// An `O_TMPFILE` file of `dir`, reopened so that it can be executed.
+fn unnamed_program(dir: &Path, bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let stat = nix::sys::statvfs::statvfs(dir)?;
+    if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC) {
+        return Err(Errno::EACCES.into());
+    }
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o500).custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC);
+    let mut file = options.open(dir)?;
+    file.write_all(bytes)?;
+    // A file that is open for writing cannot be executed.
+    Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
+}
+
+/// The exit table, mapped.
+pub(crate) struct MappedTable(std::ptr::NonNull<Table>);
+
+// SAFETY: the table has only atomic fields, and the mapping lives as long as
+// the value.
+unsafe impl Send for MappedTable {}
+// SAFETY: as above.
+unsafe impl Sync for MappedTable {}
+
+impl MappedTable {
+    /// Maps the first page of `file`, which must have one: a hole or an end
+    /// there would be a SIGBUS for whoever looks.
+    pub(crate) fn map(file: BorrowedFd<'_>) -> nix::Result<MappedTable> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), TABLE_SIZE, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if at == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        std::ptr::NonNull::new(at.cast()).map(MappedTable).ok_or(Errno::ENOMEM)
+    }
+}
+
+impl std::ops::Deref for MappedTable {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        // SAFETY: mapped in `map`, unmapped in `drop`; any bytes are a Table.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for MappedTable {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map`, with this size.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), TABLE_SIZE) };
+    }
+}
+
+/// Sleeps until somebody wakes `word`, or it is not `value`, or for a time.
+pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most: Duration) {
+    let time = libc::timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
+    // Not FUTEX_PRIVATE: pause is another process. Why it returned does not
+    // matter: the caller looks again.
+    // SAFETY: the word and the time outlive the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, &raw const time, 0, 0) };
+}
+
+/// `flock(2)` that lives as long as the longest-lived duplicate of the file.
+pub(crate) fn lock(file: &File, exclusive: bool, wait: bool) -> nix::Result<()> {
+    let mut operation = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+    if !wait {
+        operation |= libc::LOCK_NB;
+    }
+    loop {
+        // SAFETY: no memory arguments.
+        match Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// A poll on one descriptor.
+pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
+    loop {
+        let left = match end {
+            None => PollTimeout::NONE,
+            // Rounded up: a poll that ends a fraction too early would spin.
+            Some(end) => {
+                let left = end.saturating_duration_since(std::time::Instant::now());
+                PollTimeout::try_from(left.as_micros().div_ceil(1000) as i32).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) if end.is_some_and(|end| std::time::Instant::now() < end) => {}
+            Ok(count) => return Ok(count > 0),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Starting the sealed program.
+//!
+//! The library does not fork. A fork copies page tables, which takes 50 ms in
+//! a process of a gigabyte, and in a threaded one the child may do next to
+//! nothing. Instead a helper thread of sorts, `clone3(CLONE_VM|CLONE_VFORK)`,
+//! runs on a small stack of its own while the caller stands still, moves a few
+//! descriptors, and executes the program. `posix_spawn(3)` works like that too
+//! but can neither be born in a cgroup nor execute a descriptor.
+
+use std::ffi::{CStr, c_char};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use pause::arch::syscall;
+
+/// A process of ours that nobody else knows of.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Waits for its end. Whoever else in this program waits for all children
+    /// (or ignores SIGCHLD) may have been faster; that is no failure.
+    pub(crate) fn reap(&self) {
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        while waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        super::pid_of(self.pidfd.as_fd())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) {
+        // It may be gone already.
+        super::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+    }
+}
+
+/// What the child needs; it writes `error`.
+#[repr(C)]
+struct Birth {
+    program: i32,
+    given: *const i32,
+    moved: *mut i32,
+    count: usize,
+    argv: *const *const c_char,
+    envp: *const *const c_char,
+    error: isize,
+}
+
+const STACK_SIZE: usize = 32 * 1024;
+
+/// Starts `program` as a child of this process with the name `argv0`, with
+/// `given` as descriptors 0, 1, 2, ... and no others, in `cgroup`.
+///
+/// All signals are blocked in the child.
+///
+/// # Errors
+/// What `clone3(2)` or the child's few system calls fail with.
+pub(crate) fn spawn(
+    program: BorrowedFd<'_>,
+    argv0: &CStr,
+    given: &[BorrowedFd<'_>],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> nix::Result<Child> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let given: Vec<i32> = given.iter().map(|fd| fd.as_raw_fd()).collect();
+    let mut moved = vec![-1i32; given.len() + 1];
+    let argv = [argv0.as_ptr(), std::ptr::null()];
+    let envp = [std::ptr::null()];
+    let mut birth = Birth {
+        program: program.as_raw_fd(),
+        given: given.as_ptr(),
+        moved: moved.as_mut_ptr(),
+        count: given.len(),
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        error: 0,
+    };
+    // Not initialised: only what the child touches becomes memory.
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK_SIZE / 16);
+    let mut pidfd = -1i32;
+    let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+    let args = CloneArgs {
+        flags: flags | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: STACK_SIZE as u64,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    };
+
+    // A signal handler of this program must not run in the child, on shared
+    // memory: block everything around the clone, as posix_spawn does.
+    let all = u64::MAX;
+    let mut before = 0u64;
+    let set_mask = |new: &u64, old: *mut u64| {
+        let args = [libc::SIG_SETMASK as usize, &raw const *new as usize, old as usize, 8, 0, 0];
+        // SAFETY: two masks of 8 bytes, or null.
+        unsafe { syscall(libc::SYS_rt_sigprocmask as usize, args) }
+    };
+    set_mask(&all, &raw mut before);
+    // SAFETY: the stack and everything in `birth` outlive the child's use of
+    // them, because this thread stands still until the child has executed the
+    // program or ended.
+    let result = unsafe { clone_and_call(&args, child, &raw mut birth) };
+    set_mask(&before, std::ptr::null_mut());
+
+    Errno::result(if result < 0 { set_errno(-result) } else { 0 })?;
+    // SAFETY: CLONE_PIDFD made this descriptor for us.
+    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    if birth.error != 0 {
+        child.reap();
+        return Err(Errno::from_raw(-birth.error as i32));
+    }
+    Ok(child)
+}
+
+fn set_errno(errno: isize) -> libc::c_int {
+    Errno::from_raw(errno as i32).set();
+    -1
+}
+
+/// `struct clone_args` of clone3(2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `clone3`, with `child(argument)` on the new stack.
+///
+/// # Safety
+/// `args` must name a stack that is free; `child` must be sound on it.
+unsafe fn clone_and_call(args: &CloneArgs, child: extern "C" fn(*mut Birth) -> !, argument: *mut Birth) -> isize {
+    let result: isize;
+    // SAFETY: in the parent a plain system call. The child comes back with an
+    // empty stack, to which `and` gives the alignment of the ABI, and never
+    // leaves `child`.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "and rsp, -16",
+            "mov rdi, {argument}",
+            "call {child}",
+            "ud2",
+            "2:",
+            argument = in(reg) argument,
+            child = in(reg) child,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<CloneArgs>(),
+            // Not `lateout`: the inputs are read after the call destroyed them.
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    result
+}
+
+/// In the child, on shared memory: system calls only.
+extern "C" fn child(birth: *mut Birth) -> ! {
+    // SAFETY: the parent keeps `birth` alive and does not look until we are
+    // gone.
+    let birth = unsafe { &mut *birth };
+    birth.error = execute(birth);
+    pause::arch::exit(125)
+}
+
+/// Moves the descriptors and executes the program. Comes back with `-errno`.
+fn execute(birth: &mut Birth) -> isize {
+    let call = |number: libc::c_long, a: usize, b: usize, c: usize| {
+        // SAFETY: fcntl, dup3 and close_range take numbers only.
+        unsafe { syscall(number as usize, [a, b, c, 0, 0, 0]) }
+    };
+    let count = birth.count;
+    // First out of the way, all of them: above the places they go to.
+    for i in 0..=count {
+        // SAFETY: `given` has `count` elements, `moved` one more.
+        let from = if i == count { birth.program } else { unsafe { *birth.given.add(i) } };
+        let to = call(libc::SYS_fcntl, from as usize, libc::F_DUPFD as usize, count + 1);
+        if to < 0 {
+            return to;
+        }
+        // SAFETY: as above.
+        unsafe { *birth.moved.add(i) = to as i32 };
+    }
+    for i in 0..=count {
+        // The program's own descriptor, the last, closes when it is executed.
+        let flags = if i == count { libc::O_CLOEXEC as usize } else { 0 };
+        // SAFETY: as above.
+        let from = unsafe { *birth.moved.add(i) };
+        let result = call(libc::SYS_dup3, from as usize, i, flags);
+        if result < 0 {
+            return result;
+        }
+    }
+    let result = call(libc::SYS_close_range, count + 1, u32::MAX as usize, 0);
+    if result < 0 {
+        return result;
+    }
+    let path = c"".as_ptr() as usize;
+    let (argv, envp) = (birth.argv as usize, birth.envp as usize);
+    // SAFETY: null-ended arrays of C strings, kept alive by the parent.
+    unsafe { syscall(libc::SYS_execveat as usize, [count, path, argv, envp, libc::AT_EMPTY_PATH as usize, 0]) }
+}

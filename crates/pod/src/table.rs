@@ -1,0 +1,296 @@
+//! The exit table from the library's side: making, reserving, waiting.
+//!
+//! [`pause::table`] explains the page itself.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pause::table::{
+    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
+    TABLE_SIZE, VERSION,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::sys::{self, MappedTable};
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Exit {
+    /// What it said, or what ended it.
+    pub status: ExitStatus,
+    /// When. `None` if it was killed together with pause, which could not
+    /// write it down any more.
+    pub finished: Option<SystemTime>,
+}
+
+/// Exit code or signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitStatus {
+    /// It called exit(2) with this code.
+    Code(u8),
+    /// This signal killed it.
+    Signal {
+        /// Its number.
+        signal: u8,
+        /// It dumped core.
+        core_dumped: bool,
+    },
+}
+
+impl Exit {
+    /// The code a shell would say: the program's own, or 128 + signal.
+    pub fn code(&self) -> u8 {
+        match self.status {
+            ExitStatus::Code(code) => code,
+            ExitStatus::Signal { signal, .. } => 128 + signal,
+        }
+    }
+
+    /// The signal that killed it, if one did.
+    pub fn signal(&self) -> Option<u8> {
+        match self.status {
+            ExitStatus::Code(_) => None,
+            ExitStatus::Signal { signal, .. } => Some(signal),
+        }
+    }
+
+    /// For what pause took with it.
+    pub(crate) fn with_the_pod() -> Exit {
+        let status = ExitStatus::Signal { signal: libc::SIGKILL as u8, core_dumped: false };
+        Exit { status, finished: None }
+    }
+}
+
+/// One reservation of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    pub entry: usize,
+    pub generation: u64,
+}
+
+/// What the table says of a reservation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// A launch is under way, or died on the way.
+    Reserved,
+    /// It runs; its pid as pause sees it, 0 while it is being born.
+    Running(u32),
+    /// It ended.
+    Exited(Exit),
+    /// The slot has moved on to somebody else.
+    Lost,
+}
+
+/// A pod's exit table and the pause that keeps it.
+pub(crate) struct ExitTable {
+    map: MappedTable,
+    pub(crate) file: OwnedFd,
+    /// pause; readable once it is gone, and then the table is final.
+    pub(crate) pause: Option<OwnedFd>,
+}
+
+/// Makes the table's file, all zeroes written out.
+pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
+    let context = || format!("making the exit table {}", path.display());
+    let new = path.with_extension("new");
+    let mut page = vec![0u8; TABLE_SIZE];
+    page[..4].copy_from_slice(&VERSION.to_ne_bytes());
+    page[4..8].copy_from_slice(&(if end_with_last { END_WITH_LAST } else { 0 }).to_ne_bytes());
+    fs::write(&new, &page).doing(context)?;
+    // Renamed, never truncated: somebody may still look at the old one.
+    fs::rename(&new, path).doing(context)
+}
+
+impl ExitTable {
+    pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<ExitTable> {
+        let context = || format!("opening the exit table {}", path.display());
+        let mut options = File::options();
+        let file = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path).doing(context)?;
+        let corrupt = |reason: &str| Error::Corrupt { path: path.display().to_string(), reason: reason.into() };
+        if file.metadata().doing(context)?.len() != TABLE_SIZE as u64 {
+            return Err(corrupt("the exit table is not one page"));
+        }
+        let map = MappedTable::map(file.as_fd()).doing(context)?;
+        if map.head.version.load(Acquire) != VERSION {
+            return Err(corrupt("an exit table of another version"));
+        }
+        Ok(ExitTable { map, file: file.into(), pause })
+    }
+
+    /// The same, kept by `pause`.
+    pub(crate) fn kept_by(self, pause: OwnedFd) -> ExitTable {
+        ExitTable { pause: Some(pause), ..self }
+    }
+
+    /// Whether pause lives: only then can anything still change.
+    pub(crate) fn is_alive(&self) -> bool {
+        match &self.pause {
+            Some(pause) => !sys::wait_readable(pause, Some(Duration::ZERO)).unwrap_or(true),
+            None => false,
+        }
+    }
+
+    pub(crate) fn orphans(&self) -> u64 {
+        self.map.head.orphans.load(Relaxed)
+    }
+
+    /// Whether pause ends with the last container.
+    pub(crate) fn set_end_with_last(&self, on: bool) {
+        if on {
+            self.map.head.flags.fetch_or(END_WITH_LAST, AcqRel);
+        } else {
+            self.map.head.flags.fetch_and(!END_WITH_LAST, AcqRel);
+        }
+    }
+
+    /// Whether a container runs or is about to.
+    pub(crate) fn has_containers(&self) -> bool {
+        self.map.has_containers()
+    }
+
+    /// Takes a slot: a free one, else that of the exec which ended longest ago
+    /// and which nobody has asked about.
+    pub(crate) fn reserve(&self, exec: bool) -> Option<Reservation> {
+        let kind = if exec { EXEC_KIND } else { 0 };
+        loop {
+            if let Some(reservation) = (0..SLOTS).find_map(|entry| self.take(entry, FREE, kind)) {
+                return Some(reservation);
+            }
+            let ended = |entry: &usize| self.map.entries[*entry].state.load(Acquire) == EXEC_KIND | EXITED;
+            let oldest = (0..SLOTS).filter(ended).min_by_key(|&entry| self.map.entries[entry].time.load(Relaxed))?;
+            if let Some(reservation) = self.take(oldest, EXEC_KIND | EXITED, kind) {
+                return Some(reservation);
+            }
+        }
+    }
+
+    /// Takes the slot of a container that ended for its next run. `None` if
+    /// somebody else did.
+    pub(crate) fn reserve_again(&self, old: Reservation) -> Option<Reservation> {
+        (self.entry(old)?.generation.load(Acquire) == old.generation).then(|| self.take(old.entry, EXITED, 0))?
+    }
+
+    fn take(&self, entry: usize, from: u32, kind: u32) -> Option<Reservation> {
+        let slot = &self.map.entries[entry];
+        slot.state.compare_exchange(from, RESERVED | kind, AcqRel, Relaxed).ok()?;
+        let generation = self.map.head.generation.fetch_add(1, AcqRel) + 1;
+        slot.pid.store(0, Relaxed);
+        slot.code.store(0, Relaxed);
+        slot.status.store(0, Relaxed);
+        slot.time.store(0, Relaxed);
+        slot.generation.store(generation, Release);
+        Some(Reservation { entry, generation })
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn release(&self, reservation: Reservation) {
+        let Some(slot) = self.entry(reservation) else { return };
+        if slot.generation.load(Acquire) == reservation.generation {
+            slot.generation.store(0, Relaxed);
+            slot.state.store(FREE, Release);
+        }
+    }
+
+    /// After a launch that failed: pause may still have to write how the
+    /// process ended that was to become the container.
+    pub(crate) fn release_failed(&self, reservation: Reservation) {
+        for _ in 0..100 {
+            match self.phase(reservation) {
+                Phase::Running(pid) if pid != 0 && self.is_alive() => self.sleep(reservation, Duration::from_millis(20)),
+                _ => break,
+            }
+        }
+        self.release(reservation);
+    }
+
+    fn entry(&self, reservation: Reservation) -> Option<&Entry> {
+        self.map.entries.get(reservation.entry)
+    }
+
+    pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
+        let Some(slot) = self.entry(reservation) else { return Phase::Lost };
+        let state = slot.state.load(Acquire) & STATE_MASK;
+        let phase = match state {
+            RESERVED => Phase::Reserved,
+            RUNNING => Phase::Running(slot.pid.load(Acquire)),
+            EXITED => Phase::Exited(exit_of(slot)),
+            _ => Phase::Lost,
+        };
+        // Read last: it was this reservation's all the while.
+        if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
+    }
+
+    fn sleep(&self, reservation: Reservation, at_most: Duration) {
+        let Some(slot) = self.entry(reservation) else { return };
+        let state = slot.state.load(Acquire);
+        if matches!(state & STATE_MASK, RESERVED | RUNNING) {
+            sys::futex_wait(&slot.state, state, at_most);
+        }
+    }
+
+    /// How the process of this reservation ended, if it has; `None` while it
+    /// has not.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the slot serves another one since.
+    pub(crate) fn try_wait(&self, reservation: Reservation) -> Result<Option<Exit>> {
+        let alive = self.is_alive();
+        // In this order: what pause wrote before it ended is there.
+        match self.phase(reservation) {
+            Phase::Exited(exit) => Ok(Some(exit)),
+            Phase::Lost => Err(Error::state("the container", "was started anew before its exit was read")),
+            Phase::Running(_) | Phase::Reserved if alive => Ok(None),
+            Phase::Running(_) | Phase::Reserved => Ok(Some(Exit::with_the_pod())),
+        }
+    }
+
+    /// Waits for the end of the process of this reservation: on its pidfd,
+    /// and then for pause to write it down, which can be a moment later.
+    pub(crate) fn wait(&self, reservation: Reservation, pidfd: Option<&OwnedFd>, timeout: Option<Duration>) -> Result<Option<Exit>> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
+        let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
+        let mut gone = pidfd.is_none();
+        loop {
+            if let Some(exit) = self.try_wait(reservation)? {
+                return Ok(Some(exit));
+            }
+            let left = left();
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            match (&self.pause, pidfd) {
+                (Some(pause), Some(pidfd)) if !gone => {
+                    let mut fds = [pause, pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+                    let milliseconds = left.map(|left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+                    let timeout = milliseconds.and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::NONE);
+                    match poll(&mut fds, timeout) {
+                        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                        Err(errno) => return Err(errno).doing(|| "waiting for a container".into()),
+                    }
+                    gone = fds[1].revents().is_some_and(|events| !events.is_empty());
+                }
+                // Bounded, because pause may die without a wake.
+                _ => {
+                    let bound = Duration::from_millis(50);
+                    self.sleep(reservation, left.map_or(bound, |left| left.min(bound)));
+                }
+            }
+        }
+    }
+}
+
+fn exit_of(slot: &Entry) -> Exit {
+    let status = slot.status.load(Relaxed) as u8;
+    let status = match slot.code.load(Relaxed) {
+        CLD_EXITED => ExitStatus::Code(status),
+        code => ExitStatus::Signal { signal: status, core_dumped: code == CLD_DUMPED },
+    };
+    Exit { status, finished: Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed))) }
+}

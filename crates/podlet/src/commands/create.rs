@@ -1,0 +1,92 @@
+//! `podlet create`: an empty pod.
+
+use anyhow::Result;
+use clap::Args;
+use pod::facts::IdMap;
+use pod::spec::TimeOffsets;
+use pod::{Error, Namespace, Pod, PodOptions, Store};
+
+use crate::output;
+
+/// Make an empty pod: pause and its namespaces
+#[derive(Args)]
+pub struct Create {
+    /// The pod's name
+    #[arg(value_name = "POD")]
+    name: String,
+    #[command(flatten)]
+    options: PodArgs,
+}
+
+/// What can be said of a pod where it is made.
+#[derive(Args, Default)]
+pub struct PodArgs {
+    /// Namespaces its containers share: any of net,pid,ipc,uts,user,cgroup,time [default: net,pid,ipc,uts]
+    #[arg(long, value_name = "LIST")]
+    pub share: Option<String>,
+    /// Host name inside [default: the pod's name]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// User ids of a shared user namespace
+    #[arg(long = "uidmap", value_name = "INSIDE:OUTSIDE:COUNT")]
+    pub uid_maps: Vec<String>,
+    /// Group ids of a shared user namespace
+    #[arg(long = "gidmap", value_name = "INSIDE:OUTSIDE:COUNT")]
+    pub gid_maps: Vec<String>,
+    /// Offset of a shared time namespace's monotonic clock, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    pub monotonic_offset: i64,
+    /// Offset of a shared time namespace's boot-time clock, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    pub boottime_offset: i64,
+}
+
+impl PodArgs {
+    /// The library's options for a pod of this name.
+    pub fn options(&self, name: &str) -> Result<PodOptions> {
+        let mut options = PodOptions::new(name);
+        if let Some(list) = &self.share {
+            let names = list.split(',').filter(|name| !name.is_empty());
+            options.share = names.map(str::parse::<Namespace>).collect::<Result<_, _>>()?;
+        }
+        options.hostname = self.hostname.clone();
+        options.uid_maps = self.uid_maps.iter().map(|map| parse_map("uidmap", map)).collect::<Result<_, _>>()?;
+        options.gid_maps = self.gid_maps.iter().map(|map| parse_map("gidmap", map)).collect::<Result<_, _>>()?;
+        options.time_offsets = TimeOffsets { monotonic: self.monotonic_offset, boottime: self.boottime_offset };
+        Ok(options)
+    }
+
+    /// The first of these options that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--share", self.share.is_some()),
+            ("--hostname", self.hostname.is_some()),
+            ("--uidmap", !self.uid_maps.is_empty()),
+            ("--gidmap", !self.gid_maps.is_empty()),
+            ("--monotonic-offset", self.monotonic_offset != 0),
+            ("--boottime-offset", self.boottime_offset != 0),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+}
+
+fn parse_map(field: &str, text: &str) -> Result<IdMap, Error> {
+    let numbers: Vec<_> = text.split(':').map(str::parse).collect();
+    match numbers[..] {
+        [Ok(inside), Ok(outside), Ok(count)] => Ok(IdMap { inside, outside, count }),
+        _ => Err(Error::Invalid {
+            field: field.into(),
+            value: text.into(),
+            reason: "give three numbers, INSIDE:OUTSIDE:COUNT, such as 0:100000:65536".into(),
+        }),
+    }
+}
+
+impl Create {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let mut pod = Pod::create(store, self.options.options(&self.name)?)?;
+        pod.detach()?;
+        output::line(pod.name())?;
+        Ok(0)
+    }
+}

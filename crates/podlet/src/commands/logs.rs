@@ -1,0 +1,75 @@
+//! `podlet logs`: what a detached container wrote.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use pod::Store;
+
+use crate::output;
+use crate::target::Target;
+
+/// Print what a detached container wrote
+#[derive(Args)]
+pub struct Logs {
+    /// Go on until it ends
+    #[arg(short, long)]
+    follow: bool,
+    /// POD or POD/CONTAINER
+    target: String,
+}
+
+impl Logs {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let target = Target::open(store, &self.target)?;
+        let name = target.one()?;
+        let path = target.pod.log_path(&name);
+        let mut log = match File::open(&path) {
+            // It ran in the foreground.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            log => log.with_context(|| format!("opening {}", path.display()))?,
+        };
+        if !self.follow {
+            copy(&mut log)?;
+            return Ok(0);
+        }
+        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        changes.add_watch(&path, AddWatchFlags::IN_MODIFY)?;
+        let process = target.pod.process(&name).ok();
+        loop {
+            // Asked before the last look, so that nothing is missed.
+            let ended = process.as_ref().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
+            copy(&mut log)?;
+            let Some(pidfd) = process.as_ref().and_then(|process| process.as_fd()).filter(|_| !ended) else {
+                return Ok(0);
+            };
+            let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                result => {
+                    result?;
+                }
+            }
+            if fds[1].revents().is_some_and(|events| !events.is_empty()) {
+                // Its end is in the table in a moment.
+                process.as_ref().map(|process| process.wait()).transpose()?;
+            }
+            // Only the wake-up counts.
+            changes.read_events().ok();
+        }
+    }
+}
+
+fn copy(log: &mut File) -> Result<()> {
+    let mut buffer = [0u8; 64 * 1024];
+    loop {
+        match log.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => output::bytes(&buffer[..count])?,
+        }
+    }
+}

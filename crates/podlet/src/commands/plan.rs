@@ -1,0 +1,37 @@
+//! `podlet plan`: what `run` would do.
+
+use anyhow::Result;
+use clap::Args;
+use pod::{Pod, Store};
+
+use super::run::Run;
+use crate::output;
+
+/// Print the steps `run` would take, and take none
+#[derive(Args)]
+pub struct Plan {
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Plan {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let request = self.run.request()?;
+        match &self.run.pod {
+            Some(name) => {
+                let pod = Pod::open(store, name)?;
+                output::line(format!("# container {}/{}", pod.name(), request.container.name))?;
+                output::line(pod.plan_container(&request.container)?)?;
+            }
+            None => {
+                let options = request.options.unwrap_or_else(|| pod::PodOptions::new(&request.container.name));
+                let (hold, launch) = Pod::plan(store, &options, &request.container)?;
+                output::line(format!("# pod {}", options.name))?;
+                output::line(hold)?;
+                output::line(format!("# container {}/{}", options.name, request.container.name))?;
+                output::line(launch)?;
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,91 @@
+//! `podlet ps`: what there is.
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use clap::Args;
+use pod::{ContainerState, ContainerStatus, Pod, PodState, PodStatus, Store};
+
+use crate::output::{self, Format};
+
+/// List pods and their containers
+#[derive(Args)]
+pub struct Ps {
+    /// Also pods and containers that have ended
+    #[arg(short, long)]
+    all: bool,
+    /// How
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+impl Ps {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let mut statuses = Vec::new();
+        for pod in Pod::list(store)? {
+            // One that cannot be read must not hide the others.
+            match pod.and_then(|pod| pod.status()) {
+                Ok(status) => statuses.push(status),
+                Err(error) => eprintln!("podlet: {error}"),
+            }
+        }
+        if !self.all {
+            statuses.retain(|pod| pod.state == PodState::Running);
+            for pod in &mut statuses {
+                pod.containers.retain(|container| container.state == ContainerState::Running);
+            }
+        }
+        match self.format {
+            Format::Json => output::line(serde_json::to_string_pretty(&statuses)?)?,
+            Format::Table => output::table(&rows(&statuses))?,
+        }
+        Ok(0)
+    }
+}
+
+fn rows(pods: &[PodStatus]) -> Vec<Vec<String>> {
+    let header = ["POD", "CONTAINER", "PID", "STATE", "CREATED", "COMMAND"];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for pod in pods {
+        let state = if pod.state == PodState::Running { "running" } else { "exited" };
+        let command = if pod.containers.is_empty() { "" } else { "-" };
+        let pid = pod.pause.pid.map_or("-".into(), |pid| pid.to_string());
+        if pod.containers.is_empty() {
+            rows.push(vec![pod.name.clone(), "-".into(), pid, state.into(), ago(pod.created), command.into()]);
+        }
+        for container in &pod.containers {
+            rows.push(vec![
+                pod.name.clone(),
+                container.name.clone(),
+                container.pid.map_or("-".into(), |pid| pid.to_string()),
+                show_state(container),
+                ago(container.started.unwrap_or(container.created)),
+                shorten(&container.command.join(" ")),
+            ]);
+        }
+    }
+    rows
+}
+
+fn show_state(container: &ContainerStatus) -> String {
+    match (container.state, container.exit_code, container.signal) {
+        (ContainerState::Running, ..) => "running".into(),
+        (ContainerState::Created, ..) => "created".into(),
+        (_, _, Some(signal)) => format!("exited (signal {signal})"),
+        (_, Some(code), _) => format!("exited ({code})"),
+        _ => "exited".into(),
+    }
+}
+
+fn ago(time: SystemTime) -> String {
+    let age = time.elapsed().unwrap_or_default();
+    let seconds = std::time::Duration::from_secs(age.as_secs());
+    format!("{} ago", humantime::format_duration(seconds))
+}
+
+/// Long commands would push everything else off the screen.
+fn shorten(command: &str) -> String {
+    const MOST: usize = 40;
+    let line: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= MOST { line } else { line.chars().take(MOST - 1).chain(['…']).collect() }
+}

@@ -1,0 +1,38 @@
+//! `podlet restart`: stop and start, in a pod that stays.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use pod::{Io, Store};
+
+use crate::target::Target;
+
+/// Stop containers and start them again; the pod and its network stay
+#[derive(Args)]
+pub struct Restart {
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10)]
+    seconds: u64,
+    /// POD (all its containers) or POD/CONTAINER
+    #[arg(required = true)]
+    targets: Vec<String>,
+}
+
+impl Restart {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        for text in &self.targets {
+            let mut target = Target::open(store, text)?;
+            let names = target.all()?;
+            target.pod.revive()?;
+            let pod = &target.pod;
+            for name in names {
+                pod.hold_while(|| {
+                    pod.stop(&name, Duration::from_secs(self.seconds))?;
+                    pod.start_again(&name, Io::log())
+                })?;
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,55 @@
+//! `podlet rm`: remove pods and containers.
+
+use anyhow::Result;
+use clap::Args;
+use pod::{ContainerState, Error, Pod, Store};
+
+use crate::target::Target;
+
+/// Remove pods or containers and all that was made for them
+#[derive(Args)]
+pub struct Rm {
+    /// Even while they run, or cannot be read; and what is not there is no error
+    #[arg(short, long)]
+    force: bool,
+    /// POD or POD/CONTAINER
+    #[arg(required = true)]
+    targets: Vec<String>,
+}
+
+impl Rm {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        for text in &self.targets {
+            match self.remove(store, text) {
+                Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
+                // Its records are damaged: what they describe is found by name.
+                Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::Corrupt { .. })) => {
+                    Pod::remove_damaged(store, text.split('/').next().unwrap_or(text))?;
+                }
+                result => result?,
+            }
+        }
+        Ok(0)
+    }
+
+    fn remove(&self, store: &Store, text: &str) -> Result<()> {
+        let target = Target::open(store, text)?;
+        if let Some(name) = target.named() {
+            if self.force {
+                target.pod.end_all(name)?;
+                if let Ok(process) = target.pod.process(name) {
+                    process.wait()?;
+                }
+            }
+            return Ok(target.pod.remove_container(name)?);
+        }
+        if !self.force {
+            let status = target.pod.status()?;
+            let running = status.containers.iter().find(|container| container.state == ContainerState::Running);
+            if let Some(container) = running {
+                anyhow::bail!("container {}/{} is running: stop it first, or use rm -f", status.name, container.name);
+            }
+        }
+        Ok(target.pod.remove()?)
+    }
+}

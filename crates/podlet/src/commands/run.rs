@@ -1,0 +1,241 @@
+//! `podlet run`: a container, in a pod that is there or in one of its own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pod::spec::{check_name, parse_capability};
+use pod::{Container, Error, Io, Pod, PodOptions, Root, Store, config};
+
+use super::create::PodArgs;
+use crate::foreground::Signals;
+use crate::{output, target};
+
+/// Run a program in a container
+#[derive(Args)]
+pub struct Run {
+    /// Where it runs [default: a pod of its own, which ends with it]
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// The container's name, and its own pod's [default: made up]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Print its name and leave it running; its output goes to `podlet logs`
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove it when it has ended
+    #[arg(long)]
+    rm: bool,
+    /// Set an environment variable; K alone takes podlet's own
+    #[arg(short, long = "env", value_name = "K=V")]
+    env: Vec<String>,
+    /// Working directory inside [default: /]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// UID, NAME, UID:GID or NAME:GROUP, names as the image knows them
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Bind a directory or file of this machine
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    volume: Vec<String>,
+    /// Mount an empty file system in memory
+    #[arg(long, value_name = "DST")]
+    tmpfs: Vec<PathBuf>,
+    /// The root file system cannot be written
+    #[arg(long)]
+    read_only: bool,
+    /// Give a capability; ALL for all
+    #[arg(long, value_name = "C")]
+    cap_add: Vec<String>,
+    /// Take a capability; ALL for all
+    #[arg(long, value_name = "C")]
+    cap_drop: Vec<String>,
+    /// Use this directory as the root file system
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    rootfs: Option<PathBuf>,
+    /// Use an OCI bundle: a directory with a config.json
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+    #[command(flatten)]
+    options: PodArgs,
+    /// IMAGE (`host`: this machine's own files, copy-on-write) and the command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE] [CMD")]
+    words: Vec<String>,
+}
+
+/// What `run` and `plan` are about.
+pub struct Request {
+    pub container: Container,
+    /// The pod to be made, unless there is one.
+    pub options: Option<PodOptions>,
+}
+
+impl Run {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let request = self.request()?;
+        let mut signals = Signals::hold()?;
+        let mut pod = match (&self.pod, request.options) {
+            (Some(name), _) => Pod::open(store, name)?,
+            (None, options) => Pod::create(store, options.context("a pod of its own has options")?)?,
+        };
+        let io = if self.detach { Io::log() } else { Io::inherit() };
+        let container = &request.container;
+        if self.detach {
+            let note = "podlet: note: no cgroup can be written here, so stopping a container means looking for its \
+                        processes, and one that forks fast enough can hide (docs/limits.md)";
+            if pod.ends_by_search() {
+                eprintln!("{note}");
+            }
+        }
+        let process = if self.rm && self.pod.is_some() {
+            pod.start_removing(container, io)?
+        } else {
+            pod.start_with(container, io)?
+        };
+        pod.detach()?;
+        if self.detach {
+            output::line(target::show(pod.name(), &container.name))?;
+            return Ok(0);
+        }
+        let exit = signals.pass_on_to(&process)?;
+        drop(process);
+        match (&self.pod, self.rm) {
+            (Some(_), false) => {}
+            // Whatever its main process left behind goes with it.
+            (Some(_), true) => pod.remove_container(&container.name)?,
+            (None, true) => pod.remove()?,
+            // pause is ending by itself.
+            (None, false) => pod.kill()?,
+        }
+        Ok(exit.code())
+    }
+
+    /// Everything that can be refused, before anything is made.
+    pub fn request(&self) -> Result<Request> {
+        if self.pod.is_some()
+            && let Some(option) = self.options.given()
+        {
+            bail!("{option}: belongs to the pod, and {:?} is there already; give it to `podlet create`", self.pod);
+        }
+        let made_up;
+        let name = match (&self.name, &self.pod) {
+            (Some(name), _) => name,
+            (None, pod) => {
+                made_up = make_up(if pod.is_some() { "c" } else { "p" })?;
+                &made_up
+            }
+        };
+        check_name("container", name)?;
+        let mut share = None;
+        let mut container = match (&self.bundle, &self.rootfs) {
+            (Some(bundle), _) => {
+                let (container, namespaces) = config::read(name, &absolute(bundle)?)?;
+                share = Some(namespaces);
+                if self.words.is_empty() { container } else { container.args(self.words.clone()) }
+            }
+            (None, Some(dir)) => self.with_words(Container::new(name, Root::Dir(absolute(dir)?)), &self.words),
+            (None, None) => match self.words.split_first() {
+                Some((image, words)) if image == "host" => self.with_words(Container::new(name, Root::Host), words),
+                Some((image, _)) => bail!(Error::Invalid {
+                    field: "image".into(),
+                    value: image.clone(),
+                    reason: "no such image; there is `host` (this machine's own files, copy-on-write), --rootfs DIR \
+                             and --bundle DIR"
+                        .into(),
+                }),
+                None => bail!("say what to run: `host CMD...`, --rootfs DIR CMD..., or --bundle DIR"),
+            },
+        };
+        container = self.adjust(container)?;
+        container.check()?;
+        let options = match &self.pod {
+            Some(_) => None,
+            None => {
+                let mut options = self.options.options(name)?;
+                if let (Some(namespaces), None) = (share, &self.options.share) {
+                    options.share = namespaces.share;
+                    options.hostname = options.hostname.or(namespaces.hostname);
+                }
+                options.end_with_last = true;
+                options.remove_when_dead = self.rm;
+                options.check()?;
+                Some(options)
+            }
+        };
+        Ok(Request { container, options })
+    }
+
+    fn with_words(&self, container: Container, words: &[String]) -> Container {
+        if words.is_empty() { container } else { container.args(words.to_vec()) }
+    }
+
+    /// The options that change a container, wherever it comes from.
+    fn adjust(&self, mut container: Container) -> Result<Container> {
+        for variable in &self.env {
+            container = match variable.split_once('=') {
+                Some((name, value)) if !name.is_empty() => container.env(name, value),
+                None if !variable.is_empty() => match std::env::var(variable) {
+                    Ok(value) => container.env(variable, &value),
+                    Err(_) => container,
+                },
+                _ => bail!("--env {variable:?}: give NAME=value"),
+            };
+        }
+        if let Some(dir) = &self.workdir {
+            container = container.cwd(dir);
+        }
+        if let Some(user) = &self.user {
+            container = container.user(user);
+        }
+        for volume in &self.volume {
+            container = add_volume(container, volume)?;
+        }
+        for target in &self.tmpfs {
+            container = container.tmpfs(target);
+        }
+        container.read_only |= self.read_only;
+        // Taken before given, so that `--cap-drop ALL --cap-add X` is X alone.
+        for name in &self.cap_drop {
+            for capability in capabilities(name)? {
+                container = container.drop_capability(capability);
+            }
+        }
+        for name in &self.cap_add {
+            for capability in capabilities(name)? {
+                container = container.add_capability(capability);
+            }
+        }
+        Ok(container)
+    }
+}
+
+fn add_volume(container: Container, volume: &str) -> Result<Container> {
+    let parts: Vec<_> = volume.split(':').collect();
+    let (source, target, read_only) = match parts[..] {
+        [source, target] => (source, target, false),
+        [source, target, "ro"] => (source, target, true),
+        [source, target, "rw"] => (source, target, false),
+        _ => bail!("--volume {volume:?}: give SRC:DST or SRC:DST:ro"),
+    };
+    if source.is_empty() || target.is_empty() {
+        bail!("--volume {volume:?}: give SRC:DST or SRC:DST:ro");
+    }
+    Ok(container.bind(absolute(Path::new(source))?, target, read_only))
+}
+
+fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {
+    if name.eq_ignore_ascii_case("all") {
+        return Ok(pod::facts::Facts::read()?.grantable());
+    }
+    Ok(vec![parse_capability(name)?])
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{}", path.display()))
+}
+
+/// A name nobody has thought of.
+fn make_up(prefix: &str) -> Result<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("making up a name")?;
+    Ok(format!("{prefix}-{}", &id[..8]))
+}

@@ -1,0 +1,52 @@
+//! `podlet stop`: end containers, gently first.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use pod::{Pod, Store};
+
+use crate::target::Target;
+
+/// Stop containers: their stop signal first, SIGKILL for all in them after a while
+#[derive(Args)]
+pub struct Stop {
+    /// Seconds between the two
+    #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10)]
+    seconds: u64,
+    /// POD (all its containers, then pause) or POD/CONTAINER
+    #[arg(required = true)]
+    targets: Vec<String>,
+}
+
+impl Stop {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let grace = Duration::from_secs(self.seconds);
+        for text in &self.targets {
+            let target = Target::open(store, text)?;
+            match target.named() {
+                Some(_) => {
+                    target.pod.stop(&target.one()?, grace)?;
+                }
+                None => stop_pod(&target.pod, grace)?,
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// All containers at once, then pause.
+fn stop_pod(pod: &Pod, grace: Duration) -> Result<()> {
+    let names = pod.containers()?;
+    // One that cannot be stopped must not keep the others alive: pause's end
+    // is theirs, too.
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| pod.stop(name, grace))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+    });
+    pod.kill()?;
+    for result in results {
+        result?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `POD` or `POD/CONTAINER`.
+
+use anyhow::{Result, bail};
+use pod::{Pod, Store};
+
+/// What a command is about.
+pub struct Target {
+    pub pod: Pod,
+    /// `None` if only the pod was named.
+    container: Option<String>,
+}
+
+impl Target {
+    /// Opens the pod. Whether the container is there is for those to say who
+    /// use it.
+    pub fn open(store: &Store, text: &str) -> Result<Target> {
+        let (pod, container) = match text.split_once('/') {
+            Some((pod, container)) => (pod, Some(container.to_string())),
+            None => (text, None),
+        };
+        Ok(Target { pod: Pod::open(store, pod)?, container })
+    }
+
+    /// The container that was named.
+    pub fn named(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
+    /// The container that was named, or the pod's only one.
+    pub fn one(&self) -> Result<String> {
+        if let Some(name) = &self.container {
+            // Says so if it is not there.
+            self.pod.container(name)?;
+            return Ok(name.clone());
+        }
+        let mut names = self.pod.containers()?;
+        let pod = self.pod.name();
+        match (names.len(), names.pop()) {
+            (1, Some(name)) => Ok(name),
+            (_, None) => bail!("pod {pod} has no containers"),
+            (_, Some(last)) => bail!(
+                "pod {pod} has several containers: name one, such as {pod}/{last} (the others: {})",
+                names.join(", ")
+            ),
+        }
+    }
+
+    /// The container that was named, or all of the pod's.
+    pub fn all(&self) -> Result<Vec<String>> {
+        match &self.container {
+            Some(_) => Ok(vec![self.one()?]),
+            None => Ok(self.pod.containers()?),
+        }
+    }
+}
+
+/// How a container is named to the user: by its pod alone where that is enough
+/// for every command.
+pub fn show(pod: &str, container: &str) -> String {
+    if pod == container { pod.to_string() } else { format!("{pod}/{container}") }
+}

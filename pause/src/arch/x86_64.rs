@@ -1,0 +1,77 @@
+//! x86_64: System V ABI, `syscall` instruction.
+
+use core::arch::asm;
+
+/// System call numbers the program itself uses; a plan brings its own.
+#[allow(missing_docs)]
+pub mod nr {
+    pub const READ: usize = 0;
+    pub const OPEN: usize = 2;
+    pub const CLOSE: usize = 3;
+    pub const MMAP: usize = 9;
+    pub const MUNMAP: usize = 11;
+    pub const RT_SIGACTION: usize = 13;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const SENDMSG: usize = 46;
+    pub const EXECVE: usize = 59;
+    pub const WAIT4: usize = 61;
+    pub const FUTEX: usize = 202;
+    pub const CLOCK_GETTIME: usize = 228;
+    pub const EXIT_GROUP: usize = 231;
+    pub const PPOLL: usize = 271;
+    pub const CLONE3: usize = 435;
+}
+
+/// One system call. Negative results are `-errno`.
+///
+/// # Safety
+/// Whatever `number` does to memory must be sound with these arguments.
+#[inline(never)]
+pub unsafe fn syscall(number: usize, args: [usize; 6]) -> isize {
+    let result: isize;
+    // SAFETY: the kernel clobbers rcx and r11 only; the caller vouches for
+    // the rest.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+#[cfg(sealed)]
+core::arch::global_asm!(
+    // The kernel enters here with argc at the top of the stack.
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call start",
+    // rustc emits calls to these; a loop in Rust would become a call to
+    // itself.
+    ".globl memcpy",
+    "memcpy:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    "rep movsb",
+    "ret",
+    ".globl memset",
+    "memset:",
+    "mov r8, rdi",
+    "mov eax, esi",
+    "mov rcx, rdx",
+    "rep stosb",
+    "mov rax, r8",
+    "ret",
+);

@@ -1,0 +1,223 @@
+//! The interpreter: walks the plan's steps with one `match` in one loop.
+//!
+//! There is nothing to decide here. A step fails or does not; which errors are
+//! tolerated, and what is skipped then, stands in the step.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arch::{self, nr, syscall};
+use crate::hold;
+use crate::wire::{Header, MAX_SLOTS, Op, RawStep, Record, Slot};
+
+/// The descriptors (and pids) of the process, by slot.
+pub struct Slots([i32; MAX_SLOTS]);
+
+impl Slots {
+    /// Slots as a process is born with them: number n holds descriptor n.
+    pub fn identity() -> Slots {
+        let mut slots = Slots([-1; MAX_SLOTS]);
+        for (number, slot) in slots.0.iter_mut().enumerate() {
+            *slot = number as i32;
+        }
+        slots
+    }
+
+    fn get(&self, slot: u64) -> i32 {
+        *self.0.get(slot as usize).unwrap_or(&-1)
+    }
+
+    fn set(&mut self, slot: u16, value: i32) {
+        if let Some(place) = self.0.get_mut(usize::from(slot)) {
+            *place = value;
+        }
+    }
+}
+
+const ENOENT: u16 = 2;
+const EACCES: u16 = 13;
+const ENOTDIR: u16 = 20;
+
+/// Does the plan from step `first` on, and never comes back.
+///
+/// # Safety
+/// `header` must begin a well-formed plan whose pointers are valid in this
+/// process.
+pub unsafe fn run(header: &Header, first: usize) -> ! {
+    // SAFETY: the steps stand behind the header.
+    let steps = unsafe {
+        let begin = (&raw const *header).add(1).cast::<RawStep>();
+        core::slice::from_raw_parts(begin, header.steps as usize)
+    };
+    let mut slots = Slots::identity();
+    let mut at = first;
+    while let Some(step) = steps.get(at) {
+        let mut next = at + 1 + usize::from(step.skip_ok);
+        // SAFETY: passed on from the caller.
+        let result = unsafe { perform(step, at, &mut slots, &mut next) };
+        let errno = if result < 0 { -result as u16 } else { 0 };
+        if errno != 0 && step.tolerate.contains(&errno) {
+            at += 1 + usize::from(step.skip_err);
+            continue;
+        }
+        if errno != 0 || result < step.min as isize {
+            report(Record::ERROR, at, errno, None);
+            // What a shell says of a program that is not there, or cannot be
+            // executed; the exit table keeps it if nobody reads the report.
+            arch::exit(match (step.op, errno) {
+                (Op::Exec, ENOENT | ENOTDIR) => 127,
+                (Op::Exec, _) => 126,
+                _ => 125,
+            });
+        }
+        at = next;
+    }
+    arch::exit(0)
+}
+
+/// Does one step, the `index`th. A cloned child goes on elsewhere: `next`.
+///
+/// # Safety
+/// The step's pointers must be valid in this process.
+unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut usize) -> isize {
+    let mut args = [0usize; 6];
+    for (i, arg) in args.iter_mut().enumerate() {
+        let value = step.args[i];
+        let is_slot = step.slot_args & 1 << i != 0;
+        *arg = if is_slot { slots.get(value) as isize as usize } else { value as usize };
+    }
+    match step.op {
+        Op::Call => {
+            let mut left = step.repeat;
+            loop {
+                // SAFETY: the plan vouches for its arguments.
+                let result = unsafe { syscall(step.nr as usize, args) };
+                if result < 0 || left == 0 {
+                    slots.set(step.into, result as i32);
+                    return result;
+                }
+                left -= 1;
+                args[1] += 1;
+            }
+        }
+        Op::Store => {
+            // SAFETY: the plan mapped the exit table there.
+            let word = unsafe { &*(args[0] as *const AtomicU32) };
+            word.store(args[1] as u32, Ordering::SeqCst);
+            0
+        }
+        Op::Clone => {
+            let (result, pidfd) = clone(args[0], args[2]);
+            if result == 0 {
+                *next = args[1];
+            } else if result > 0 {
+                slots.set(step.into, pidfd);
+                slots.set(step.into.saturating_add(1), result as i32);
+            }
+            result
+        }
+        Op::Report => {
+            let descriptor = (args[1] != usize::from(Slot::NONE)).then(|| slots.get(args[1] as u64));
+            report(args[0] as u32, index, 0, descriptor)
+        }
+        Op::OpenProc => open_proc(args[0] as u32, args[1] as *const u8),
+        Op::Exec => {
+            report(Record::EXEC, index, 0, None);
+            // SAFETY: the plan vouches for its arrays.
+            unsafe { exec(args[0] as *const *const u8, args[1], args[2]) }
+        }
+        Op::Hold => {
+            // SAFETY: the plan mapped the exit table at args[0].
+            unsafe { hold::hold(args[0], args[1] as i32, args[2] as i32, args[3] as i32) }
+        }
+    }
+}
+
+/// `clone3(2)` as a fork with `flags`; the pid and, in the parent, the pidfd.
+fn clone(flags: usize, parent_tid: usize) -> (isize, i32) {
+    const CLONE_PIDFD: usize = 0x1000;
+    const CLONE_PARENT_SETTID: usize = 0x10_0000;
+    const SIGCHLD: usize = 17;
+    let mut pidfd = -1i32;
+    let mut flags = flags | CLONE_PIDFD;
+    if parent_tid != 0 {
+        flags |= CLONE_PARENT_SETTID;
+    }
+    // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
+    // tls, set_tid, set_tid_size, cgroup.
+    let clone_args = [flags, &raw mut pidfd as usize, 0, parent_tid, SIGCHLD, 0, 0, 0, 0, 0, 0];
+    // SAFETY: without CLONE_VM the child has a copy of this memory, so both
+    // sides return here, each on its own stack.
+    let result = unsafe {
+        let size = size_of_val(&clone_args);
+        syscall(nr::CLONE3, [clone_args.as_ptr() as usize, size, 0, 0, 0, 0])
+    };
+    (result, pidfd)
+}
+
+/// Sends one [`Record`], with `descriptor` riding along.
+fn report(kind: u32, step: usize, errno: u16, descriptor: Option<i32>) -> isize {
+    const SOL_SOCKET: u64 = 1;
+    const SCM_RIGHTS: u64 = 1;
+    const MSG_NOSIGNAL: usize = 0x4000;
+    const CMSG_LEN: u64 = 20;
+    let record = Record { kind, step: step as u32, errno: errno.into(), reserved: 0 };
+    let part = [&raw const record as usize, size_of::<Record>()];
+    // struct cmsghdr: length, level and type, then the descriptor.
+    let control = [CMSG_LEN, SOL_SOCKET | SCM_RIGHTS << 32, descriptor.unwrap_or(0) as u32 as u64];
+    let control_len = if descriptor.is_some() { size_of_val(&control) } else { 0 };
+    // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags.
+    let message = [0, 0, part.as_ptr() as usize, 1, control.as_ptr() as usize, control_len, 0];
+    let socket = usize::from(Slot::REPORT);
+    // SAFETY: all of it outlives the call.
+    unsafe { syscall(nr::SENDMSG, [socket, message.as_ptr() as usize, MSG_NOSIGNAL, 0, 0, 0]) }
+}
+
+/// Opens `/proc/<pid>/<name>` for writing.
+fn open_proc(pid: u32, name: *const u8) -> isize {
+    const O_WRONLY_CLOEXEC: usize = 0o2000001;
+    let mut path = [0u8; 64];
+    let mut end = 6;
+    path[..6].copy_from_slice(b"/proc/");
+    let mut digit = 1_000_000_000;
+    while digit > 0 {
+        if pid >= digit {
+            path[end] = b'0' + (pid / digit % 10) as u8;
+            end += 1;
+        }
+        digit /= 10;
+    }
+    path[end] = b'/';
+    // SAFETY: `name` is a null-ended string of the plan; the copy stops one
+    // before the end of `path`, which stays null.
+    unsafe {
+        let mut from = name;
+        while *from != 0 && end < path.len() - 2 {
+            end += 1;
+            path[end] = *from;
+            from = from.add(1);
+        }
+        syscall(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_CLOEXEC, 0, 0, 0, 0])
+    }
+}
+
+/// Tries each candidate. "Not there" goes on to the next, as does "may not",
+/// which is remembered: it says more than a later "not there".
+///
+/// # Safety
+/// The three arrays must be null-ended.
+unsafe fn exec(mut candidates: *const *const u8, argv: usize, envp: usize) -> isize {
+    let mut worst = -(ENOENT as isize);
+    // SAFETY: the caller vouches for the arrays.
+    unsafe {
+        while !(*candidates).is_null() {
+            let result = syscall(nr::EXECVE, [*candidates as usize, argv, envp, 0, 0, 0]);
+            match -result as u16 {
+                ENOENT | ENOTDIR => {}
+                EACCES => worst = result,
+                _ => return result,
+            }
+            candidates = candidates.add(1);
+        }
+    }
+    worst
+}
