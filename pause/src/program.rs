@@ -1,9 +1,9 @@
 //! The root of the sealed program, compiled by `build.rs`.
 //!
 //! Started by `execveat` from a sealed memfd with the plan as descriptor 3.
-//! `argv[0]` is the name `ps` shows. A second argument asks to begin at the
-//! plan's `resume` step: that is how a rootless pod executes the program anew
-//! inside its outer user namespace.
+//! `argv[0]` is the name `ps` shows. An environment that is not empty asks to
+//! begin at the plan's `resume` step: that is how an ordinary user's pod
+//! executes the program anew inside its outer user namespace.
 #![no_std]
 #![no_main]
 #![allow(dead_code)]
@@ -20,8 +20,9 @@ use wire::{Header, PLAN_BASE, PLAN_MAX, Slot};
 /// The first Rust code of the process; `stack` points at `argc`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn start(stack: *const usize) -> ! {
-    // SAFETY: the kernel put argc on top of the stack.
-    let argc = unsafe { *stack };
+    // SAFETY: the kernel put argc on top of the stack, then argv and its null,
+    // then the environment.
+    let resumed = unsafe { *stack.add(*stack + 2) != 0 };
     arch::reset_signals();
 
     // The plan stands at a fixed address, so that the library can write
@@ -40,7 +41,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     }
     // SAFETY: the library sealed the plan and it begins with a Header.
     let header = unsafe { &*(PLAN_BASE as *const Header) };
-    let first = if argc > 1 { header.resume } else { 0 };
+    let first = if resumed { header.resume } else { 0 };
     // SAFETY: as above; `run` owns the process from here.
     unsafe { run::run(header, first as usize) }
 }

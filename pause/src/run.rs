@@ -119,7 +119,11 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             let descriptor = (args[1] != usize::from(Slot::NONE)).then(|| slots.get(args[1] as u64));
             report(args[0] as u32, index, 0, descriptor)
         }
-        Op::OpenProc => open_proc(args[0] as u32, args[1] as *const u8),
+        Op::OpenProc => {
+            let result = open_proc(args[0] as u32, args[1] as *const u8);
+            slots.set(step.into, result as i32);
+            result
+        }
         Op::Exec => {
             report(Record::EXEC, index, 0, None);
             // SAFETY: the plan vouches for its arrays.

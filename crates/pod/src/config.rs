@@ -236,7 +236,8 @@ fn read_mount(index: usize, mount: &oci_spec::runtime::Mount, bundle: &Path) -> 
     let kind = match mount.typ().as_deref() {
         _ if bind => {
             let source = mount.source().as_ref();
-            let source = source.ok_or_else(|| Error::invalid(format!("mounts[{index}].source"), "", "a bind needs it"))?;
+            let source =
+                source.ok_or_else(|| Error::invalid(format!("mounts[{index}].source"), "", "a bind needs it"))?;
             MountKind::Bind { source: normal(&bundle.join(source)), recursive: has("rbind") }
         }
         Some("proc") => MountKind::Proc,
@@ -253,7 +254,8 @@ fn read_mount(index: usize, mount: &oci_spec::runtime::Mount, bundle: &Path) -> 
     let takes_data = matches!(kind, MountKind::Tmpfs | MountKind::Devpts);
     let known = |option: &&str| {
         let name = option.split('=').next().unwrap_or_default();
-        takes_data && ["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks", "newinstance", "ptmxmode"].contains(&name)
+        takes_data
+            && ["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks", "newinstance", "ptmxmode"].contains(&name)
     };
     if let Some(other) = data.iter().find(|option| !known(option)) {
         return Err(Error::invalid(field, *other, "this option is not honoured for this kind of mount"));

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Ignition, ignite};
@@ -311,11 +310,12 @@ impl Pod {
             object,
             title,
             fds: &fds,
+            handed_over: Vec::new(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             write_maps: &|_| Ok(()),
             places: self.store.places(),
         };
-        ignite(plan, &ignition)
+        ignite(plan, ignition)
     }
 
     fn write_process(&self, dir: &Path, pidfd: &OwnedFd) -> Result<()> {
@@ -332,14 +332,20 @@ impl Pod {
     /// of the pod.
     pub fn process(&self, name: &str) -> Result<Process> {
         let record = self.container_record(name)?;
-        let never = || Error::state(format!("container {}/{name}", self.name()), "has not been started since the pod was");
+        let never =
+            || Error::state(format!("container {}/{name}", self.name()), "has not been started since the pod was");
         let (reservation, table) = record.reservation.zip(self.table.as_ref()).ok_or_else(never)?;
         let pidfd = self.find_process(name, reservation, table).and_then(|record| record.process.open());
         Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false })
     }
 
     /// The main process on this machine, while it runs.
-    pub(crate) fn find_process(&self, name: &str, reservation: Reservation, table: &ExitTable) -> Option<ProcessRecord> {
+    pub(crate) fn find_process(
+        &self,
+        name: &str,
+        reservation: Reservation,
+        table: &ExitTable,
+    ) -> Option<ProcessRecord> {
         let Phase::Running(inner) = table.phase(reservation) else { return None };
         if !table.is_alive() {
             return None;
@@ -421,7 +427,9 @@ impl Pod {
         self.end_all(name)?;
         match process.wait_timeout(PATIENCE)? {
             Some(exit) => Ok(Some(exit)),
-            None => Err(Error::Deadline { what: format!("the end of container {}/{name}", self.name()), after: PATIENCE }),
+            None => {
+                Err(Error::Deadline { what: format!("the end of container {}/{name}", self.name()), after: PATIENCE })
+            }
         }
     }
 
@@ -607,4 +615,3 @@ fn parent(pid: u32) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     line.trim().parse().ok().filter(|&pid| pid > 1)
 }
-

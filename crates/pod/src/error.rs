@@ -161,9 +161,7 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount", Errno::EPERM) if step.contains("\"proc\"") || step.contains("\"sysfs\"") => {
             "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"
         }
-        ("setresuid" | "setresgid" | "setgroups", Errno::EINVAL) => {
-            "the id has no mapping in the pod's user namespace"
-        }
+        ("setresuid" | "setresgid" | "setgroups", Errno::EINVAL) => "the id has no mapping in the pod's user namespace",
         ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
         _ => return None,
     })

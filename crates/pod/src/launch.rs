@@ -29,6 +29,9 @@ use crate::sys::{self, Child};
 /// After this a launch is given up: something holds it that should not.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// After an error the others have this long to notice it.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
 /// What a launch needs besides its plan.
 pub(crate) struct Ignition<'a> {
     /// Such as `container web/db`.
@@ -38,6 +41,8 @@ pub(crate) struct Ignition<'a> {
     /// The descriptors the plan asks for; the plan itself, the report and the
     /// program come by themselves.
     pub fds: &'a [(Given, BorrowedFd<'a>)],
+    /// The same, but the new process is to be the only one that has them.
+    pub handed_over: Vec<(Given, OwnedFd)>,
     /// Where the process is born.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Writes the id maps of process `pid`, for a plan that asks.
@@ -51,7 +56,7 @@ pub(crate) struct Ignition<'a> {
 /// # Errors
 /// [`Error::Step`], [`Error::Exec`], [`Error::Died`], [`Error::Deadline`], or
 /// [`Error::Os`] if it could not begin.
-pub(crate) fn ignite(plan: &Plan, ignition: &Ignition<'_>) -> Result<OwnedFd> {
+pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<OwnedFd> {
     let object = ignition.object;
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
     let program = sys::program_file(c"podlet", pause::PROGRAM, ignition.places)
@@ -59,16 +64,19 @@ pub(crate) fn ignite(plan: &Plan, ignition: &Ignition<'_>) -> Result<OwnedFd> {
     let plan_file = sys::sealed_file(c"plan", &plan.encode()?).doing(starting("writing the plan"))?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .doing(starting("making the report socket"))?;
-    let mut fds = vec![(Given::Plan, plan_file.as_fd()), (Given::Report, theirs.as_fd()), (Given::Program, program.as_fd())];
+    let mut fds =
+        vec![(Given::Plan, plan_file.as_fd()), (Given::Report, theirs.as_fd()), (Given::Program, program.as_fd())];
     fds.extend(ignition.fds);
+    let handed_over = std::mem::take(&mut ignition.handed_over);
+    fds.extend(handed_over.iter().map(|(given, fd)| (*given, fd.as_fd())));
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
     let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup)
         .doing(starting("executing the sealed program"))?;
     // Only the new process's end is left open: its closing ends the report.
-    drop(theirs);
-    let result = listen(plan, ignition, &child, &ours);
+    drop((handed_over, theirs));
+    let result = listen(plan, &ignition, &child, &ours);
     if result.is_err() {
         child.kill();
     }
@@ -79,13 +87,16 @@ pub(crate) fn ignite(plan: &Plan, ignition: &Ignition<'_>) -> Result<OwnedFd> {
 /// Reads the report until everybody has closed it.
 fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd) -> Result<OwnedFd> {
     let object = ignition.object;
-    let deadline = Instant::now() + DEADLINE;
+    let mut deadline = Instant::now() + DEADLINE;
     let mut born = None;
     let mut done = false;
     let mut failure = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let readable = sys::wait_readable(report, Some(left)).doing(|| format!("waiting for {object}"))?;
+        if !readable && failure.is_some() {
+            break;
+        }
         if !readable {
             if let Some(pidfd) = &born {
                 kill(pidfd);
@@ -100,7 +111,10 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd)
             Record::READY | Record::EXEC => done = true,
             Record::MAPS => answer_maps(ignition, child, report)?,
             // The first one is the cause; others come of it.
-            Record::ERROR => failure = failure.or(Some(record)),
+            Record::ERROR => {
+                failure = failure.or(Some(record));
+                deadline = deadline.min(Instant::now() + AFTERMATH);
+            }
             _ => {}
         }
     }

@@ -379,10 +379,7 @@ impl Pod {
             (Given::Stdout, null.as_fd()),
             (Given::Stderr, null.as_fd()),
             (Given::Table, table.file.as_fd()),
-            (Given::Lifeline, lifeline_end.as_fd()),
             (Given::Owner, owner.as_fd()),
-            (Given::Maker, maker.as_fd()),
-            (Given::Made, made.as_fd()),
         ];
         if let Some(leaf) = &leaf {
             fds.push((Given::Leaf, leaf.as_fd()));
@@ -392,11 +389,13 @@ impl Pod {
             object: &object,
             title: &title,
             fds: &fds,
+            // What tells that the other side is gone.
+            handed_over: vec![(Given::Lifeline, lifeline_end), (Given::Maker, maker), (Given::Made, made)],
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             write_maps: &|pid| map_by_helper(pid, &self.record.users),
             places: self.store.places(),
         };
-        let pause = ignite(&plan, &ignition)?;
+        let pause = ignite(&plan, ignition)?;
         drop(fds);
         let lost = || Error::Died { object: object.clone() };
         let pid = sys::pid_of(pause.as_fd()).ok_or_else(lost)?;

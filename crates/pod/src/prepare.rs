@@ -32,7 +32,13 @@ impl Prepared {
     ///
     /// `store` is hidden from a container that sees this machine's files;
     /// `dir` is where it keeps what it changes of them.
-    pub(crate) fn new(container: &Container, pod: &PodShape<'_>, facts: &Facts, store: &Path, dir: &Path) -> Result<Prepared> {
+    pub(crate) fn new(
+        container: &Container,
+        pod: &PodShape<'_>,
+        facts: &Facts,
+        store: &Path,
+        dir: &Path,
+    ) -> Result<Prepared> {
         container.check()?;
         let mut container = container.clone();
         let root = match &container.root {

@@ -559,7 +559,12 @@ fn default_mounts() -> Vec<Mount> {
     vec![
         mount("/proc", MountKind::Proc, STRICT, ""),
         mount("/dev", MountKind::Tmpfs, libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k"),
-        mount("/dev/pts", MountKind::Devpts, libc::MS_NOSUID | libc::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+        mount(
+            "/dev/pts",
+            MountKind::Devpts,
+            libc::MS_NOSUID | libc::MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620,gid=5",
+        ),
         mount("/dev/shm", MountKind::Shm, STRICT, "mode=1777,size=65536k"),
         mount("/dev/mqueue", MountKind::Mqueue, STRICT, ""),
         mount("/sys", MountKind::Sysfs, STRICT | libc::MS_RDONLY, ""),
@@ -570,7 +575,11 @@ fn default_mounts() -> Vec<Mount> {
 /// Names become file names, cgroup names and part of process titles.
 pub fn check_name(what: &str, name: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if name.is_empty() || name.len() > 63 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
+    if name.is_empty()
+        || name.len() > 63
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(good)
+    {
         let reason = "1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit";
         return Err(Error::invalid(format!("{what} name"), name, reason));
     }
@@ -645,9 +654,22 @@ pub(crate) fn rlimit_number(name: &str) -> Result<(u32, &'static str)> {
         ($($limit:ident),*) => { [$((stringify!($limit), libc::$limit as u32)),*] };
     }
     let table = table![
-        RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC,
-        RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE,
-        RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME
+        RLIMIT_CPU,
+        RLIMIT_FSIZE,
+        RLIMIT_DATA,
+        RLIMIT_STACK,
+        RLIMIT_CORE,
+        RLIMIT_RSS,
+        RLIMIT_NPROC,
+        RLIMIT_NOFILE,
+        RLIMIT_MEMLOCK,
+        RLIMIT_AS,
+        RLIMIT_LOCKS,
+        RLIMIT_SIGPENDING,
+        RLIMIT_MSGQUEUE,
+        RLIMIT_NICE,
+        RLIMIT_RTPRIO,
+        RLIMIT_RTTIME
     ];
     let found = table.into_iter().find(|(known, _)| *known == name);
     found.map(|(name, number)| (number, name)).ok_or_else(|| {

@@ -241,7 +241,8 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         bytes => bytes.doing(|| format!("reading {}", path.display()))?,
     };
-    let corrupt = |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
+    let corrupt =
+        |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
 }
 

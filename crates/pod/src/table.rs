@@ -202,7 +202,9 @@ impl ExitTable {
     pub(crate) fn release_failed(&self, reservation: Reservation) {
         for _ in 0..100 {
             match self.phase(reservation) {
-                Phase::Running(pid) if pid != 0 && self.is_alive() => self.sleep(reservation, Duration::from_millis(20)),
+                Phase::Running(pid) if pid != 0 && self.is_alive() => {
+                    self.sleep(reservation, Duration::from_millis(20))
+                }
                 _ => break,
             }
         }
@@ -252,7 +254,12 @@ impl ExitTable {
 
     /// Waits for the end of the process of this reservation: on its pidfd,
     /// and then for pause to write it down, which can be a moment later.
-    pub(crate) fn wait(&self, reservation: Reservation, pidfd: Option<&OwnedFd>, timeout: Option<Duration>) -> Result<Option<Exit>> {
+    pub(crate) fn wait(
+        &self,
+        reservation: Reservation,
+        pidfd: Option<&OwnedFd>,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Exit>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
         let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
@@ -269,7 +276,8 @@ impl ExitTable {
                 (Some(pause), Some(pidfd)) if !gone => {
                     let mut fds = [pause, pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
                     let milliseconds = left.map(|left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
-                    let timeout = milliseconds.and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::NONE);
+                    let timeout =
+                        milliseconds.and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::NONE);
                     match poll(&mut fds, timeout) {
                         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                         Err(errno) => return Err(errno).doing(|| "waiting for a container".into()),

@@ -91,8 +91,12 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
     let by_name = entries(passwd).find(|line| line[0] == user);
     let (uid, line) = match (by_name, number(user)) {
         (Some(line), _) => (line.get(2).and_then(|uid| number(uid)), Some(line)),
-        (None, Some(uid)) => (Some(uid), entries(passwd).find(|line| line.get(2).and_then(|id| number(id)) == Some(uid))),
-        (None, None) => return Err(wrong("no such user in the image's /etc/passwd, and not a uid from 0 to 4294967294")),
+        (None, Some(uid)) => {
+            (Some(uid), entries(passwd).find(|line| line.get(2).and_then(|id| number(id)) == Some(uid)))
+        }
+        (None, None) => {
+            return Err(wrong("no such user in the image's /etc/passwd, and not a uid from 0 to 4294967294"));
+        }
     };
     let uid = uid.ok_or_else(|| wrong("the image's /etc/passwd has no valid uid for it"))?;
     let name = line.as_ref().map(|line| line[0]);
@@ -124,7 +128,9 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
-    file.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 3 && !fields[0].is_empty())
+    file.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .filter(|fields| fields.len() >= 3 && !fields[0].is_empty())
 }
 
 /// A text file of the image; one that is not there is empty.
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn cve_2024_40635_no_odd_value_becomes_root() {
-        let odd = ["", ":", "0x0", "1000x", "-1", "+1", " 1", "4294967295", "4294967296", "1:", ":1", "web:nobody", "bad"];
+        let odd =
+            ["", ":", "0x0", "1000x", "-1", "+1", " 1", "4294967295", "4294967296", "1:", ":1", "web:nobody", "bad"];
         for text in odd {
             assert!(matches!(parse(text, PASSWD, GROUP), Err(Error::Invalid { .. })), "{text:?}");
         }

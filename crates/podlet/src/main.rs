@@ -22,7 +22,7 @@ use pod::{Pod, Store};
 #[command(version, max_term_width = 100)]
 struct Cli {
     /// State directory [default: /run/podlet, or $XDG_RUNTIME_DIR/podlet]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", overrides_with = "root")]
     root: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

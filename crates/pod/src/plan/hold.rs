@@ -166,8 +166,8 @@ fn outer_namespace(p: &mut Plan, pod: &PodShape<'_>, uids: &[IdMap], gids: &[IdM
         write_file(p, "/proc/self/uid_map", &show_maps(uids));
         write_file(p, "/proc/self/gid_map", &show_maps(gids));
     }
-    let argv = vec![step::text(title(&pod.options.name)), step::text("resume")];
-    p.push(step::execveat(p.slot_of(Given::Program), argv));
+    let argv = vec![step::text(title(&pod.options.name))];
+    p.push(step::execveat(p.slot_of(Given::Program), argv, vec![step::text("resume")]));
     p.resume = p.steps().len();
 }
 
@@ -207,6 +207,9 @@ fn write_proc(p: &mut Plan, pid: Slot, name: &str, content: &str) {
 /// What pause does until it holds. From here on it is PID 1 of the pod.
 fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     if *pod.users != Users::Caller {
+        // Our copy of the maker's end would keep us waiting for a dead maker.
+        let maker = p.slot_of(Given::Maker);
+        p.push(step::close_range(maker, maker));
         p.push(step::await_message(p.slot_of(Given::Made)));
         ids::become_root(p, pod.users.setgroups(facts));
     }
@@ -243,7 +246,7 @@ fn empty_root(p: &mut Plan, pod: &PodShape<'_>) {
     let fs = p.keep("fs", step::fsopen("tmpfs"));
     p.push(step::fsconfig(fs, "mode", "0755"));
     p.push(step::fscreate(fs));
-    let root = p.keep("root", step::fsmount(fs));
+    let root = p.keep("root", step::fsmount(fs, 0));
     p.push(step::move_mount_to(root, "/"));
     p.push(step::fchdir(root));
     p.push(step::mkdirat(root, "root", 0o755));
@@ -309,4 +312,3 @@ fn filter(allowed: &[libc::c_long]) -> Vec<u8> {
     emit(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
     code
 }
-

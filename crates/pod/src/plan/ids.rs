@@ -37,7 +37,14 @@ pub(super) fn drop_everything(p: &mut Plan, facts: &Facts) {
 }
 
 /// A container's process becomes who it is to be.
-pub(super) fn become_user(p: &mut Plan, facts: &Facts, ids: &Ids, sets: &CapabilitySets, no_new_privileges: bool, setgroups: bool) {
+pub(super) fn become_user(
+    p: &mut Plan,
+    facts: &Facts,
+    ids: &Ids,
+    sets: &CapabilitySets,
+    no_new_privileges: bool,
+    setgroups: bool,
+) {
     for (first, last) in outside(sets.bounding, facts.last_capability) {
         p.push(step::drop_bounding(first, last));
     }

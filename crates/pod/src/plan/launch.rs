@@ -23,8 +23,8 @@ use pause::table::{self, Entry};
 use pause::wire::{Record, TABLE_BASE};
 
 use super::hold::{PodShape, Users};
-pub use super::ids::Ids;
 use super::ids;
+pub use super::ids::Ids;
 use super::mounts::{self, Trees};
 use super::{Given, Plan, step};
 use crate::facts::Facts;
@@ -129,11 +129,8 @@ impl Launch<'_> {
     /// Namespaces to join: pause's, of the kinds this container shares.
     fn joined(&self) -> u64 {
         let container = self.container;
-        let left_out = [
-            (Namespace::Net, container.net),
-            (Namespace::Ipc, container.ipc),
-            (Namespace::Cgroup, container.cgroup),
-        ];
+        let left_out =
+            [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)];
         let left_out = left_out.iter().filter(|(_, place)| *place != Place::Pod);
         self.pod.joined() & left_out.fold(!0, |mask, (namespace, _)| mask & !namespace.flag())
     }
@@ -198,14 +195,20 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     }
     let namespaces = if launch.own_pid() { Namespace::Pid.flag() } else { 0 };
     let kind = Registration { entry: launch.entry, running: table::RUNNING, shown: "RUNNING" };
-    be_born(p, kind, namespaces, |_| (), |p| {
-        if launch.own_pid() {
-            mounts::build(p, launch, &trees);
-            become_container(p, launch);
-        }
-        let container = launch.container;
-        last_steps(p, &container.cwd, &container.args, &container.env);
-    });
+    be_born(
+        p,
+        kind,
+        namespaces,
+        |_| (),
+        |p| {
+            if launch.own_pid() {
+                mounts::build(p, launch, &trees);
+                become_container(p, launch);
+            }
+            let container = launch.container;
+            last_steps(p, &container.cwd, &container.args, &container.env);
+        },
+    );
     plan
 }
 
@@ -227,6 +230,11 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             trees
         }
         users => {
+            if !launch.facts.initial_users {
+                // The caller's mounts may belong to a user namespace further
+                // out: trees can only be cloned from a copy of our own.
+                p.push(step::unshare(mounts));
+            }
             let trees = mounts::open_trees(p, launch);
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | mounts | if apart { user } else { 0 }));
@@ -295,6 +303,7 @@ pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[Strin
     let cwd = p.keep("cwd", open);
     p.push(step::fchdir(cwd));
     p.push(step::close_from(p.slot_of(Given::Lock)));
+    p.push(step::close_from_at_exec(p.slot_of(Given::Plan)));
     p.push(step::unblock_signals());
     // A seccomp filter belongs here: the last thing before execve.
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();

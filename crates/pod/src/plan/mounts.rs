@@ -59,7 +59,7 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             p.push(step::fsconfig(fs, "upperdir", upper));
             p.push(step::fsconfig(fs, "workdir", work));
             p.push(step::fscreate(fs));
-            p.keep("rootfs", step::fsmount(fs))
+            p.keep("rootfs", step::fsmount(fs, 0))
         }
         Image::ReadOnlyHost => {
             let root = p.keep("rootfs", step::open_tree("/", true));
@@ -141,6 +141,10 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, bi
         }
         Some(tree)
     });
+    let tree = tree.or_else(|| {
+        let blind = matches!(launch.image, Image::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
+        blind.then(|| detached_tmpfs(p, mount))
+    });
     match tree {
         Some(tree) => p.push(step::move_mount(tree, target)),
         None => {
@@ -160,6 +164,18 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, bi
     if mount.target == Path::new("/dev") && mount.kind == MountKind::Tmpfs {
         fill_dev(p, launch, trees);
     }
+}
+
+/// A tmpfs to be moved into place. Where the machine's root is seen by an
+/// ordinary user, a place like /root cannot be entered to mount on ".".
+fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
+    let fs = p.keep("fs", step::fsopen("tmpfs"));
+    for option in mount.data.split(',').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        p.push(step::fsconfig(fs, key, value));
+    }
+    p.push(step::fscreate(fs));
+    p.keep("tree", step::fsmount(fs, attributes(mount.flags).set))
 }
 
 /// What pause's own mounts were made with.
@@ -264,7 +280,13 @@ fn mask(p: &mut Plan, container: &Container, root: Slot) {
         let at = p.steps.len();
         p.push(open(libc::O_DIRECTORY).tolerate(&[libc::ENOTDIR, libc::ENOENT]));
         p.push(step::fchdir(covered));
-        p.push(step::mount("tmpfs", ".", "tmpfs", libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, "nr_blocks=1,nr_inodes=1"));
+        p.push(step::mount(
+            "tmpfs",
+            ".",
+            "tmpfs",
+            libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+            "nr_blocks=1,nr_inodes=1",
+        ));
         // Covered now: the next one finds the tmpfs, which is fine but needless.
         p.steps[at].skip_err = 2;
         let done = p.steps.len() - 1;

@@ -190,12 +190,7 @@ pub fn openat2(dir: Slot, path: impl AsRef<Path>, flags: i32, mode: u32, resolve
     }
     let (open, resolve) = (super::print::show_flags(flags, OPEN), super::print::show_flags(resolve, RESOLVE));
     let shown = if mode == 0 { format!("{{{open}, {resolve}}}") } else { format!("{{{open}, {mode:#o}, {resolve}}}") };
-    Step::new("openat2", libc::SYS_openat2, vec![
-        Arg::Slot(dir),
-        arg_text(path),
-        Arg::Blob(how, shown),
-        Arg::Num(24),
-    ])
+    Step::new("openat2", libc::SYS_openat2, vec![Arg::Slot(dir), arg_text(path), Arg::Blob(how, shown), Arg::Num(24)])
 }
 
 /// `openat(2)`; always with `O_CLOEXEC`.
@@ -247,6 +242,13 @@ pub fn umask(mask: u32) -> Step {
 pub fn close_from(first: Slot) -> Step {
     let last = Arg::Word(i64::from(u32::MAX), "~0");
     Step::new("close_range", libc::SYS_close_range, vec![Arg::Num(first.0.into()), last, Arg::Num(0)])
+}
+
+/// `close_range(2)` from `first` on, at the next `execve`.
+pub fn close_from_at_exec(first: Slot) -> Step {
+    let last = Arg::Word(i64::from(u32::MAX), "~0");
+    let flag = Arg::Word(libc::CLOSE_RANGE_CLOEXEC.into(), "CLOSE_RANGE_CLOEXEC");
+    Step::new("close_range", libc::SYS_close_range, vec![Arg::Num(first.0.into()), last, flag])
 }
 
 /// `close_range(2)` of descriptors the process was born with, whose slots are
@@ -304,13 +306,11 @@ pub fn mount_setattr(at: Slot, attr: MountAttr, recursive: bool) -> Step {
     }
     let flags = libc::AT_EMPTY_PATH as u64 | if recursive { libc::AT_RECURSIVE as u64 } else { 0 };
     let shown = format!("{{{}}}", shown.join(" "));
-    Step::new("mount_setattr", libc::SYS_mount_setattr, vec![
-        Arg::Slot(at),
-        empty(),
-        Arg::Flags(flags, AT),
-        Arg::Blob(bytes, shown),
-        Arg::Num(32),
-    ])
+    Step::new(
+        "mount_setattr",
+        libc::SYS_mount_setattr,
+        vec![Arg::Slot(at), empty(), Arg::Flags(flags, AT), Arg::Blob(bytes, shown), Arg::Num(32)],
+    )
 }
 
 /// `move_mount(2)` of a detached tree onto an open target.
@@ -357,9 +357,9 @@ pub fn fscreate(fs: Slot) -> Step {
     Step::new("fsconfig", libc::SYS_fsconfig, vec![Arg::Slot(fs), command, NULL, NULL, Arg::Num(0)])
 }
 
-/// `fsmount(2)`: a detached mount.
-pub fn fsmount(fs: Slot) -> Step {
-    let args = vec![Arg::Slot(fs), Arg::Word(1, "FSMOUNT_CLOEXEC"), Arg::Num(0)];
+/// `fsmount(2)`: a detached mount with `MOUNT_ATTR_*`.
+pub fn fsmount(fs: Slot, attributes: u64) -> Step {
+    let args = vec![Arg::Slot(fs), Arg::Word(1, "FSMOUNT_CLOEXEC"), Arg::Flags(attributes, ATTRS)];
     Step::new("fsmount", libc::SYS_fsmount, args)
 }
 
@@ -415,9 +415,9 @@ pub fn sethostname(name: &str) -> Step {
 }
 
 /// `execveat(2)` of an open file.
-pub fn execveat(file: Slot, argv: Vec<CString>) -> Step {
+pub fn execveat(file: Slot, argv: Vec<CString>, envp: Vec<CString>) -> Step {
     let flags = Arg::Flags(libc::AT_EMPTY_PATH as u64, AT);
-    let args = vec![Arg::Slot(file), empty(), Arg::Strings(argv), Arg::Strings(vec![]), flags];
+    let args = vec![Arg::Slot(file), empty(), Arg::Strings(argv), Arg::Strings(envp), flags];
     Step::new("execveat", libc::SYS_execveat, args)
 }
 

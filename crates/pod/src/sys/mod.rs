@@ -119,9 +119,8 @@ impl MappedTable {
     pub(crate) fn map(file: BorrowedFd<'_>) -> nix::Result<MappedTable> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, at an address of the kernel's choice.
-        let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), TABLE_SIZE, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
-        };
+        let at =
+            unsafe { libc::mmap(std::ptr::null_mut(), TABLE_SIZE, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         if at == libc::MAP_FAILED {
             return Err(Errno::last());
         }
