@@ -29,7 +29,7 @@ struct PollFd {
 /// - the owner dies, whoever else still holds the lifeline,
 /// - the last container ended and the table's [`END_WITH_LAST`] is set.
 ///
-/// Descriptors that are negative are not watched.
+/// Reading the lifeline must not block.
 ///
 /// # Safety
 /// A [`Table`] must be mapped at `table`, shared and for good.
@@ -47,10 +47,9 @@ pub unsafe fn hold(table: usize, signals: i32, lifeline: i32, owner: i32) -> ! {
         let count = watched.len();
         // SAFETY: the array outlives the call.
         unsafe { syscall(nr::PPOLL, [watched.as_mut_ptr() as usize, count, 0, 0, 0, 0]) };
-        if watched[2].revents != 0 {
-            arch::exit(0);
-        }
-        if watched[1].revents != 0 {
+        // An owner that detaches and ends at once makes both readable, in
+        // either order: what it said last counts, and it said it first.
+        if watched[1].revents != 0 || watched[2].revents != 0 {
             let mut word = 0u8;
             if read(watched[1].fd, &raw mut word, 1) != 1 || word != DETACH {
                 arch::exit(0);

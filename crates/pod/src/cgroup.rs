@@ -77,10 +77,14 @@ impl PodCgroup {
 
     /// Makes the directories, but for the containers'.
     pub(crate) fn make(&self) -> Result<()> {
-        for dir in [self.dir.clone(), self.pause(), self.dir.join("ctr")] {
-            make(&dir)?;
+        // Another store's last pod may be taking the common parent away.
+        let made =
+            (0..100).find(|_| self.dir.parent().is_some_and(|parent| make(parent).is_ok()) && make(&self.dir).is_ok());
+        if made.is_none() {
+            make(&self.dir)?;
         }
-        Ok(())
+        make(&self.pause())?;
+        make(&self.dir.join("ctr"))
     }
 
     /// Kills everything and removes all directories.
@@ -120,6 +124,17 @@ pub(crate) fn make(dir: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// An empty cgroup that has never been killed.
+///
+/// Linux 6.18 kills whatever is cloned into a cgroup that has been killed
+/// before: it compares that cgroup's count of kills with the one of the
+/// *caller's* cgroup (`kill_seq` in `cgroup_css_set_fork`). So a cgroup that
+/// served a stopped container cannot serve the next.
+pub(crate) fn renew(dir: &Path) -> Result<()> {
+    remove_tree(dir)?;
+    make(dir)
 }
 
 /// A descriptor to be born in.

@@ -119,6 +119,7 @@ impl Pod {
     /// [`Error::State`] if it runs.
     pub fn start_again(&self, name: &str, io: Io) -> Result<Process> {
         let object = format!("container {}/{name}", self.name());
+        self.forget_unborn(name)?;
         let record = self.container_record(name)?;
         let prepared = self.prepare(&record.container)?;
         let lock = self.lock_for_launch()?;
@@ -138,6 +139,26 @@ impl Pod {
         };
         let record = ContainerRecord { reservation: Some(reservation), exit: None, ..record };
         self.run(&object, &prepared, record, reservation, io, &lock)
+    }
+
+    /// Gives back the slot of a launch whose podlet was killed: it is not free
+    /// and nobody runs in it. While we have the pod to ourselves no launch is
+    /// in flight.
+    fn forget_unborn(&self, name: &str) -> Result<()> {
+        let unborn = |record: &ContainerRecord| {
+            let (reservation, table) = record.reservation.zip(self.table.as_ref())?;
+            matches!(table.phase(reservation), Phase::Reserved | Phase::Running(0)).then_some((reservation, table))
+        };
+        if unborn(&self.container_record(name)?).is_none() {
+            return Ok(());
+        }
+        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, false)? else { return Ok(()) };
+        // Somebody may have been faster.
+        let record = self.container_record(name)?;
+        let Some((reservation, table)) = unborn(&record) else { return Ok(()) };
+        table.release(reservation);
+        let path = self.container_dir(name).join(CONTAINER);
+        state::write_record(&path, &ContainerRecord { reservation: None, ..record })
     }
 
     /// The plan by which [`start`](Pod::start) would start this container.
@@ -176,6 +197,9 @@ impl Pod {
             let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
             let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
             let title = prepare::title("launch", self.name(), &name);
+            if let Some(cgroup) = self.container_cgroup(&name) {
+                cgroup::renew(&cgroup)?;
+            }
             self.launch(object, &plan, &title, streams, None, &name, lock)
         })();
         match result {
@@ -282,11 +306,7 @@ impl Pod {
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
-        let cgroup = self.container_cgroup(name).map(|dir| {
-            cgroup::make(&dir)?;
-            cgroup::open_dir(&dir)
-        });
-        let cgroup = cgroup.transpose()?;
+        let cgroup = self.container_cgroup(name).map(|dir| cgroup::open_dir(&dir)).transpose()?;
         let mut fds = vec![
             (Given::Stdin, stdin.as_fd()),
             (Given::Stdout, stdout.as_fd()),

@@ -57,7 +57,6 @@ mod process;
 pub mod spec;
 mod state;
 mod status;
-#[allow(unsafe_code)] // The fence: raw system calls, see the module.
 mod sys;
 mod table;
 mod users;

@@ -71,6 +71,8 @@ impl Pod {
         if dir.join(POD).exists() {
             return Err(Error::Exists(format!("pod {}", options.name)));
         }
+        // What a remover left that was killed half-way.
+        state::remove_all(&dir.join(CONTAINERS))?;
         let id = state::new_id()?;
         let cgroup = PodCgroup::plan(&facts, &options.name, &id);
         let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
@@ -356,9 +358,10 @@ impl Pod {
         let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
         let table = ExitTable::open(&path, None)?;
         let owner = sys::pidfd_open(std::process::id()).doing(context)?;
-        let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-        let (maker, made) = pair().doing(context)?;
-        let (lifeline_end, lifeline) = pair().doing(context)?;
+        let pair = |flags| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).doing(context);
+        let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
+        // pause must never hang on it.
+        let (lifeline_end, lifeline) = pair(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
         let birthplace = match &cgroup {
             None => None,
             // The root of a shared cgroup namespace is where its maker was

@@ -158,7 +158,8 @@ impl PodOptions {
     pub fn check(&self) -> Result<()> {
         check_name("pod", &self.name)?;
         check_hostname(self.effective_hostname())?;
-        if !self.shares(Namespace::User) && !(self.uid_maps.is_empty() && self.gid_maps.is_empty()) {
+        let no_maps = self.uid_maps.is_empty() && self.gid_maps.is_empty();
+        if !self.shares(Namespace::User) && !no_maps {
             return Err(Error::invalid("uidmap", "", "id maps need a user namespace: add `user` to --share"));
         }
         if self.uid_maps.is_empty() != self.gid_maps.is_empty() {

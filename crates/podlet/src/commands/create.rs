@@ -82,10 +82,21 @@ fn parse_map(field: &str, text: &str) -> Result<IdMap, Error> {
     }
 }
 
+/// Said once a pod, where it is made.
+pub fn note_limits(pod: &Pod) {
+    if pod.ends_by_search() {
+        eprintln!(
+            "podlet: note: no cgroup can be written here, so stopping a container means looking for its processes, \
+             and one that forks fast enough can hide (docs/limits.md)"
+        );
+    }
+}
+
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let mut pod = Pod::create(store, self.options.options(&self.name)?)?;
         pod.detach()?;
+        note_limits(&pod);
         output::line(pod.name())?;
         Ok(0)
     }

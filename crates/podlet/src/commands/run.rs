@@ -80,12 +80,8 @@ impl Run {
         };
         let io = if self.detach { Io::log() } else { Io::inherit() };
         let container = &request.container;
-        if self.detach {
-            let note = "podlet: note: no cgroup can be written here, so stopping a container means looking for its \
-                        processes, and one that forks fast enough can hide (docs/limits.md)";
-            if pod.ends_by_search() {
-                eprintln!("{note}");
-            }
+        if self.detach && self.pod.is_none() {
+            super::create::note_limits(&pod);
         }
         let process = if self.rm && self.pod.is_some() {
             pod.start_removing(container, io)?
