@@ -205,7 +205,7 @@ impl Pod {
         match result {
             Ok(pidfd) => {
                 self.write_process(&dir, &pidfd)?;
-                Ok(Process { name, table: Arc::clone(table), reservation, pidfd: Some(pidfd), exec: false })
+                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false })
             }
             Err(error) => {
                 table.release_failed(reservation);
@@ -254,11 +254,11 @@ impl Pod {
         let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
         let title = prepare::title("exec", self.name(), name);
-        let target = main.pidfd.as_ref();
+        let target = Some(&main.pidfd);
         match self.launch(&object, &plan, &title, streams, target, name, &lock) {
             Ok(pidfd) => {
                 let table = Arc::clone(table);
-                Ok(Process { name: name.into(), table, reservation, pidfd: Some(pidfd), exec: true })
+                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
             }
             Err(error) => {
                 table.release_failed(reservation);
@@ -355,7 +355,10 @@ impl Pod {
         let never =
             || Error::state(format!("container {}/{name}", self.name()), "has not been started since the pod was");
         let (reservation, table) = record.reservation.zip(self.table.as_ref()).ok_or_else(never)?;
-        let pidfd = self.find_process(name, reservation, table).and_then(|record| record.process.open());
+        let pidfd = match self.find_process(name, reservation, table).and_then(|record| record.process.open()) {
+            Some(pidfd) => pidfd,
+            None => sys::always_readable().doing(|| "making an eventfd".into())?,
+        };
         Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false })
     }
 
@@ -584,15 +587,21 @@ impl Pod {
         self.record.cgroup.is_none()
     }
 
-    /// Keeps pause from ending with the last container while that is
-    /// restarted.
+    /// Stops a container, as [`stop`](Pod::stop) does, and starts it again. The
+    /// pod stays, even one that ends with its last container.
     ///
     /// # Errors
-    /// What `work` returns.
-    pub fn hold_while<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(table) = self.table.as_ref().filter(|_| self.options().end_with_last) else { return work() };
+    /// As `stop` and [`start_again`](Pod::start_again).
+    pub fn restart(&self, name: &str, grace: Duration, io: Io) -> Result<Process> {
+        let stop_and_start = || {
+            self.stop(name, grace)?;
+            self.start_again(name, io)
+        };
+        let Some(table) = self.table.as_ref().filter(|_| self.options().end_with_last) else {
+            return stop_and_start();
+        };
         table.set_end_with_last(false);
-        let result = work();
+        let result = stop_and_start();
         table.set_end_with_last(true);
         if !table.has_containers() {
             // The last one ended while pause was not to look.

@@ -240,8 +240,8 @@ impl Pod {
     }
 
     /// A descriptor that becomes readable when the pod has ended: pause's
-    /// pidfd. `None` if it has ended already.
-    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+    /// pidfd. `None` if it had ended when this handle was made.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.table.as_ref()?.pause.as_ref()?.as_fd())
     }
 
@@ -269,7 +269,7 @@ impl Pod {
     /// # Errors
     /// [`Error::Deadline`] if the kernel does not get it done in 10 seconds.
     pub fn kill(&self) -> Result<()> {
-        let Some(pause) = self.as_fd() else { return self.remove_cgroup() };
+        let Some(pause) = self.pidfd() else { return self.remove_cgroup() };
         // Gone already is as good.
         sys::pidfd_signal(pause, libc::SIGKILL).ok();
         if !sys::wait_readable(&pause, Some(PATIENCE)).doing(|| "waiting for pause".into())? {

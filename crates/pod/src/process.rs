@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::table::{Exit, ExitTable, Reservation};
@@ -53,8 +55,8 @@ pub struct Process {
     pub(crate) name: String,
     pub(crate) table: Arc<ExitTable>,
     pub(crate) reservation: Reservation,
-    /// `None` if it was gone when this handle was made.
-    pub(crate) pidfd: Option<OwnedFd>,
+    /// If it was gone when this handle was made: something readable.
+    pub(crate) pidfd: OwnedFd,
     /// An exec's slot is free once its end has been read.
     pub(crate) exec: bool,
 }
@@ -73,15 +75,7 @@ impl Process {
 
     /// Its pid on this machine, until it has been reaped.
     pub fn pid(&self) -> Option<u32> {
-        sys::pid_of(self.pidfd.as_ref()?.as_fd())
-    }
-
-    /// Its pidfd, for poll(2) and event loops: readable once it has ended. The
-    /// exit is in the table at once or a moment later; [`wait`](Process::wait)
-    /// then returns within milliseconds. `None` if it had ended when this
-    /// handle was made.
-    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        sys::pid_of(self.pidfd.as_fd())
     }
 
     /// Waits until it has ended. Holds no lock and needs no thread of its own.
@@ -114,7 +108,16 @@ impl Process {
     }
 
     fn wait_for(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
-        self.table.wait(self.reservation, self.pidfd.as_ref(), timeout)
+        self.table.wait(self.reservation, &self.pidfd, timeout)
+    }
+
+    /// SIGKILL, to this process alone: see [`Pod::end_all`](crate::Pod::end_all)
+    /// for all of a container's.
+    ///
+    /// # Errors
+    /// As [`signal`](Process::signal).
+    pub fn kill(&self) -> Result<()> {
+        self.signal(libc::SIGKILL)
     }
 
     /// Sends it a signal (signal(7)).
@@ -123,11 +126,20 @@ impl Process {
     /// [`Error::State`] if it has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let ended = || Error::state(format!("container {}", self.name), "has ended");
-        let pidfd = self.pidfd.as_ref().ok_or_else(ended)?;
-        match sys::pidfd_signal(pidfd.as_fd(), signal) {
-            Err(nix::errno::Errno::ESRCH) => Err(ended()),
+        match sys::pidfd_signal(self.pidfd.as_fd(), signal) {
+            // Reaped, or gone before we looked.
+            Err(Errno::ESRCH | Errno::EBADF) => Err(ended()),
             result => result.doing(|| format!("sending signal {signal} to {}", self.name)),
         }
+    }
+}
+
+/// For poll(2) and event loops: readable once the process has ended. Its exit
+/// is in the table at once or a moment later, so [`Process::wait`] then returns
+/// within milliseconds.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 }
 

@@ -257,13 +257,13 @@ impl ExitTable {
     pub(crate) fn wait(
         &self,
         reservation: Reservation,
-        pidfd: Option<&OwnedFd>,
+        pidfd: &OwnedFd,
         timeout: Option<Duration>,
     ) -> Result<Option<Exit>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
         let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
-        let mut gone = pidfd.is_none();
+        let mut gone = false;
         loop {
             if let Some(exit) = self.try_wait(reservation)? {
                 return Ok(Some(exit));
@@ -272,8 +272,8 @@ impl ExitTable {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            match (&self.pause, pidfd) {
-                (Some(pause), Some(pidfd)) if !gone => {
+            match &self.pause {
+                Some(pause) if !gone => {
                     let mut fds = [pause, pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
                     let milliseconds = left.map(|left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
                     let timeout =

@@ -39,8 +39,9 @@ impl Signals {
 
     /// Passes signals on until `process` has ended.
     pub fn pass_on_to(&mut self, process: &Process) -> Result<Exit> {
-        while let Some(pidfd) = process.as_fd() {
-            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+        loop {
+            let mut fds =
+                [PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 result => result?,

@@ -28,6 +28,13 @@ pub(crate) fn take(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// A descriptor that is readable, for ever: the pidfd of a process that is
+/// gone and has no pidfd.
+pub(crate) fn always_readable() -> nix::Result<OwnedFd> {
+    // SAFETY: no memory arguments.
+    owned(unsafe { libc::eventfd(1, libc::EFD_CLOEXEC) }.into())
+}
+
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: u32) -> nix::Result<OwnedFd> {
     // SAFETY: no memory arguments.

@@ -44,10 +44,11 @@ impl Logs {
             // Asked before the last look, so that nothing is missed.
             let ended = process.as_ref().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
             copy(&mut log)?;
-            let Some(pidfd) = process.as_ref().and_then(|process| process.as_fd()).filter(|_| !ended) else {
+            let Some(process) = process.as_ref().filter(|_| !ended) else {
                 return Ok(0);
             };
-            let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
+            let mut fds =
+                [PollFd::new(changes.as_fd(), PollFlags::POLLIN), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => {}
                 result => {
@@ -56,7 +57,7 @@ impl Logs {
             }
             if fds[1].revents().is_some_and(|events| !events.is_empty()) {
                 // Its end is in the table in a moment.
-                process.as_ref().map(|process| process.wait()).transpose()?;
+                process.wait()?;
             }
             // Only the wake-up counts.
             changes.read_events().ok();

@@ -25,12 +25,8 @@ impl Restart {
             let mut target = Target::open(store, text)?;
             let names = target.all()?;
             target.pod.revive()?;
-            let pod = &target.pod;
             for name in names {
-                pod.hold_while(|| {
-                    pod.stop(&name, Duration::from_secs(self.seconds))?;
-                    pod.start_again(&name, Io::log())
-                })?;
+                target.pod.restart(&name, Duration::from_secs(self.seconds), Io::log())?;
             }
         }
         Ok(0)
