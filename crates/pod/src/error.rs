@@ -158,6 +158,9 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("keyctl", Errno::EDQUOT) => "too many keyrings: see the sysctl kernel.keys.maxkeys",
         ("openat2", Errno::ENOTDIR) if step.contains("O_DIRECTORY") => "it is not a directory in the container",
         ("openat2", Errno::ENOENT) => "it does not exist in the container",
+        ("mount_setattr", Errno::EINVAL) if step.contains("IDMAP") => {
+            "this kernel cannot map the ids of that file system: chown the root file system to the pod's ids instead"
+        }
         ("mount", Errno::EPERM) if step.contains("\"proc\"") || step.contains("\"sysfs\"") => {
             "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"
         }

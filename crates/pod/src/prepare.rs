@@ -4,11 +4,11 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::facts::Facts;
+use crate::facts::{Facts, IdMap};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{Ids, Image, Launch, Source};
 use crate::plan::{Plan, launch};
@@ -25,6 +25,7 @@ pub(crate) struct Prepared {
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
+    idmapped: bool,
 }
 
 impl Prepared {
@@ -69,7 +70,12 @@ impl Prepared {
         };
         let sources = container.mounts.iter().map(source).collect();
         let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
-        Ok(Prepared { container, ids, sources, upper: dir.join("upper"), work: dir.join("work"), has_host_mqueue })
+        // Files that belong to the pod's ids already are taken as they are.
+        let owner = std::fs::metadata(&root).doing(|| format!("looking at {}", root.display()))?.uid();
+        let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
+        let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        Ok(Prepared { container, ids, sources, upper, work, has_host_mqueue, idmapped })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -93,7 +99,7 @@ impl Prepared {
     /// table.
     pub(crate) fn plan(&self, pod: &PodShape<'_>, facts: &Facts, entry: usize) -> Plan {
         let image = match &self.container.root {
-            Root::Dir(dir) => Image::Dir(dir),
+            Root::Dir(path) => Image::Dir { path, idmapped: self.idmapped },
             Root::Host if self.overlays(pod, facts) => Image::Overlay { upper: &self.upper, work: &self.work },
             Root::Host => Image::ReadOnlyHost,
         };

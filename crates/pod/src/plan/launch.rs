@@ -34,7 +34,13 @@ use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, r
 #[derive(Clone, Copy, Debug)]
 pub enum Image<'a> {
     /// A directory.
-    Dir(&'a Path),
+    Dir {
+        /// Which.
+        path: &'a Path,
+        /// Its files belong to this machine's root, not to the pod's: they
+        /// are to appear as the latter's.
+        idmapped: bool,
+    },
     /// An overlay on the machine's root.
     Overlay {
         /// What the container changes.
@@ -158,7 +164,7 @@ fn entry_address(entry: usize, field: usize) -> u64 {
 /// The plan of a container.
 pub fn plan(launch: &Launch<'_>) -> Plan {
     let nested = matches!(launch.pod.users, Users::Nested { .. });
-    let idmapped = matches!(launch.pod.users, Users::New { .. }) && matches!(launch.image, Image::Dir(_));
+    let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
     if nested {

@@ -43,10 +43,10 @@ pub(super) struct Trees {
 pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     let container = launch.container;
     let root = match launch.image {
-        Image::Dir(dir) => {
-            let root = p.keep("rootfs", step::open_tree(dir, true));
+        Image::Dir { path, idmapped } => {
+            let root = p.keep("rootfs", step::open_tree(path, true));
             let mut attr = PRIVATE;
-            if p.wants(Given::PauseUsers) {
+            if idmapped {
                 attr.set = libc::MOUNT_ATTR_IDMAP;
                 attr.users = p.slot_of(Given::PauseUsers).0.into();
             }
