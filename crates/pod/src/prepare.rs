@@ -14,6 +14,7 @@ use crate::plan::launch::{Ids, Image, Launch, Source};
 use crate::plan::{Plan, launch};
 use crate::process::Stdio;
 use crate::spec::{Container, Mount, MountKind, Root};
+use crate::state::Store;
 use crate::users;
 
 /// A container, ready to be planned.
@@ -59,7 +60,8 @@ impl Prepared {
             check_capabilities(&container, facts)?;
         }
         if container.root == Root::Host {
-            container.masked_paths.push(store.to_path_buf());
+            // This store, and the one this user has by default.
+            container.masked_paths.extend([store.to_path_buf(), Store::default_root()]);
             if !can_overlay(pod, facts) {
                 container.mounts.splice(0..0, writable_places());
             }

@@ -55,6 +55,12 @@ impl Store {
         if !root.is_absolute() {
             return Err(Error::invalid("root", shown, "give an absolute path"));
         }
+        if let Ok(meta) = fs::symlink_metadata(&root)
+            && meta.is_symlink()
+            && ![0, nix::unistd::geteuid().as_raw()].contains(&meta.uid())
+        {
+            return Err(Error::invalid("root", shown, "a symbolic link of another user"));
+        }
         make_private(&root)?;
         let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
         if !meta.is_dir() {

@@ -126,18 +126,10 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
         let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
         write_file(p, "/proc/self/timens_offsets", &text);
     }
-    if pod.options.shares(Namespace::Cgroup) {
-        // Its root is where we were born, the pod's own cgroup; pause then
-        // moves to a leaf, because a cgroup with controllers has no processes.
-        p.push(step::unshare(Namespace::Cgroup.flag()));
-        if leaf {
-            p.push(step::write(p.slot_of(Given::Leaf), b"0"));
-        }
+    let mut namespaces = pod.joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
+    if keeps_sysfs(pod, facts) {
+        namespaces |= Namespace::Net.flag();
     }
-
-    let other = [Namespace::Cgroup, Namespace::Time, Namespace::User];
-    let mut namespaces = pod.joined() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
-    namespaces &= other.iter().fold(!0, |mask, namespace| mask & !namespace.flag());
     if *pod.users != Users::Caller {
         namespaces |= Namespace::User.flag();
     }
@@ -204,8 +196,20 @@ fn write_proc(p: &mut Plan, pid: Slot, name: &str, content: &str) {
     p.push(step::write(file, content.as_bytes()));
 }
 
+/// Whether pause has a network namespace and its sysfs: the pod's, or one that
+/// only serves containers in a user namespace, where the kernel lets nobody
+/// mount a sysfs who does not see one already.
+fn keeps_sysfs(pod: &PodShape<'_>, facts: &Facts) -> bool {
+    pod.options.shares(Namespace::Net) || *pod.users != Users::Caller || !facts.initial_users
+}
+
 /// What pause does until it holds. From here on it is PID 1 of the pod.
 fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
+    if p.wants(Given::Leaf) {
+        // The shared cgroup namespace has its root where pause was born, in
+        // the pod's own cgroup; a cgroup with controllers has no processes.
+        p.push(step::write(p.slot_of(Given::Leaf), b"0"));
+    }
     if *pod.users != Users::Caller {
         // Our copy of the maker's end would keep us waiting for a dead maker.
         let maker = p.slot_of(Given::Maker);
@@ -222,7 +226,7 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
     }
-    empty_root(p, pod);
+    empty_root(p, pod, facts);
 
     // Nothing is kept of what we were born with, but the lifeline, the owner
     // and, until the last word, the report.
@@ -241,7 +245,7 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
 /// A root of its own, with nothing of the machine: only the file systems that
 /// belong to the pod's namespaces, for launchers to clone, and `root`, where
 /// they put together the root of a container.
-fn empty_root(p: &mut Plan, pod: &PodShape<'_>) {
+fn empty_root(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
     let fs = p.keep("fs", step::fsopen("tmpfs"));
     p.push(step::fsconfig(fs, "mode", "0755"));
@@ -257,7 +261,7 @@ fn empty_root(p: &mut Plan, pod: &PodShape<'_>) {
     // Before the old root goes: the kernel lets a user namespace mount proc
     // and sysfs only while it sees others, uncovered.
     add("proc", "proc", STRICT, "");
-    if pod.options.shares(Namespace::Net) {
+    if keeps_sysfs(pod, facts) {
         add("sys", "sysfs", STRICT | libc::MS_RDONLY, "");
     }
     if pod.options.shares(Namespace::Ipc) {

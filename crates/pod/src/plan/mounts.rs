@@ -72,7 +72,9 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     for mount in &container.mounts {
         binds.push(outside_source(mount, launch).map(|(source, recursive)| {
             let tree = p.keep("tree", step::open_tree(source, recursive));
-            let all = MountAttr { propagation: libc::MS_PRIVATE, ..attributes(mount.recursive_flags) };
+            // A read-only /sys must not have writable mounts below.
+            let below = if mount.kind == MountKind::Sysfs { mount.flags } else { mount.recursive_flags };
+            let all = MountAttr { propagation: libc::MS_PRIVATE, ..attributes(below) };
             p.push(step::mount_setattr(tree, all, recursive));
             let top = attributes(mount.flags);
             if top != MountAttr::default() {
@@ -94,7 +96,8 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
 fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
-        MountKind::Sysfs if launch.host_net() => Some((Path::new("/sys"), true)),
+        // Where it can be mounted afresh, that is better: nothing below it.
+        MountKind::Sysfs if launch.host_net() && !launch.can_make_devices() => Some((Path::new("/sys"), true)),
         MountKind::Mqueue if launch.host_ipc() && launch.has_host_mqueue => Some((Path::new("/dev/mqueue"), false)),
         MountKind::Shm if launch.host_ipc() => Some((Path::new("/dev/shm"), false)),
         _ => None,
