@@ -148,7 +148,10 @@ fn refuse_unknown(value: &Value, path: &str) -> Result<()> {
             elements.iter().try_for_each(|element| refuse_unknown(element, &path))
         }
         _ if HONOURED.contains(&path) => Ok(()),
-        value => Err(Error::invalid(path, value.to_string(), "this property is not honoured yet: remove it")),
+        value => {
+            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            Err(Error::invalid(path, shown, "this property is not honoured yet: remove it"))
+        }
     }
 }
 

@@ -169,7 +169,11 @@ impl PodOptions {
             check_maps(field, maps)?;
         }
         if !self.shares(Namespace::Time) && self.time_offsets != TimeOffsets::default() {
-            return Err(Error::invalid("time-offset", "", "offsets need a time namespace: add `time` to --share"));
+            return Err(Error::invalid(
+                "monotonic-offset or boottime-offset",
+                "",
+                "offsets need a time namespace: add `time` to --share",
+            ));
         }
         Ok(())
     }
@@ -602,6 +606,14 @@ pub(crate) fn check_string(field: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
+/// What the system says of an error, without its number.
+fn describe(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => nix::errno::Errno::from_raw(errno).desc().into(),
+        None => error.to_string(),
+    }
+}
+
 fn check_rootfs(dir: &Path) -> Result<()> {
     let shown = dir.to_string_lossy();
     if !dir.is_absolute() {
@@ -610,7 +622,7 @@ fn check_rootfs(dir: &Path) -> Result<()> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => Ok(()),
         Ok(_) => Err(Error::invalid("rootfs", shown, "not a directory")),
-        Err(error) => Err(Error::invalid("rootfs", shown, error.to_string())),
+        Err(error) => Err(Error::invalid("rootfs", shown, describe(&error))),
     }
 }
 
@@ -643,7 +655,7 @@ fn check_mount(mount: &Mount) -> Result<()> {
             return Err(Error::invalid("mount source", shown, "give an absolute path"));
         }
         if let Err(error) = std::fs::metadata(source) {
-            return Err(Error::invalid("mount source", shown, error.to_string()));
+            return Err(Error::invalid("mount source", shown, describe(&error)));
         }
     }
     Ok(())

@@ -44,7 +44,7 @@ impl Ps {
 }
 
 fn rows(pods: &[PodStatus]) -> Vec<Vec<String>> {
-    let header = ["POD", "CONTAINER", "PID", "STATE", "CREATED", "COMMAND"];
+    let header = ["POD", "CONTAINER", "PID", "STATE", "STARTED", "COMMAND"];
     let mut rows = vec![header.map(String::from).to_vec()];
     for pod in pods {
         let state = if pod.state == PodState::Running { "running" } else { "exited" };
