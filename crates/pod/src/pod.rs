@@ -62,6 +62,8 @@ impl Pod {
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
         let dir = store.pod_dir(&options.name);
+        // Before anything is made: whatever becomes of us, it will be found.
+        store.mark_for_sweep(&options.name, true)?;
         let _lock = loop {
             state::make_private(&dir)?;
             if let Some(lock) = Lock::take(&dir, Hold::Exclusive, true)? {
@@ -82,7 +84,7 @@ impl Pod {
         }
         let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true };
         let mut pod = Pod { store: store.clone(), dir, record, facts, table: None, pause: None, lifeline: None };
-        let made = store.mark_for_sweep(pod.name(), true).and_then(|()| pod.write()).and_then(|()| pod.hold());
+        let made = pod.write().and_then(|()| pod.hold());
         match made {
             Ok(()) => Ok(pod),
             Err(error) => {
@@ -151,12 +153,23 @@ impl Pod {
                         && pod.look().is_ok()
                         && !pod.is_alive()
                     {
-                        pod.erase().ok();
+                        pod.sweep_dead();
                     }
                 }
                 Err(Error::NotFound(_)) => Pod::sweep_rest(store, &name),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// The mark is only a hint: whether somebody wants a dead pod's records
+    /// stands in these.
+    fn sweep_dead(&mut self) {
+        if self.record.attached || self.record.options.remove_when_dead {
+            // What stays is swept the next time.
+            self.erase().ok();
+        } else {
+            self.store.mark_for_sweep(self.name(), false).ok();
         }
     }
 
@@ -308,7 +321,6 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        self.record.attached = true;
         let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
         if result.is_err() {
             self.kill().ok();

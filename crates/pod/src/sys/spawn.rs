@@ -110,7 +110,9 @@ pub(crate) fn spawn(
     let result = unsafe { clone_and_call(&args, child, &raw mut birth) };
     set_mask(&before, std::ptr::null_mut());
 
-    Errno::result(if result < 0 { set_errno(-result) } else { 0 })?;
+    if result < 0 {
+        return Err(Errno::from_raw(-result as i32));
+    }
     // SAFETY: CLONE_PIDFD made this descriptor for us.
     let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
     if birth.error != 0 {
@@ -118,11 +120,6 @@ pub(crate) fn spawn(
         return Err(Errno::from_raw(-birth.error as i32));
     }
     Ok(child)
-}
-
-fn set_errno(errno: isize) -> libc::c_int {
-    Errno::from_raw(errno as i32).set();
-    -1
 }
 
 /// `struct clone_args` of clone3(2).

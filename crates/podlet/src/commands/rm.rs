@@ -17,15 +17,20 @@ pub struct Rm {
     targets: Vec<String>,
 }
 
+fn is_damage(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::NotFound(_) | Error::Corrupt { .. }))
+}
+
 impl Rm {
     pub fn run(&self, store: &Store) -> Result<u8> {
         for text in &self.targets {
             match self.remove(store, text) {
-                Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
-                // Its records are damaged: what they describe is found by name.
-                Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::Corrupt { .. })) => {
-                    Pod::remove_damaged(store, text.split('/').next().unwrap_or(text))?;
+                // Its records are damaged, or not all there: what they describe
+                // is found by name.
+                Err(error) if self.force && is_damage(&error) && !text.contains('/') => {
+                    Pod::remove_damaged(store, text)?;
                 }
+                Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
                 result => result?,
             }
         }
