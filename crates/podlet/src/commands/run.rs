@@ -108,10 +108,13 @@ impl Run {
 
     /// Everything that can be refused, before anything is made.
     pub fn request(&self) -> Result<Request> {
-        if self.pod.is_some()
-            && let Some(option) = self.options.given()
-        {
-            bail!("{option}: belongs to the pod, and {:?} is there already; give it to `podlet create`", self.pod);
+        if let (Some(pod), Some(option)) = (&self.pod, self.options.given()) {
+            bail!("{option}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
+        }
+        // Everything after the first word is the command's, so clap takes an
+        // option it does not know for that word.
+        if let Some(option) = self.words.first().filter(|word| word.starts_with('-')) {
+            bail!("unknown option {option:?}: see `podlet run --help`");
         }
         let made_up;
         let name = match (&self.name, &self.pod) {
