@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test lint doc clean install
+.PHONY: all build run test bench lint doc clean install
 
 all: build
 
@@ -18,6 +18,12 @@ run:
 
 test:
 	$(CARGO) test --workspace
+
+# podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
+# makes it shorter, ARGS=--help shows more.
+bench:
+	$(CARGO) build --release --package podlet --package podlet-bench
+	target/release/podlet-bench $(ARGS)
 
 lint:
 	$(CARGO) fmt --all --check

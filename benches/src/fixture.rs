@@ -1,0 +1,150 @@
+//! What is measured with: a root file system, the floor, the peers' bundles.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::mount::{MsFlags, mount};
+use pod::Store;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::measure::timed;
+
+/// The kernel's floor, compiled by build.rs.
+pub const FLOOR: &str = concat!(env!("OUT_DIR"), "/floor");
+const PAYLOAD: &str = concat!(env!("OUT_DIR"), "/payload");
+
+/// A container runtime to compare with.
+pub struct Peer {
+    pub name: &'static str,
+    pub version: String,
+    bundle: PathBuf,
+    state: PathBuf,
+    runs: u32,
+}
+
+/// A temporary directory with everything in it; it goes with this value.
+pub struct Fixture {
+    pub dir: TempDir,
+    pub rootfs: PathBuf,
+    pub store: Store,
+    /// The command, built beside this program.
+    pub podlet: PathBuf,
+    /// Where the floor may make cgroups.
+    pub cgroups: Option<PathBuf>,
+}
+
+impl Fixture {
+    pub fn new() -> Result<Fixture> {
+        let dir = tempfile::Builder::new().prefix("podlet-bench-").tempdir_in("/tmp")?;
+        let rootfs = dir.path().join("rootfs");
+        for name in ["bin", "proc", "dev", "sys", "etc", "tmp"] {
+            fs::create_dir_all(rootfs.join(name))?;
+        }
+        fs::copy(PAYLOAD, rootfs.join("bin/true"))?;
+        let store = Store::open(dir.path().join("state"))?;
+        let podlet = std::env::current_exe()?.with_file_name("podlet");
+        ensure!(podlet.exists(), "{} is missing: cargo build --release -p podlet", podlet.display());
+        let hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let cgroups = hierarchies.iter().map(PathBuf::from).find(|dir| dir.join("cgroup.procs").exists());
+        Ok(Fixture { dir, rootfs, store, podlet, cgroups })
+    }
+
+    /// The floor, making a cgroup as podlet does, where there are cgroups.
+    pub fn floor(&self, mode: &str, pid: Option<u32>, with_cgroup: bool) -> Command {
+        let mut command = Command::new(FLOOR);
+        if let Some(cgroups) = self.cgroups.as_ref().filter(|_| with_cgroup) {
+            command.arg("--cgroup").arg(cgroups.join(format!("podlet-bench-{}", std::process::id())));
+        }
+        command.arg(mode).arg(&self.rootfs);
+        command.args(pid.map(|pid| pid.to_string()));
+        command.arg("/bin/true");
+        command
+    }
+
+    /// `podlet run`, with the container's own options.
+    pub fn podlet_run(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(&self.podlet);
+        command.arg("--root").arg(self.store.root()).args(["run", "--rm"]).args(options);
+        command.arg("--rootfs").arg(&self.rootfs).arg("/bin/true");
+        command
+    }
+
+    /// A peer, or why it cannot be measured.
+    pub fn peer(&self, name: &'static str) -> std::result::Result<Peer, String> {
+        let version = Command::new(name).arg("--version").output().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => format!("{name} is not installed (apt-get install {name})"),
+            _ => format!("{name}: {error}"),
+        })?;
+        let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_string();
+        hide_controllers().map_err(|error| format!("{error:#}"))?;
+        let bundle = self.dir.path().join(name);
+        let peer = Peer { name, version, state: bundle.join("state"), bundle, runs: 0 };
+        self.write_bundle(&peer).map_err(|error| format!("{name}: {error:#}"))?;
+        run(&mut { peer.command("podlet-bench-try") }).map_err(|error| format!("{error:#}"))?;
+        Ok(peer)
+    }
+
+    /// What `spec` writes, without a terminal, with this root and program.
+    fn write_bundle(&self, peer: &Peer) -> Result<()> {
+        fs::create_dir_all(&peer.bundle)?;
+        run(Command::new(peer.name).arg("spec").current_dir(&peer.bundle))?;
+        let path = peer.bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["/bin/true"]);
+        config["root"] = json!({ "path": self.rootfs, "readonly": false });
+        if let Some(linux) = config["linux"].as_object_mut() {
+            linux.remove("seccomp");
+        }
+        fs::write(&path, serde_json::to_vec(&config)?).with_context(|| path.display().to_string())
+    }
+}
+
+impl Peer {
+    fn command(&self, id: &str) -> Command {
+        let mut command = Command::new(self.name);
+        command.arg("--root").arg(&self.state).args(["run", "--bundle"]).arg(&self.bundle).arg(id);
+        command
+    }
+
+    pub fn run(&mut self) -> Result<Duration> {
+        self.runs += 1;
+        run(&mut self.command(&format!("podlet-bench-{}-{}", std::process::id(), self.runs)))
+    }
+}
+
+/// crun does not run beside a unified hierarchy that has controllers while
+/// others are in v1. This program's own mount namespace shows it one that has
+/// none; the machine stays as it is.
+fn hide_controllers() -> Result<()> {
+    let path = "/sys/fs/cgroup/unified/cgroup.controllers";
+    let hybrid_with_controllers = fs::read_to_string(path).is_ok_and(|text| !text.trim().is_empty());
+    if hybrid_with_controllers {
+        mount(Some("/dev/null"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).context(path)?;
+    }
+    Ok(())
+}
+
+/// Runs a command to its end, which must be a good one.
+pub fn run(command: &mut Command) -> Result<Duration> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (taken, output) = timed(|| Ok(command.spawn()?.wait_with_output()?))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(taken)
+}
+
+/// Lines of the mount table as podlet sees it.
+pub fn mount_lines() -> Result<usize> {
+    Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().count())
+}
+
+/// Open descriptors of this program.
+pub fn descriptors() -> Result<usize> {
+    Ok(fs::read_dir(Path::new("/proc/self/fd"))?.count())
+}
