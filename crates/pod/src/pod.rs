@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use crate::cgroup::{self, PodCgroup};
 use crate::error::{Context, Error, Result};
-use crate::facts::{Facts, IdMap};
+use crate::facts::Facts;
+use crate::idmaps::{decide_users, map_by_helper};
 use crate::launch::{Ignition, ignite};
 use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::{Given, Plan};
@@ -22,7 +23,7 @@ use crate::sys;
 use crate::table::{self, ExitTable};
 
 /// After SIGKILL the kernel has this long to end a pod's processes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A pod: namespaces that containers share, and the pause process that holds
 /// them.
@@ -139,92 +140,6 @@ impl Pod {
             result => Some(result),
         };
         Ok(store.names()?.into_iter().filter_map(open).collect())
-    }
-
-    /// Removes the records of dead pods that nobody will ask for: attached
-    /// ones, and those with [`PodOptions::remove_when_dead`].
-    pub fn sweep(store: &Store) {
-        for name in store.to_sweep() {
-            match Pod::open(store, &name) {
-                Ok(pod) if pod.is_alive() => pod.sweep_containers(),
-                // Whoever makes or starts it has the lock.
-                Ok(mut pod) => {
-                    if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
-                        && pod.look().is_ok()
-                        && !pod.is_alive()
-                    {
-                        pod.sweep_dead();
-                    }
-                }
-                Err(Error::NotFound(_)) => Pod::sweep_rest(store, &name),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// The mark is only a hint: whether somebody wants a dead pod's records
-    /// stands in these.
-    fn sweep_dead(&mut self) {
-        if self.record.attached || self.record.options.remove_when_dead {
-            // What stays is swept the next time.
-            self.erase().ok();
-        } else {
-            self.store.mark_for_sweep(self.name(), false).ok();
-        }
-    }
-
-    /// Containers that nobody will ask for.
-    fn sweep_containers(&self) {
-        for name in self.containers().unwrap_or_default() {
-            let removable = self.container_record(&name).is_ok_and(|record| record.remove_when_ended);
-            if removable && matches!(self.exit_of(&name), Ok(Some(_))) {
-                // Somebody else may be faster, or start it again.
-                self.remove_container(&name).ok();
-            }
-        }
-    }
-
-    /// Removes a pod whose records cannot be read. pause is found by the exit
-    /// table it has mapped, the cgroup by its name.
-    ///
-    /// # Errors
-    /// What could not be removed.
-    pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
-        crate::spec::check_name("pod", name)?;
-        let dir = store.pod_dir(name);
-        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
-        let table = dir.join(TABLE).display().to_string();
-        let title = hold::title(name);
-        let pids = std::fs::read_dir("/proc").doing(|| "reading /proc".into())?;
-        for pid in pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
-            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
-            if read("cmdline").starts_with(&title) && read("maps").lines().any(|line| line.ends_with(&table)) {
-                sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-                sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
-            }
-        }
-        for cgroup in PodCgroup::find(&Facts::read()?, name) {
-            // One with processes in it is another store's.
-            if cgroup::wait_empty(cgroup.path(), Duration::from_secs(1))? {
-                cgroup.remove()?;
-            }
-        }
-        state::remove_all(&dir)?;
-        store.mark_for_sweep(name, false)
-    }
-
-    /// A directory without a record: its maker died early, or its remover.
-    fn sweep_rest(store: &Store, name: &str) {
-        let dir = store.pod_dir(name);
-        if !dir.exists() {
-            store.mark_for_sweep(name, false).ok();
-        } else if let Ok(Some(_lock)) = Lock::take(&dir, Hold::Exclusive, false)
-            && !dir.join(POD).exists()
-        {
-            store.mark_for_sweep(name, false).ok();
-            state::remove_all(&dir).ok();
-        }
     }
 
     /// Its name.
@@ -430,7 +345,7 @@ impl Pod {
     }
 
     /// Ends the pod, and removes all of it; the caller has the lock.
-    fn erase(&mut self) -> Result<()> {
+    pub(crate) fn erase(&mut self) -> Result<()> {
         self.kill()?;
         state::remove_all(&self.dir.join(CONTAINERS))?;
         // The record goes last but for the directory: as long as it is there,
@@ -471,79 +386,4 @@ fn send(lifeline: &OwnedFd, word: u8) {
     let flags = MsgFlags::MSG_NOSIGNAL;
     // If pause is gone there is nobody to tell.
     nix::sys::socket::send(lifeline.as_raw_fd(), &[word], flags).ok();
-}
-
-/// Which user namespaces a pod of this caller gets.
-fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users> {
-    let (uids, gids) = (options.uid_maps.clone(), options.gid_maps.clone());
-    if facts.privileged {
-        if !options.shares(Namespace::User) {
-            return Ok(Users::Caller);
-        }
-        if uids.is_empty() {
-            let reason = "sharing a user namespace needs its maps: --uidmap 0:100000:65536 --gidmap 0:100000:65536, \
-                          with a range that nobody else has";
-            return Err(Error::invalid("share", "user", reason));
-        }
-        return Ok(Users::New { uids, gids });
-    }
-    if !uids.is_empty() {
-        let reason = "an ordinary user's ids come from /etc/subuid and /etc/subgid";
-        return Err(Error::invalid("uidmap", crate::facts::show_maps(&uids).trim(), reason));
-    }
-    let own = |id| IdMap { inside: 0, outside: id, count: 1 };
-    let (mut uids, mut gids) = (vec![own(facts.uid)], vec![own(facts.gid)]);
-    let helpers = in_path("newuidmap") && in_path("newgidmap");
-    let more = (sub_ids("/etc/subuid", facts.uid), sub_ids("/etc/subgid", facts.uid));
-    let by_helper = match more {
-        (Some(more_uids), Some(more_gids)) if helpers => {
-            uids.push(more_uids);
-            gids.push(more_gids);
-            true
-        }
-        _ => false,
-    };
-    Ok(Users::Nested { uids, gids, by_helper })
-}
-
-fn in_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
-}
-
-/// The user's range in a file as subuid(5) describes it, as ids from 1 on.
-fn sub_ids(path: &str, uid: u32) -> Option<IdMap> {
-    let text = std::fs::read_to_string(Path::new(path)).ok()?;
-    let number = uid.to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mine = |line: &&str| line.split(':').nth(2) == Some(&number);
-    let name = passwd.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or(&number);
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        (owner == name || owner == number).then_some(IdMap { inside: 1, outside, count })
-    })
-}
-
-/// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.
-fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
-    for (program, maps) in [("newuidmap", users.uids()), ("newgidmap", users.gids())] {
-        let mut command = std::process::Command::new(program);
-        command.arg(pid.to_string());
-        for map in maps {
-            command.args([map.inside, map.outside, map.count].map(|id| id.to_string()));
-        }
-        match command.output() {
-            // Somebody else in this program waited for our child; the kernel
-            // will say if the maps are missing.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
-            Err(error) => return Err(error).doing(|| format!("running {program}")),
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-                return Err(Error::invalid(program, said, "it refused the ranges of /etc/subuid and /etc/subgid"));
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,83 @@
+//! Which ids a pod's user namespace has, and who may write that down.
+
+use std::path::Path;
+
+use crate::error::{Context, Error, Result};
+use crate::facts::{Facts, IdMap};
+use crate::plan::hold::Users;
+use crate::spec::{Namespace, PodOptions};
+
+/// Which user namespaces a pod of this caller gets.
+pub(crate) fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users> {
+    let (uids, gids) = (options.uid_maps.clone(), options.gid_maps.clone());
+    if facts.privileged {
+        if !options.shares(Namespace::User) {
+            return Ok(Users::Caller);
+        }
+        if uids.is_empty() {
+            let reason = "sharing a user namespace needs its maps: --uidmap 0:100000:65536 --gidmap 0:100000:65536, \
+                          with a range that nobody else has";
+            return Err(Error::invalid("share", "user", reason));
+        }
+        return Ok(Users::New { uids, gids });
+    }
+    if !uids.is_empty() {
+        let reason = "an ordinary user's ids come from /etc/subuid and /etc/subgid";
+        return Err(Error::invalid("uidmap", crate::facts::show_maps(&uids).trim(), reason));
+    }
+    let own = |id| IdMap { inside: 0, outside: id, count: 1 };
+    let (mut uids, mut gids) = (vec![own(facts.uid)], vec![own(facts.gid)]);
+    let helpers = in_path("newuidmap") && in_path("newgidmap");
+    let more = (sub_ids("/etc/subuid", facts.uid), sub_ids("/etc/subgid", facts.uid));
+    let by_helper = match more {
+        (Some(more_uids), Some(more_gids)) if helpers => {
+            uids.push(more_uids);
+            gids.push(more_gids);
+            true
+        }
+        _ => false,
+    };
+    Ok(Users::Nested { uids, gids, by_helper })
+}
+
+fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
+
+/// The user's range in a file as subuid(5) describes it, as ids from 1 on.
+fn sub_ids(path: &str, uid: u32) -> Option<IdMap> {
+    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+    let number = uid.to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mine = |line: &&str| line.split(':').nth(2) == Some(&number);
+    let name = passwd.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or(&number);
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (owner == name || owner == number).then_some(IdMap { inside: 1, outside, count })
+    })
+}
+
+/// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.
+pub(crate) fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
+    for (program, maps) in [("newuidmap", users.uids()), ("newgidmap", users.gids())] {
+        let mut command = std::process::Command::new(program);
+        command.arg(pid.to_string());
+        for map in maps {
+            command.args([map.inside, map.outside, map.count].map(|id| id.to_string()));
+        }
+        match command.output() {
+            // Somebody else in this program waited for our child; the kernel
+            // will say if the maps are missing.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
+            Err(error) => return Err(error).doing(|| format!("running {program}")),
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+                return Err(Error::invalid(program, said, "it refused the ranges of /etc/subuid and /etc/subgid"));
+            }
+        }
+    }
+    Ok(())
+}

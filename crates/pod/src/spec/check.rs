@@ -1,0 +1,146 @@
+//! What cannot be, said by field, value and cure.
+
+use std::path::{Component, Path};
+
+use caps::Capability;
+
+use super::container::{Mount, MountKind};
+use crate::error::{Error, Result};
+use crate::facts::IdMap;
+
+/// Names become file names, cgroup names and part of process titles.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.is_empty()
+        || name.len() > 63
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(good)
+    {
+        let reason = "1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit";
+        return Err(Error::invalid(format!("{what} name"), name, reason));
+    }
+    Ok(())
+}
+
+pub(super) fn check_hostname(name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+        return Err(Error::invalid("hostname", name, "1 to 64 of A-Z a-z 0-9 _ . -"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_string(field: &str, value: &str) -> Result<()> {
+    if value.contains('\0') {
+        return Err(Error::invalid(field, value, "contains a null byte, which no system call can take"));
+    }
+    Ok(())
+}
+
+/// What the system says of an error, without its number.
+fn describe(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => nix::errno::Errno::from_raw(errno).desc().into(),
+        None => error.to_string(),
+    }
+}
+
+pub(super) fn check_rootfs(dir: &Path) -> Result<()> {
+    let shown = dir.to_string_lossy();
+    if !dir.is_absolute() {
+        return Err(Error::invalid("rootfs", shown, "give an absolute path"));
+    }
+    match std::fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Error::invalid("rootfs", shown, "not a directory")),
+        Err(error) => Err(Error::invalid("rootfs", shown, describe(&error))),
+    }
+}
+
+/// An absolute path without `..`: what it means must not depend on the image.
+pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
+    let shown = path.to_string_lossy();
+    check_string(field, &shown)?;
+    if path.to_str().is_none() {
+        return Err(Error::invalid(field, shown, "not UTF-8"));
+    }
+    if !path.is_absolute() {
+        return Err(Error::invalid(field, shown, "give an absolute path, as the container sees it"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::invalid(field, shown, "give the path without `..`"));
+    }
+    Ok(())
+}
+
+pub(super) fn check_mount(mount: &Mount) -> Result<()> {
+    check_path("mount destination", &mount.target)?;
+    check_string("mount options", &mount.data)?;
+    if mount.target == Path::new("/") {
+        return Err(Error::invalid("mount destination", "/", "that is the rootfs: use --rootfs or root.path"));
+    }
+    if let MountKind::Bind { source, .. } = &mount.kind {
+        let shown = source.to_string_lossy();
+        check_string("mount source", &shown)?;
+        if !source.is_absolute() {
+            return Err(Error::invalid("mount source", shown, "give an absolute path"));
+        }
+        if let Err(error) = std::fs::metadata(source) {
+            return Err(Error::invalid("mount source", shown, describe(&error)));
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's number of a resource limit, by its name.
+pub(crate) fn rlimit_number(name: &str) -> Result<(u32, &'static str)> {
+    macro_rules! table {
+        ($($limit:ident),*) => { [$((stringify!($limit), libc::$limit as u32)),*] };
+    }
+    let table = table![
+        RLIMIT_CPU,
+        RLIMIT_FSIZE,
+        RLIMIT_DATA,
+        RLIMIT_STACK,
+        RLIMIT_CORE,
+        RLIMIT_RSS,
+        RLIMIT_NPROC,
+        RLIMIT_NOFILE,
+        RLIMIT_MEMLOCK,
+        RLIMIT_AS,
+        RLIMIT_LOCKS,
+        RLIMIT_SIGPENDING,
+        RLIMIT_MSGQUEUE,
+        RLIMIT_NICE,
+        RLIMIT_RTPRIO,
+        RLIMIT_RTTIME
+    ];
+    let found = table.into_iter().find(|(known, _)| *known == name);
+    found.map(|(name, number)| (number, name)).ok_or_else(|| {
+        Error::invalid("rlimits", name, "not a resource limit: RLIMIT_NOFILE, RLIMIT_NPROC, ... of getrlimit(2)")
+    })
+}
+
+/// A capability by its name, with or without `CAP_`, in any case.
+///
+/// # Errors
+/// [`Error::Invalid`] for an unknown name.
+pub fn parse_capability(name: &str) -> Result<Capability> {
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    full.parse().map_err(|_| Error::invalid("capability", name, "not a capability of capabilities(7)"))
+}
+
+pub(super) fn check_maps(field: &str, maps: &[IdMap]) -> Result<()> {
+    for map in maps {
+        let shown = format!("{}:{}:{}", map.inside, map.outside, map.count);
+        let fits = |first: u32| first.checked_add(map.count).is_some();
+        if map.count == 0 || !fits(map.inside) || !fits(map.outside) {
+            return Err(Error::invalid(field, shown, "INSIDE:OUTSIDE:COUNT, with COUNT at least 1 and no overflow"));
+        }
+    }
+    if !maps.is_empty() && !maps.iter().any(|map| map.contains(0)) {
+        return Err(Error::invalid(field, "", "the pod needs an id 0: map INSIDE 0 to something"));
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! What a user asks for: [`PodOptions`] and [`Container`].
+//!
+//! Both are plain data, filled by methods or by [`config`](crate::config) from
+//! an OCI `config.json`, kept in the state directory as JSON, and checked as a
+//! whole before anything is made: see [`PodOptions::check`] and
+//! [`Container::check`]. What passed holds only names, paths and strings that
+//! a plan can take as they are.
+
+mod check;
+mod container;
+mod pod;
+
+pub use check::{check_name, parse_capability};
+pub(crate) use check::{check_path, check_string, rlimit_number};
+pub use container::{
+    CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
+};
+pub use pod::{Namespace, PodOptions, TimeOffsets};

@@ -1,0 +1,173 @@
+//! What a pod is to be.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{check_hostname, check_maps, check_name};
+use crate::error::{Error, Result};
+use crate::facts::IdMap;
+
+/// A kind of namespace that a pod's containers may share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// Network devices, addresses, ports.
+    Net,
+    /// Processes.
+    Pid,
+    /// System V and POSIX message queues and shared memory, `/dev/shm`.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// User and group ids.
+    User,
+    /// The root of the cgroup tree.
+    Cgroup,
+    /// The monotonic and boot-time clocks.
+    Time,
+}
+
+impl Namespace {
+    /// All that can be shared.
+    pub const ALL: [Namespace; 7] = [
+        Namespace::Net,
+        Namespace::Pid,
+        Namespace::Ipc,
+        Namespace::Uts,
+        Namespace::User,
+        Namespace::Cgroup,
+        Namespace::Time,
+    ];
+
+    /// The name in `/proc/<pid>/ns` and in `--share`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Namespace::Net => "net",
+            Namespace::Pid => "pid",
+            Namespace::Ipc => "ipc",
+            Namespace::Uts => "uts",
+            Namespace::User => "user",
+            Namespace::Cgroup => "cgroup",
+            Namespace::Time => "time",
+        }
+    }
+
+    /// `CLONE_NEW*`.
+    pub fn flag(self) -> u64 {
+        (match self {
+            Namespace::Net => libc::CLONE_NEWNET,
+            Namespace::Pid => libc::CLONE_NEWPID,
+            Namespace::Ipc => libc::CLONE_NEWIPC,
+            Namespace::Uts => libc::CLONE_NEWUTS,
+            Namespace::User => libc::CLONE_NEWUSER,
+            Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+            Namespace::Time => libc::CLONE_NEWTIME,
+        }) as u64
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Namespace> {
+        Namespace::ALL.into_iter().find(|namespace| namespace.name() == name).ok_or_else(|| {
+            Error::invalid("share", name, "not a namespace; choose from net, pid, ipc, uts, user, cgroup, time")
+        })
+    }
+}
+
+/// Offsets of a pod's clocks (time_namespaces(7)), in seconds.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimeOffsets {
+    /// Added to CLOCK_MONOTONIC.
+    pub monotonic: i64,
+    /// Added to CLOCK_BOOTTIME.
+    pub boottime: i64,
+}
+
+/// What a pod is to be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PodOptions {
+    /// Unique in its [`Store`](crate::Store).
+    pub name: String,
+    /// What its containers share. Default: net, pid, ipc, uts.
+    pub share: BTreeSet<Namespace>,
+    /// Host name inside; the pod's name if not given.
+    pub hostname: Option<String>,
+    /// With [`Namespace::User`]: user ids. If empty, an ordinary user's pod
+    /// gets what that user may have (`/etc/subuid`).
+    pub uid_maps: Vec<IdMap>,
+    /// With [`Namespace::User`]: group ids.
+    pub gid_maps: Vec<IdMap>,
+    /// With [`Namespace::Time`].
+    pub time_offsets: TimeOffsets,
+    /// pause ends, and with it the pod, when the last container has ended.
+    pub end_with_last: bool,
+    /// A dead pod's records are removed by whoever comes by.
+    pub remove_when_dead: bool,
+}
+
+impl PodOptions {
+    /// A pod that shares net, pid, ipc and uts.
+    pub fn new(name: impl Into<String>) -> PodOptions {
+        PodOptions {
+            name: name.into(),
+            share: [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts].into(),
+            hostname: None,
+            uid_maps: Vec::new(),
+            gid_maps: Vec::new(),
+            time_offsets: TimeOffsets::default(),
+            end_with_last: false,
+            remove_when_dead: false,
+        }
+    }
+
+    /// Shares exactly these.
+    pub fn share(mut self, namespaces: impl IntoIterator<Item = Namespace>) -> PodOptions {
+        self.share = namespaces.into_iter().collect();
+        self
+    }
+
+    /// Sets the host name inside.
+    pub fn hostname(mut self, name: impl Into<String>) -> PodOptions {
+        self.hostname = Some(name.into());
+        self
+    }
+
+    /// The host name inside.
+    pub fn effective_hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether containers share this namespace.
+    pub fn shares(&self, namespace: Namespace) -> bool {
+        self.share.contains(&namespace)
+    }
+
+    /// # Errors
+    /// [`Error::Invalid`] for what cannot be.
+    pub fn check(&self) -> Result<()> {
+        check_name("pod", &self.name)?;
+        check_hostname(self.effective_hostname())?;
+        let no_maps = self.uid_maps.is_empty() && self.gid_maps.is_empty();
+        if !self.shares(Namespace::User) && !no_maps {
+            return Err(Error::invalid("uidmap", "", "id maps need a user namespace: add `user` to --share"));
+        }
+        if self.uid_maps.is_empty() != self.gid_maps.is_empty() {
+            return Err(Error::invalid("uidmap", "", "give --uidmap and --gidmap together"));
+        }
+        for (field, maps) in [("uidmap", &self.uid_maps), ("gidmap", &self.gid_maps)] {
+            check_maps(field, maps)?;
+        }
+        if !self.shares(Namespace::Time) && self.time_offsets != TimeOffsets::default() {
+            return Err(Error::invalid(
+                "monotonic-offset or boottime-offset",
+                "",
+                "offsets need a time namespace: add `time` to --share",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What dead pods leave, and what is left of those that were being made or
+//! removed when podlet was killed.
+//!
+//! There is no daemon that could notice an end, so whoever comes by sweeps. To
+//! make that cheap where a thousand pods live, a pod that is to be swept has a
+//! mark: an empty file in `<root>/.sweep`.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::cgroup::{self, PodCgroup};
+use crate::error::{Context, Error, Result};
+use crate::facts::Facts;
+use crate::plan::hold;
+use crate::pod::{PATIENCE, Pod};
+use crate::state::{self, Hold, Lock, POD, Store, TABLE};
+use crate::sys;
+
+impl Pod {
+    /// Removes the records of dead pods that nobody will ask for: attached
+    /// ones, and those with [`PodOptions::remove_when_dead`].
+    pub fn sweep(store: &Store) {
+        for name in store.to_sweep() {
+            match Pod::open(store, &name) {
+                Ok(pod) if pod.is_alive() => pod.sweep_containers(),
+                // Whoever makes or starts it has the lock.
+                Ok(mut pod) => {
+                    if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
+                        && pod.look().is_ok()
+                        && !pod.is_alive()
+                    {
+                        pod.sweep_dead();
+                    }
+                }
+                Err(Error::NotFound(_)) => Pod::sweep_rest(store, &name),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The mark is only a hint: whether somebody wants a dead pod's records
+    /// stands in these.
+    fn sweep_dead(&mut self) {
+        if self.record.attached || self.record.options.remove_when_dead {
+            // What stays is swept the next time.
+            self.erase().ok();
+        } else {
+            self.store.mark_for_sweep(self.name(), false).ok();
+        }
+    }
+
+    /// Containers that nobody will ask for.
+    fn sweep_containers(&self) {
+        for name in self.containers().unwrap_or_default() {
+            let removable = self.container_record(&name).is_ok_and(|record| record.remove_when_ended);
+            if removable && matches!(self.exit_of(&name), Ok(Some(_))) {
+                // Somebody else may be faster, or start it again.
+                self.remove_container(&name).ok();
+            }
+        }
+    }
+
+    /// Removes a pod whose records cannot be read. pause is found by the exit
+    /// table it has mapped, the cgroup by its name.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
+        crate::spec::check_name("pod", name)?;
+        let dir = store.pod_dir(name);
+        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
+        let table = dir.join(TABLE).display().to_string();
+        let title = hold::title(name);
+        let pids = std::fs::read_dir("/proc").doing(|| "reading /proc".into())?;
+        for pid in pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
+            if read("cmdline").starts_with(&title) && read("maps").lines().any(|line| line.ends_with(&table)) {
+                sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+                sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
+            }
+        }
+        for cgroup in PodCgroup::find(&Facts::read()?, name) {
+            // One with processes in it is another store's.
+            if cgroup::wait_empty(cgroup.path(), Duration::from_secs(1))? {
+                cgroup.remove()?;
+            }
+        }
+        state::remove_all(&dir)?;
+        store.mark_for_sweep(name, false)
+    }
+
+    /// A directory without a record: its maker died early, or its remover.
+    fn sweep_rest(store: &Store, name: &str) {
+        let dir = store.pod_dir(name);
+        if !dir.exists() {
+            store.mark_for_sweep(name, false).ok();
+        } else if let Ok(Some(_lock)) = Lock::take(&dir, Hold::Exclusive, false)
+            && !dir.join(POD).exists()
+        {
+            store.mark_for_sweep(name, false).ok();
+            state::remove_all(&dir).ok();
+        }
+    }
+}
