@@ -99,6 +99,9 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    if root.path().as_os_str().is_empty() {
+        return Err(missing("root.path"));
+    }
     if process.terminal().unwrap_or(false) {
         return Err(Error::invalid("process.terminal", "true", "not honoured yet: set it to false"));
     }
