@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, MappedTable};
 
+/// After so many naps of a waiter pause must have been stopped.
+const STOPPED: u32 = 20;
+
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Exit {
@@ -228,6 +231,15 @@ impl ExitTable {
         if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
     }
 
+    /// pause writes an exit down at once, unless somebody stopped it: a tracer
+    /// can, and then go away.
+    fn wake_pause(&self) {
+        if let Some(pause) = &self.pause {
+            // If it is gone there is nobody to wake.
+            sys::pidfd_signal(pause.as_fd(), libc::SIGCONT).ok();
+        }
+    }
+
     fn sleep(&self, reservation: Reservation, at_most: Duration) {
         let Some(slot) = self.entry(reservation) else { return };
         let state = slot.state.load(Acquire);
@@ -264,6 +276,7 @@ impl ExitTable {
         let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
         let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
         let mut gone = false;
+        let mut naps = 0;
         loop {
             if let Some(exit) = self.try_wait(reservation)? {
                 return Ok(Some(exit));
@@ -286,6 +299,10 @@ impl ExitTable {
                 }
                 // Bounded, because pause may die without a wake.
                 _ => {
+                    naps += 1;
+                    if naps == STOPPED {
+                        self.wake_pause();
+                    }
                     let bound = Duration::from_millis(50);
                     self.sleep(reservation, left.map_or(bound, |left| left.min(bound)));
                 }

@@ -30,15 +30,8 @@ impl Display for Plan {
 impl Plan {
     /// Step `number` as it stands in the printed plan.
     pub fn line(&self, number: usize) -> String {
-        let Some(step) = self.steps.get(number) else { return format!("step {number}") };
-        let mut args: Vec<_> = step.args.iter().map(|arg| self.arg(arg)).collect();
-        if let (1.., Some(Arg::Num(first))) = (step.repeat, step.args.get(1)) {
-            args[1] = format!("{first}..={}", first + u64::from(step.repeat));
-        }
-        let mut line = format!("{}({})", step.call.name, args.join(", "));
-        if let Some(slot) = step.into {
-            line += &format!(" = {}", self.name(slot.0));
-        }
+        let mut line = self.call(number);
+        let Some(step) = self.steps.get(number) else { return line };
         let goes_to = |skip: u16| match skip {
             0 => "go on".to_string(),
             n => format!("go to {}", number + 1 + usize::from(n)),
@@ -50,6 +43,20 @@ impl Plan {
         if !step.tolerate.is_empty() {
             let names: Vec<_> = step.tolerate.iter().map(|&e| format!("{:?}", Errno::from_raw(e))).collect();
             line += &format!("  [{}: {}]", names.join("|"), goes_to(step.skip_err));
+        }
+        line
+    }
+
+    /// The system call of step `number`, as strace would show it.
+    pub fn call(&self, number: usize) -> String {
+        let Some(step) = self.steps.get(number) else { return format!("step {number}") };
+        let mut args: Vec<_> = step.args.iter().map(|arg| self.arg(arg)).collect();
+        if let (1.., Some(Arg::Num(first))) = (step.repeat, step.args.get(1)) {
+            args[1] = format!("{first}..={}", first + u64::from(step.repeat));
+        }
+        let mut line = format!("{}({})", step.call.name, args.join(", "));
+        if let Some(slot) = step.into {
+            line += &format!(" = {}", self.name(slot.0));
         }
         line
     }
