@@ -201,8 +201,11 @@ pub(crate) fn processes(dir: &Path) -> Vec<u32> {
 /// Kills what is in a cgroup and removes it with all below.
 pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    if !dir.exists() {
-        return Ok(());
+    // The rule: nobody is in it any more, and nothing below.
+    match fs::remove_dir(dir) {
+        Ok(()) => return Ok(()),
+        Err(error) if is_gone(&error) => return Ok(()),
+        Err(_) => {}
     }
     kill(dir, PATIENCE)?;
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
@@ -215,8 +218,9 @@ fn remove_empty(dir: &Path) -> std::io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_empty(&entry.path())?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() && fs::remove_dir(&path).is_err() {
+            remove_empty(&path)?;
         }
     }
     let end = Instant::now() + Duration::from_secs(2);

@@ -472,10 +472,9 @@ impl Pod {
             if !unborn && table.try_wait(reservation).ok() == Some(None) {
                 return Err(Error::state(format!("container {}/{name}", self.name()), "is running"));
             }
-            self.end_all(name)?;
+            self.end_for_good(name)?;
             table.release(reservation);
-        }
-        if let Some(cgroup) = self.container_cgroup(name) {
+        } else if let Some(cgroup) = self.container_cgroup(name) {
             cgroup::remove_tree(&cgroup)?;
         }
         state::remove_all(&self.container_dir(name))
@@ -489,6 +488,14 @@ impl Pod {
     pub fn end_all(&self, name: &str) -> Result<()> {
         match self.container_cgroup(name) {
             Some(cgroup) => cgroup::kill(&cgroup, PATIENCE),
+            None => self.end_by_mounts(name),
+        }
+    }
+
+    /// The same, and the cgroup goes, too.
+    fn end_for_good(&self, name: &str) -> Result<()> {
+        match self.container_cgroup(name) {
+            Some(cgroup) => cgroup::remove_tree(&cgroup),
             None => self.end_by_mounts(name),
         }
     }
