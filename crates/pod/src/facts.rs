@@ -1,11 +1,12 @@
 //! What this process may do on this machine: the facts a plan depends on.
 //!
-//! Read once a command from `/proc/self`; plans take them as an argument, so
+//! Read once a command; plans take them as an argument, so
 //! that golden tests can be made for machines that are not there.
 
 use std::fs;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::sys;
 
 /// The caller's privileges and the kernel's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,28 +36,22 @@ impl Facts {
     /// [`Error::Os`] if `/proc` is not there.
     pub fn read() -> Result<Facts> {
         let read = |path: &str| fs::read_to_string(path).doing(|| format!("reading {path}"));
-        let status = read("/proc/thread-self/status")?;
-        let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
-        };
-        let mask = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or(0);
-        let effective_id = |name: &str| {
-            let id = field(name).split_whitespace().nth(1).and_then(|id| id.parse().ok());
-            id.ok_or_else(|| Error::Corrupt { path: "/proc/thread-self/status".into(), reason: format!("no {name}") })
-        };
         let uid_map = read("/proc/self/uid_map")?;
         let gid_map = read("/proc/self/gid_map")?;
-        let effective = mask("CapEff");
+        let initial_users = parse_map(&uid_map) == [IdMap { inside: 0, outside: 0, count: u32::MAX }];
+        let may_setgroups = || fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
+        let effective = sys::effective_capabilities().doing(|| "reading the capabilities".into())?;
+        let (bounding, last_capability) = sys::bounding_capabilities();
         Ok(Facts {
-            uid: effective_id("Uid")?,
-            gid: effective_id("Gid")?,
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
             privileged: effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0,
-            initial_users: parse_map(&uid_map) == [IdMap { inside: 0, outside: 0, count: u32::MAX }],
-            setgroups: fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow"),
+            initial_users,
+            // Only a user namespace can forbid it.
+            setgroups: initial_users || may_setgroups(),
             tty_group: parse_map(&gid_map).iter().any(|map| map.contains(5)),
-            capabilities: effective & mask("CapBnd"),
-            last_capability: read("/proc/sys/kernel/cap_last_cap")?.trim().parse().unwrap_or(40),
+            capabilities: effective & bounding,
+            last_capability,
         })
     }
 }

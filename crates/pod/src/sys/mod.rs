@@ -48,6 +48,26 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()
     Errno::result(result).map(drop)
 }
 
+/// The calling thread's effective capabilities (capget(2)), one bit each.
+pub(crate) fn effective_capabilities() -> nix::Result<u64> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    // Twice effective, permitted and inheritable: low words, then high ones.
+    let mut sets = [0u32; 6];
+    // SAFETY: both have the layout of that version and outlive the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) })?;
+    Ok(u64::from(sets[0]) | u64::from(sets[3]) << 32)
+}
+
+/// The calling thread's bounding set, one bit a capability, and the highest
+/// capability the kernel knows.
+pub(crate) fn bounding_capabilities() -> (u64, u64) {
+    // SAFETY: no memory arguments.
+    let read = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
+    let known = (0..64).map(|capability| (capability, read(capability))).take_while(|(_, is_in)| *is_in >= 0);
+    known.fold((0, 0), |(set, _), (capability, is_in)| (set | (is_in as u64) << capability, capability))
+}
+
 /// The pid behind a pidfd, as this process sees it; `None` once it is reaped.
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
