@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test bench lint doc clean install
+.PHONY: all build run test test-user bench lint doc clean install
 
 all: build
 
@@ -16,8 +16,19 @@ run:
 	$(CARGO) build --release --package podlet
 	$(CARGO) run --release --package pod --example demo
 
+# Unit tests, golden plans, doc tests and the integration suite. As root the
+# suite runs as root and as ordinary users.
 test:
 	$(CARGO) test --workspace
+
+# As root: the suite as an ordinary user who has nothing but the programs.
+TEST_USER ?= 1000
+test-user:
+	rm -rf /tmp/podlet-bundle
+	$(CARGO) test --quiet --package podlet-tests -- --bundle /tmp/podlet-bundle
+	env -i PATH="$$PATH" PODLET_TEST_BIN=/tmp/podlet-bundle \
+		setpriv --reuid $(TEST_USER) --regid $(TEST_USER) --clear-groups /tmp/podlet-bundle/suite; \
+		code=$$?; rm -rf /tmp/podlet-bundle; exit $$code
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.

@@ -1,0 +1,500 @@
+//! The payload of the suite's containers: does what its arguments say, verb
+//! after verb, `,` between them, and prints what it finds.
+//!
+//! ```text
+//!   probe ns , orphans 100 , trap TERM 3 , block
+//! ```
+//!
+//! Not started through Rust's runtime, which would ignore SIGPIPE, catch
+//! SIGSEGV and open missing descriptors before a test could see them.
+#![no_main]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Error, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::{Duration, Instant};
+
+unsafe extern "C" {
+    fn fork() -> c_int;
+    fn _exit(code: c_int) -> !;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn getpid() -> c_int;
+    fn getppid() -> c_int;
+    fn getsid(pid: c_int) -> c_int;
+    fn getpgid(pid: c_int) -> c_int;
+    fn setsid() -> c_int;
+    fn pause() -> c_int;
+    fn signal(signal: c_int, handler: usize) -> usize;
+    fn umask(mask: c_uint) -> c_uint;
+    fn syscall(number: c_long, ...) -> c_long;
+    fn ptrace(request: c_uint, ...) -> c_long;
+    fn mount(s: *const c_char, t: *const c_char, k: *const c_char, flags: c_ulong, data: *const c_void) -> c_int;
+    fn setns(fd: c_int, kind: c_int) -> c_int;
+    fn chroot(path: *const c_char) -> c_int;
+    fn setuid(uid: c_uint) -> c_int;
+    fn gethostname(name: *mut c_char, size: usize) -> c_int;
+    fn clock_gettime(clock: c_int, time: *mut [i64; 2]) -> c_int;
+}
+
+/// Prints a line, or ends: nobody reads any more.
+fn say(text: impl Display) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        unsafe { _exit(99) }
+    }
+}
+
+fn errno() -> i32 {
+    Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+fn told(what: impl Display, result: std::io::Result<()>) {
+    match result {
+        Ok(()) => say(format!("{what}: ok")),
+        Err(error) => say(format!("{what}: errno {}", error.raw_os_error().unwrap_or(-1))),
+    }
+}
+
+fn told_call(what: impl Display, result: impl Into<i64>) {
+    told(what, if result.into() < 0 { Err(Error::last_os_error()) } else { Ok(()) });
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or_else(|_| fail(format!("not a number: {text}")))
+}
+
+fn fail(text: String) -> ! {
+    say(format!("probe: {text}"));
+    unsafe { _exit(98) }
+}
+
+const SIGNALS: [(&str, i32); 16] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("ABRT", 6),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("WINCH", 28),
+];
+
+fn signal_number(name: &str) -> i32 {
+    match SIGNALS.iter().find(|(known, _)| *known == name) {
+        Some((_, number)) => *number,
+        None => number(name) as i32,
+    }
+}
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let args: Vec<String> = (0..argc as usize)
+        .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy().into_owned())
+        .collect();
+    run(&args);
+    0
+}
+
+/// Runs the verbs behind `args[0]`.
+fn run(args: &[String]) {
+    for verb in args.get(1..).unwrap_or_default().split(|arg| arg == ",") {
+        let words: Vec<&str> = verb.iter().map(String::as_str).collect();
+        if !words.is_empty() {
+            perform(&words, args);
+        }
+    }
+}
+
+fn perform(words: &[&str], args: &[String]) {
+    match *words {
+        // --- What it is ----------------------------------------------------
+        ["ns"] => namespaces("self"),
+        ["ns", pid] => namespaces(pid),
+        ["status"] => print_file("/proc/self/status"),
+        ["mounts"] => print_file("/proc/self/mountinfo"),
+        ["fds"] => descriptors(),
+        ["ids"] => ids(),
+        ["env"] => std::env::vars_os().for_each(|(name, value)| {
+            say(format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+        }),
+        ["args"] => say(format!("{args:?}")),
+        ["cwd"] => say(std::env::current_dir().unwrap_or_default().display()),
+        ["umask"] => say(format!("{:o}", unsafe { umask(0o22) })),
+        ["session"] => unsafe {
+            let tty = File::open("/dev/tty").is_ok();
+            say(format!("pid {} ppid {} sid {} pgid {} tty {tty}", getpid(), getppid(), getsid(0), getpgid(0)));
+        },
+        ["hostname"] => {
+            let mut name = [0u8; 100];
+            unsafe { gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+            let end = name.iter().position(|&byte| byte == 0).unwrap_or(0);
+            say(String::from_utf8_lossy(&name[..end]));
+        }
+        ["monotonic"] => {
+            let mut time = [0i64; 2];
+            unsafe { clock_gettime(1, &raw mut time) };
+            say(time[0]);
+        }
+        // --- Words and ends ------------------------------------------------
+        ["echo", ref text @ ..] => say(text.join(" ")),
+        ["err", ref text @ ..] => eprintln!("{}", text.join(" ")),
+        ["lines", count] => (0..number(count)).for_each(say),
+        ["stdin"] => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).ok();
+            say(format!("stdin {text:?}"));
+        }
+        ["exit", code] => unsafe { _exit(number(code) as i32) },
+        ["kill-self", name] => unsafe {
+            kill(getpid(), signal_number(name));
+        },
+        ["block"] => loop {
+            unsafe { pause() };
+        },
+        ["sleep-ms", time] => std::thread::sleep(Duration::from_millis(number(time) as u64)),
+        // --- Signals -------------------------------------------------------
+        ["ignore", name] => unsafe {
+            signal(signal_number(name), 1);
+        },
+        ["trap", name, code] => unsafe {
+            TRAP_CODE.store(number(code) as i32, std::sync::atomic::Ordering::SeqCst);
+            signal(signal_number(name), trapped as *const () as usize);
+        },
+        ["kill", pid, name] => {
+            let result = unsafe { kill(number(pid) as i32, signal_number(name)) };
+            told_call(format!("kill {pid} {name}"), result);
+        }
+        ["sigqueue", pid, name, code, sender] => sigqueue(pid, name, code, sender),
+        // --- Processes -----------------------------------------------------
+        ["bg", ref rest @ ..] => {
+            if unsafe { fork() } == 0 {
+                perform(rest, args);
+                unsafe { _exit(0) }
+            }
+        }
+        ["orphan", ref rest @ ..] => {
+            let child = unsafe { fork() };
+            if child == 0 {
+                unsafe { setsid() };
+                if unsafe { fork() } == 0 {
+                    perform(rest, args);
+                }
+                unsafe { _exit(0) }
+            }
+            unsafe { waitpid(child, std::ptr::null_mut(), 0) };
+        }
+        ["orphans", count] => orphans(number(count)),
+        ["wait-orphans"] => wait_alone(),
+        ["processes"] => processes(),
+        // --- Files ---------------------------------------------------------
+        ["read", path] => match fs::read_to_string(path) {
+            Ok(text) => say(text.trim_end()),
+            Err(error) => told(format!("read {path}"), Err(error)),
+        },
+        ["head", path] => {
+            let mut byte = [0u8; 1];
+            let result = File::open(path).and_then(|mut file| file.read(&mut byte));
+            say(match result {
+                Ok(count) => format!("head {path}: {count} bytes"),
+                Err(error) => format!("head {path}: errno {}", error.raw_os_error().unwrap_or(-1)),
+            });
+        }
+        ["write", path, text] => told(format!("write {path}"), fs::write(path, text)),
+        ["touch-rw", path] => {
+            let opened = OpenOptions::new().read(true).write(true).open(path);
+            told(format!("open-rw {path}"), opened.map(drop));
+        }
+        ["mkdir", path] => told(format!("mkdir {path}"), fs::create_dir(path)),
+        ["ls", path] => match fs::read_dir(path) {
+            Ok(entries) => {
+                let mut names: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+                names.sort();
+                say(format!("ls {path}: {}", names.join(" ")));
+            }
+            Err(error) => told(format!("ls {path}"), Err(error)),
+        },
+        ["stat", path] => stat(path),
+        ["wait-file", path] => {
+            let end = Instant::now() + Duration::from_secs(60);
+            while !fs::exists(path).unwrap_or(false) {
+                if Instant::now() > end {
+                    fail(format!("{path} did not appear"));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        ["mknod", path, major, minor] => {
+            let device = number(major) << 8 | number(minor);
+            told_call(format!("mknod {path}"), unsafe { syscall(133, c(path).as_ptr(), 0o20666, device) });
+        }
+        ["mount", kind, target] => {
+            let (kind, path) = (c(kind), c(target));
+            let result = unsafe { mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+            told_call(format!("mount {target}"), result);
+        }
+        ["remount-rw", target] => {
+            let path = c(target);
+            let none = std::ptr::null();
+            told_call(format!("remount {target}"), unsafe { mount(none, path.as_ptr(), none, 32 | 4096, none.cast()) });
+        }
+        ["setns", path] => {
+            let result = File::open(path).and_then(|file| match unsafe { setns(file.as_raw_fd(), 0) } {
+                0 => Ok(()),
+                _ => Err(Error::last_os_error()),
+            });
+            told(format!("setns {path}"), result);
+        }
+        ["chroot", path] => told_call(format!("chroot {path}"), unsafe { chroot(c(path).as_ptr()) }),
+        ["setuid", uid] => told_call(format!("setuid {uid}"), unsafe { setuid(number(uid) as u32) }),
+        ["settime"] => told_call("settime", unsafe { syscall(227, 0, [0i64, 0].as_ptr()) }),
+        // --- Each other ----------------------------------------------------
+        ["listen", port] => listen(port),
+        ["connect", port] => connect(port),
+        // --- What must not be had ------------------------------------------
+        ["open-proc", pid] => open_proc(pid),
+        ["watch", stop, marker] => watch(stop, marker),
+        _ => fail(format!("unknown verb {words:?}")),
+    }
+}
+
+fn print_file(path: &str) {
+    match fs::read_to_string(path) {
+        Ok(text) => say(text.trim_end()),
+        Err(error) => told(path, Err(error)),
+    }
+}
+
+fn namespaces(pid: &str) {
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        match fs::metadata(format!("/proc/{pid}/ns/{kind}")) {
+            Ok(meta) => say(format!("{kind} {}", meta.ino())),
+            Err(error) => told(format!("ns {kind}"), Err(error)),
+        }
+    }
+}
+
+fn descriptors() {
+    let mut found = Vec::new();
+    // Not through readdir, which would show its own.
+    for fd in 0..4096 {
+        if let Ok(link) = fs::read_link(format!("/proc/self/fd/{fd}")) {
+            found.push(format!("fd {fd} {}", link.display()));
+        }
+    }
+    found.into_iter().for_each(say);
+}
+
+fn ids() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for line in status.lines().filter(|line| ["Uid:", "Gid:", "Groups:"].iter().any(|field| line.starts_with(field))) {
+        say(line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+}
+
+static TRAP_CODE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+
+extern "C" fn trapped(_: c_int) {
+    unsafe { _exit(TRAP_CODE.load(std::sync::atomic::Ordering::SeqCst)) }
+}
+
+/// `rt_sigqueueinfo` with a forged sender.
+fn sigqueue(pid: &str, name: &str, code: &str, sender: &str) {
+    let mut info = [0i32; 32];
+    info[0] = signal_number(name);
+    info[2] = number(code) as i32;
+    info[4] = number(sender) as i32;
+    let result = unsafe { syscall(129, number(pid), signal_number(name), info.as_ptr()) };
+    told_call(format!("sigqueue {pid} {name} {code}"), result);
+}
+
+/// Leaves `count` orphans that have ended, never more than a hundred at once.
+fn orphans(count: i64) {
+    let mut left = count;
+    while left > 0 {
+        let batch = left.min(100);
+        left -= batch;
+        let child = unsafe { fork() };
+        if child < 0 {
+            fail(format!("fork: errno {}", errno()));
+        }
+        if child == 0 {
+            for _ in 0..batch {
+                match unsafe { fork() } {
+                    0 => unsafe { _exit(0) },
+                    -1 => unsafe { _exit(1) },
+                    _ => {}
+                }
+            }
+            unsafe { _exit(0) }
+        }
+        let mut status = 0;
+        unsafe { waitpid(child, &raw mut status, 0) };
+        if status != 0 {
+            fail("could not fork".into());
+        }
+    }
+    say(format!("orphans {count}"));
+}
+
+fn pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Waits until pause and this process are all there is, zombies included.
+fn wait_alone() {
+    let end = Instant::now() + Duration::from_secs(30);
+    while pids().len() > 2 {
+        if Instant::now() > end {
+            processes();
+            fail("not alone".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    say("alone");
+}
+
+fn processes() {
+    for pid in pids() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
+        let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        say(format!("process {pid} {state} {title}"));
+    }
+}
+
+fn stat(path: &str) {
+    match fs::symlink_metadata(path) {
+        Err(error) => told(format!("stat {path}"), Err(error)),
+        Ok(meta) => {
+            let kind = meta.file_type();
+            let kind = match () {
+                _ if kind.is_dir() => "dir",
+                _ if kind.is_symlink() => "link",
+                _ if kind.is_char_device() => "char",
+                _ if kind.is_file() => "file",
+                _ => "other",
+            };
+            let (major, minor) = (meta.rdev() >> 8, meta.rdev() & 0xff);
+            let mode = meta.mode() & 0o7777;
+            say(format!("stat {path}: {kind} {mode:o} {}:{} {major}:{minor} {}", meta.uid(), meta.gid(), meta.len()));
+        }
+    }
+}
+
+fn listen(port: &str) {
+    let listener = match TcpListener::bind(format!("127.0.0.1:{port}")) {
+        Ok(listener) => listener,
+        Err(error) => return told(format!("listen {port}"), Err(error)),
+    };
+    say("listening");
+    if let Ok((mut stream, _)) = listener.accept() {
+        stream.write_all(b"hello from the other side").ok();
+    }
+}
+
+fn connect(port: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match TcpStream::connect(format!("127.0.0.1:{port}")) {
+            Ok(mut stream) => {
+                let mut text = String::new();
+                stream.read_to_string(&mut text).ok();
+                return say(format!("heard {text:?}"));
+            }
+            Err(error) if Instant::now() > end => return told(format!("connect {port}"), Err(error)),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+const PTRACE_SEIZE: c_uint = 0x4206;
+const PTRACE_INTERRUPT: c_uint = 0x4207;
+const PTRACE_DETACH: c_uint = 17;
+const WALL: c_int = 0x4000_0000;
+
+/// Seizes, looks with `look`, and lets go.
+fn seize(pid: i32, look: impl FnOnce()) -> bool {
+    if unsafe { ptrace(PTRACE_SEIZE, pid, 0usize, 0usize) } < 0 {
+        return false;
+    }
+    look();
+    unsafe {
+        let mut status = 0;
+        ptrace(PTRACE_INTERRUPT, pid, 0usize, 0usize);
+        waitpid(pid, &raw mut status, WALL);
+        ptrace(PTRACE_DETACH, pid, 0usize, 0usize);
+    }
+    true
+}
+
+/// Everything of a process that leads out of the container.
+fn open_proc(pid: &str) {
+    for name in ["root", "cwd", "exe", "fd/0", "fd/3", "ns/net", "ns/mnt", "mem", "environ", "maps"] {
+        let path = format!("/proc/{pid}/{name}");
+        told(format!("open {name}"), File::open(&path).map(drop));
+    }
+    let fd = unsafe { syscall(434, number(pid), 0) };
+    told_call("pidfd", fd);
+    told_call("getfd", unsafe { syscall(438, fd, 0, 0) });
+    let process = number(pid) as i32;
+    let seized = seize(process, || ());
+    told("seize", if seized { Ok(()) } else { Err(Error::from_raw_os_error(errno())) });
+}
+
+/// Until the file `stop` is there: tries to read the host's file `marker`
+/// through every new process and to seize it. What is seized counts if it has
+/// CAP_SYS_ADMIN, which no container of the test has.
+fn watch(stop: &str, marker: &str) {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let me = unsafe { getpid() };
+    let old = pids();
+    let (mut tries, mut read, mut seized, mut seized_any, mut outside) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    say("watching");
+    // SIGKILL to the container ends it in the worst case.
+    while !fs::exists(stop).unwrap_or(false) {
+        for pid in pids() {
+            if pid == me || old.contains(&pid) {
+                continue;
+            }
+            tries += 1;
+            for link in ["root", "cwd"] {
+                if fs::exists(format!("/proc/{pid}/{link}{marker}")).unwrap_or(false) {
+                    read += 1;
+                }
+            }
+            for fd in 3..16 {
+                let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+                if link.is_ok_and(|link| File::open(format!("/proc/{pid}/fd/{fd}{marker}")).is_ok() && link.is_absolute()) {
+                    outside += 1;
+                }
+            }
+            let mut privileged = false;
+            let any = seize(pid, || {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+                let caps = caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok()).unwrap_or(0);
+                privileged = caps & CAP_SYS_ADMIN != 0;
+            });
+            seized += u64::from(privileged);
+            seized_any += u64::from(any);
+        }
+    }
+    say(format!("watched tries={tries} read={read} descriptors={outside} seized={seized} (any {seized_any})"));
+}

@@ -1,0 +1,49 @@
+//! How a container ended is told truly, to anybody, at any time.
+
+use nix::sys::signal::Signal;
+
+use crate::bed::Bed;
+
+crate::tests![every_exit_code_is_told_to_other_processes, signals_are_told_to_other_processes];
+
+fn every_exit_code_is_told_to_other_processes(bed: &Bed) {
+    bed.podlet("create web").ok();
+    let pod = pod::Pod::open(&bed.store(), "web").expect("the pod");
+    let network = bed.inspect("web")["namespaces"]["net"].clone();
+    bed.podlet("run --pod web -d --name other --rootfs ROOT /probe block").ok();
+    let other = bed.pid_of("web/other");
+    pod.start(&bed.container("a", "exit 0")).expect("a container").wait().expect("its end");
+    for code in 1..=255 {
+        // The same container with another end each time, by the library.
+        let process = pod.start(&bed.container(&format!("c{code}"), &format!("exit {code}"))).expect("a container");
+        assert_eq!(process.wait().expect("its end").code(), code as u8);
+        if code % 32 == 1 || code == 255 {
+            assert_eq!(bed.podlet(&format!("wait web/c{code}")).ok().trim(), code.to_string());
+        }
+        let seen = pod::Pod::open(&bed.store(), "web").expect("the pod");
+        let status = seen.container_status(&format!("c{code}")).expect("its status");
+        assert_eq!((status.exit_code, status.signal), (Some(code as u8), None));
+        pod.remove_container(&format!("c{code}")).expect("removal");
+    }
+    assert_eq!(bed.pid_of("web/other"), other);
+    assert_eq!(bed.inspect("web")["namespaces"]["net"], network);
+}
+
+fn signals_are_told_to_other_processes(bed: &Bed) {
+    bed.podlet("create web").ok();
+    for (signal, number) in [("SEGV", 11), ("KILL", 9), ("TERM", 15), ("ABRT", 6), ("HUP", 1)] {
+        let name = signal.to_lowercase();
+        bed.podlet(&format!("run --pod web -d --name {name} --rootfs ROOT /probe block")).ok();
+        bed.podlet(&format!("kill -s {signal} web/{name}")).ok();
+        assert_eq!(bed.podlet(&format!("wait web/{name}")).ok().trim(), (128 + number).to_string());
+        let status = bed.inspect(&format!("web/{name}"));
+        assert_eq!(status["signal"], number);
+        assert_eq!(status["exit_code"], 128 + number);
+        assert_eq!(status["state"], "exited");
+    }
+    // In the foreground, too.
+    let run = bed.spawn("run --pod web --name fore --rootfs ROOT /probe echo here , block");
+    run.await_line(bed, "here");
+    run.signal(Signal::SIGTERM);
+    run.wait().code(143);
+}

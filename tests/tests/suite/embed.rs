@@ -1,0 +1,42 @@
+//! Programs that embed the library, for tests that must kill or crowd one.
+
+use std::process::ExitCode;
+
+use pod::{Container, Io, Pod, PodOptions, Root, Store};
+
+use crate::sys;
+
+/// `--embed STATE ROOTFS VERB ...`
+pub fn run(words: &[&str]) -> ExitCode {
+    let [state, rootfs, ref words @ ..] = *words else { panic!("--embed STATE ROOTFS VERB") };
+    let store = Store::open(state).expect("a store");
+    let container = |name: &str, script: &str| {
+        let args = std::iter::once("/probe").chain(script.split_whitespace());
+        Container::new(name, Root::Dir(rootfs.into())).args(args)
+    };
+    match *words {
+        // Holds an attached pod with a container until it is killed; with a
+        // forked child that has all its descriptors.
+        ["attached", pod, fork] => {
+            let pod = Pod::create(&store, PodOptions::new(pod)).expect("a pod");
+            pod.start(&container("a", "orphan block , block")).expect("a container");
+            if fork == "fork" {
+                println!("child {}", sys::fork_that_blocks());
+            }
+            println!("ready");
+            loop {
+                std::thread::park();
+            }
+        }
+        // Starts a container, and ends at once without a word.
+        ["leave", pod, name, ref script @ ..] => {
+            let pod = Pod::open(&store, pod).expect("a pod");
+            let process = pod.start_with(&container(name, &script.join(" ")), Io::log()).expect("a container");
+            println!("started {}", process.name());
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => panic!("unknown: {words:?}"),
+    }
+}

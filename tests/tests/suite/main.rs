@@ -1,0 +1,55 @@
+//! The integration suite: the library and the command, with a static probe as
+//! payload, in real namespaces.
+//!
+//! ```text
+//!   suite                         chooses, counts, prints
+//!     └─ --supervise              becomes who the mode says (`modes`)
+//!          = --guard              subreaper: reaps, watches the clock, and
+//!              │                  afterwards looks for leaks (`leaks`)
+//!              └─ --body          the test itself, with a `Bed` to lie in
+//!                   └─ podlet, or this binary as an embedder (`embed`)
+//! ```
+//!
+//! Every test runs in every mode the caller can have; what is left out stands
+//! in [`SKIPS`] with its reason.
+//!
+//! `suite [--mode M] [--jobs N] [--list] [FILTER...]`; `PODLET_TEST_BIN` names
+//! a directory with the commands `podlet` and `podlet-old-order`, without it
+//! cargo builds them.
+
+mod bed;
+mod embed;
+mod harness;
+mod leaks;
+mod modes;
+mod sys;
+
+mod cases;
+
+use bed::Bed;
+use modes::Mode;
+
+/// A test: its name and what it does.
+pub type Case = (&'static str, fn(&Bed));
+
+/// Names functions of this module as tests.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => { pub const CASES: &[crate::Case] = &[$((stringify!($name), $name)),*]; };
+}
+pub(crate) use tests;
+
+/// What does not run where, and why. The harness refuses names that are not
+/// there; nothing else is ever left out.
+const SKIPS: &[(Mode, &str, &str)] = &[];
+
+fn main() -> std::process::ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[1..] {
+        ["--supervise", mode, test, dir, cgroup] => harness::supervise(mode, test, dir, cgroup),
+        ["--guard", mode, test, dir] => harness::guard(mode, test, dir),
+        ["--body", mode, test, dir] => harness::body(mode, test, dir),
+        ["--embed", ref rest @ ..] => embed::run(rest),
+        ref rest => harness::all(rest),
+    }
+}

@@ -1,0 +1,55 @@
+//! The fence: what the harness needs of the kernel that has no safe wrapper.
+#![allow(unsafe_code)]
+
+use std::io::{Error, Result};
+
+use nix::unistd::{ForkResult, fork};
+
+/// Forks a child that only waits to be killed: an embedder's own child, which
+/// has a copy of everything the embedder had open.
+pub fn fork_that_blocks() -> u32 {
+    // SAFETY: the child calls nothing but pause(2).
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Parent { child } => child.as_raw() as u32,
+        ForkResult::Child => loop {
+            // SAFETY: no arguments.
+            unsafe { libc::pause() };
+        },
+    }
+}
+
+/// `signal(2)` to SIG_IGN.
+pub fn ignore_signal(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// `open(2)` without O_CLOEXEC, as careless programs do it.
+pub fn open_careless(path: &std::ffi::CStr) -> Result<i32> {
+    // SAFETY: the path is null-ended.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) };
+    if fd < 0 { Err(Error::last_os_error()) } else { Ok(fd) }
+}
+
+/// `pidfd_open(2)` and then `poll(2)`: whether the process has ended within
+/// `milliseconds`; zombies have.
+pub fn ends_within(pid: u32, milliseconds: i32) -> bool {
+    // SAFETY: a pidfd is opened, polled and closed.
+    unsafe {
+        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        if pidfd < 0 {
+            return true;
+        }
+        let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+        let ready = libc::poll(&raw mut poll, 1, milliseconds);
+        libc::close(pidfd);
+        ready == 1
+    }
+}
+
+/// Waits for any child, whoever started it. False if there was none.
+pub fn steal_a_child() -> bool {
+    let mut status = 0;
+    // SAFETY: status outlives the call.
+    unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) > 0 }
+}
