@@ -111,7 +111,7 @@ impl Bed {
         pod::Container::new(name, pod::Root::Dir(self.rootfs())).args(args)
     }
 
-    fn expand(&self, line: &str) -> Vec<String> {
+    pub fn expand(&self, line: &str) -> Vec<String> {
         let place = |word: &str| {
             let word = word.replace("ROOT", &self.rootfs().display().to_string());
             word.replace("DIR", &self.dir.display().to_string())
@@ -214,6 +214,17 @@ impl Bed {
             log = String::from_utf8_lossy(&output.stdout).into_owned();
             log.lines().any(|found| found == line)
         });
+    }
+
+    /// Waits until a pod has as many live processes, pause included.
+    pub fn await_processes(&self, pod: &str, count: usize) {
+        let pause = self.pause_of(pod);
+        self.until("the pod's processes", || leaks::descendants(pause).len() + 1 >= count);
+    }
+
+    pub fn kill(&self, pid: u32, signal: nix::sys::signal::Signal) {
+        println!("kill {signal} {pid}");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).expect("kill");
     }
 
     /// Waits for what no event tells.

@@ -1,5 +1,6 @@
 //! Programs that embed the library, for tests that must kill or crowd one.
 
+use std::ffi::CString;
 use std::process::ExitCode;
 
 use pod::{Container, Io, Pod, PodOptions, Root, Store};
@@ -9,6 +10,30 @@ use crate::sys;
 /// `--embed STATE ROOTFS VERB ...`
 pub fn run(words: &[&str]) -> ExitCode {
     let [state, rootfs, ref words @ ..] = *words else { panic!("--embed STATE ROOTFS VERB") };
+    match *words {
+        // Executes a program as a careless one does.
+        ["careless", program, ref args @ ..] => {
+            for path in [c"/", c"/etc", c"/tmp", c"/dev/null"] {
+                sys::open_careless(path).expect("an open");
+            }
+            for signal in [libc::SIGCHLD, libc::SIGPIPE, libc::SIGHUP, libc::SIGUSR1] {
+                sys::ignore_signal(signal);
+            }
+            sys::block_signal(nix::sys::signal::Signal::SIGUSR2);
+            sys::block_signal(nix::sys::signal::Signal::SIGTERM);
+            let words = std::iter::once(&program).chain(args).map(|word| CString::new(*word).expect("no null"));
+            let error = nix::unistd::execv(&CString::new(program).expect("no null"), &words.collect::<Vec<_>>());
+            panic!("{program}: {error:?}");
+        }
+        // Runs a program whose reader has gone.
+        ["broken-pipe", program, ref args @ ..] => {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let status = std::process::Command::new(program).args(args).stdout(writer).status().expect("a program");
+            return ExitCode::from(status.code().unwrap_or(1) as u8);
+        }
+        _ => {}
+    }
     let store = Store::open(state).expect("a store");
     let container = |name: &str, script: &str| {
         let args = std::iter::once("/probe").chain(script.split_whitespace());

@@ -24,6 +24,19 @@ pub fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// `signal(2)` to SIG_DFL.
+pub fn default_signal(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Blocks a signal, for whoever is executed later, too.
+pub fn block_signal(signal: nix::sys::signal::Signal) {
+    let mut set = nix::sys::signal::SigSet::empty();
+    set.add(signal);
+    set.thread_block().expect("a signal mask");
+}
+
 /// `open(2)` without O_CLOEXEC, as careless programs do it.
 pub fn open_careless(path: &std::ffi::CStr) -> Result<i32> {
     // SAFETY: the path is null-ended.

@@ -4,7 +4,13 @@ use nix::sys::signal::Signal;
 
 use crate::bed::Bed;
 
-crate::tests![every_exit_code_is_told_to_other_processes, signals_are_told_to_other_processes];
+crate::tests![
+    every_exit_code_is_told_to_other_processes,
+    signals_are_told_to_other_processes,
+    an_exit_is_known_though_its_starter_was_killed,
+    a_wait_that_began_before_sees_the_end,
+    the_end_of_the_pod_is_the_end_of_its_containers,
+];
 
 fn every_exit_code_is_told_to_other_processes(bed: &Bed) {
     bed.podlet("create web").ok();
@@ -46,4 +52,51 @@ fn signals_are_told_to_other_processes(bed: &Bed) {
     run.await_line(bed, "here");
     run.signal(Signal::SIGTERM);
     run.wait().code(143);
+}
+
+fn an_exit_is_known_though_its_starter_was_killed(bed: &Bed) {
+    bed.podlet("create web").ok();
+    // The command, in the foreground, killed while its container runs.
+    let run = bed.spawn("run --pod web --name fore --rootfs ROOT /probe echo here , wait-file /go , exit 7");
+    run.await_line(bed, "here");
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    // A program that embeds the library.
+    let embedder = bed.spawn_command(bed.embed("leave web lib wait-file /go , kill-self SEGV"));
+    embedder.await_line(bed, "started lib");
+    embedder.signal(Signal::SIGKILL);
+    embedder.wait();
+    assert_eq!(bed.inspect("web/fore")["state"], "running");
+    assert_eq!(bed.inspect("web/lib")["state"], "running");
+    std::fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(bed.podlet("wait web/fore web/lib").ok(), "7\n139\n");
+    assert_eq!(bed.inspect("web/fore")["exit_code"], 7);
+    assert_eq!(bed.inspect("web/lib")["signal"], 11);
+}
+
+fn a_wait_that_began_before_sees_the_end(bed: &Bed) {
+    bed.podlet("create web").ok();
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe wait-file /go , exit 3").ok();
+    let waits: Vec<_> = (0..4).map(|_| bed.spawn("wait web/a")).collect();
+    std::fs::write(bed.inside("go"), "").expect("a file");
+    for wait in waits {
+        assert_eq!(wait.wait().ok().trim(), "3");
+    }
+}
+
+fn the_end_of_the_pod_is_the_end_of_its_containers(bed: &Bed) {
+    bed.podlet("create web").ok();
+    bed.podlet("run --pod web -d --name done --rootfs ROOT /probe exit 4").ok();
+    bed.podlet("wait web/done").ok();
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
+    let wait = bed.spawn("wait web/a");
+    bed.kill(bed.pause_of("web"), Signal::SIGKILL);
+    assert_eq!(wait.wait().ok().trim(), "137");
+    assert_eq!(bed.inspect("web")["state"], "exited");
+    assert_eq!(bed.inspect("web/a")["signal"], 9);
+    assert_eq!(bed.inspect("web/done")["exit_code"], 4);
+    // Known as well after the pod was made anew.
+    bed.podlet("start web/a").ok();
+    assert_eq!(bed.inspect("web/a")["state"], "running");
+    assert_eq!(bed.podlet("wait web/done").ok().trim(), "4");
 }

@@ -1,0 +1,218 @@
+//! What containers share, and what they have of their own.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use pod::spec::Place;
+use pod::{Namespace, Pod, PodOptions};
+
+use crate::bed::Bed;
+use crate::modes::Mode;
+
+crate::tests![
+    containers_share_the_default_namespaces,
+    only_what_is_listed_is_shared,
+    a_pid_namespace_of_its_own_is_nested_under_pause,
+    a_container_can_have_the_machines_network_and_ipc,
+    two_containers_find_each_other_on_localhost_and_in_shared_memory,
+    own_ipc_has_its_own_shared_memory,
+    a_pods_clocks_have_its_offsets,
+    a_pods_user_namespace_has_its_maps,
+    the_pods_hostname,
+    a_pods_network_has_only_its_loopback,
+];
+
+fn inode(pid: u32, kind: &str) -> u64 {
+    fs::metadata(format!("/proc/{pid}/ns/{kind}")).unwrap_or_else(|error| panic!("{pid} {kind}: {error}")).ino()
+}
+
+fn two(bed: &Bed, create: &str) -> [u32; 3] {
+    bed.podlet(create).ok();
+    for name in ["a", "b"] {
+        bed.podlet(&format!("run --pod web -d --name {name} --rootfs ROOT /probe block")).ok();
+    }
+    [bed.pause_of("web"), bed.pid_of("web/a"), bed.pid_of("web/b")]
+}
+
+fn containers_share_the_default_namespaces(bed: &Bed) {
+    let [pause, a, b] = two(bed, "create web");
+    for kind in ["net", "pid", "ipc", "uts", "user"] {
+        assert_eq!(inode(pause, kind), inode(a, kind), "{kind} of a");
+        assert_eq!(inode(pause, kind), inode(b, kind), "{kind} of b");
+        let ours = inode(std::process::id(), kind);
+        let new = kind != "user" || bed.mode.nests_users();
+        assert_eq!(inode(pause, kind) != ours, new, "{kind} of the machine");
+        assert_eq!(bed.inspect("web")["namespaces"][kind], inode(pause, kind));
+    }
+    for kind in ["mnt", "cgroup"] {
+        assert_ne!(inode(a, kind), inode(b, kind), "{kind}");
+        assert_ne!(inode(a, kind), inode(pause, kind), "{kind}");
+    }
+    let status = fs::read_to_string(format!("/proc/{a}/status")).expect("status");
+    assert!(status.contains(&format!("PPid:\t{pause}\n")), "a is a child of pause: {status}");
+    let mut shared: Vec<_> = bed.inspect("web")["shared"].as_array().expect("a list").clone();
+    shared.retain(|kind| kind != "user");
+    assert_eq!(serde_json::json!(shared), serde_json::json!(["net", "pid", "ipc", "uts"]));
+}
+
+fn only_what_is_listed_is_shared(bed: &Bed) {
+    for list in ["net", "ipc,uts", "pid", "net,pid,ipc,uts,cgroup", "net,pid,ipc,uts,time", ""] {
+        if list.contains("cgroup") && bed.mode == Mode::Mapped {
+            // Covered by the other modes: here is no cgroup to be the root.
+            continue;
+        }
+        bed.podlet_args(&["create", "web", "--share", list]).ok();
+        let kinds = ["net", "pid", "ipc", "uts", "cgroup"];
+        for name in ["a", "b"] {
+            bed.podlet(&format!("run --pod web -d --name {name} --rootfs ROOT /probe block")).ok();
+        }
+        let [pause, a, b] = [bed.pause_of("web"), bed.pid_of("web/a"), bed.pid_of("web/b")];
+        for kind in kinds {
+            let shared = list.split(',').any(|listed| listed == kind);
+            assert_eq!(inode(a, kind) == inode(b, kind), shared, "{kind} of a and b with --share {list:?}");
+            assert_eq!(inode(a, kind) == inode(pause, kind), shared, "{kind} of a and pause with --share {list:?}");
+        }
+        bed.podlet("rm -f web").ok();
+    }
+}
+
+fn a_pid_namespace_of_its_own_is_nested_under_pause(bed: &Bed) {
+    bed.podlet("create web --share net,ipc,uts").ok();
+    let script = "session , processes , ns , orphans 50 , wait-file /go , exit 9";
+    bed.podlet(&format!("run --pod web -d --name a --rootfs ROOT /probe {script}")).ok();
+    bed.await_log("web/a", "orphans 50");
+    let log = bed.podlet("logs web/a").ok();
+    assert!(log.contains("pid 1 ppid 0 sid 1"), "{log}");
+    assert!(!log.contains("podlet:pause"), "pause cannot be seen: {log}");
+    let (pause, a) = (bed.pause_of("web"), bed.pid_of("web/a"));
+    let status = fs::read_to_string(format!("/proc/{a}/status")).expect("status");
+    assert!(status.contains(&format!("PPid:\t{pause}\n")), "{status}");
+    // An exec is beside it, in its namespace.
+    let said = bed.podlet("exec web/a /probe ns , processes , exit 31").code(31).out;
+    assert!(said.contains(&format!("pid {}", inode(a, "pid"))), "{said}");
+    assert!(said.contains(&format!("mnt {}", inode(a, "mnt"))), "{said}");
+    assert!(said.contains("process 1 "), "{said}");
+    fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(bed.podlet("wait web/a").ok().trim(), "9");
+    // Its end takes everything in it along.
+    bed.podlet("run --pod web -d --name b --rootfs ROOT /probe orphan block , echo up , block").ok();
+    bed.await_log("web/b", "up");
+    let exec = bed.spawn("exec web/b /probe echo in , block");
+    exec.await_line(bed, "in");
+    bed.podlet("kill web/b").ok();
+    exec.wait().code(137);
+    assert_eq!(bed.podlet("wait web/b").ok().trim(), "137");
+    bed.podlet("run --pod web --rm --name c --rootfs ROOT /probe exit 0").ok();
+}
+
+fn a_container_can_have_the_machines_network_and_ipc(bed: &Bed) {
+    let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
+    let mut container = bed.container("a", "echo up , block");
+    (container.net, container.ipc) = (Place::Host, Place::Host);
+    let process = pod.start(&container).expect("a container");
+    let (me, pid) = (std::process::id(), process.pid().expect("it runs"));
+    for kind in ["net", "ipc"] {
+        assert_eq!(inode(me, kind), inode(pid, kind), "{kind}");
+    }
+    for kind in ["uts", "pid"] {
+        assert_ne!(inode(me, kind), inode(pid, kind), "{kind}");
+    }
+    // What is made inside is seen outside.
+    let name = format!("podlet-test-{me}");
+    let mut writer = bed.container("b", &format!("write /dev/shm/{name} x"));
+    writer.ipc = Place::Host;
+    let wrote = pod.start(&writer).expect("a container").wait().expect("its end");
+    assert_eq!(wrote.code(), 0);
+    let seen = fs::remove_file(format!("/dev/shm/{name}"));
+    seen.unwrap_or_else(|error| panic!("/dev/shm is not the machine's: {error}"));
+    let mut own = bed.container("c", "block");
+    (own.net, own.ipc) = (Place::Own, Place::Own);
+    let pid_of_own = pod.start(&own).expect("a container").pid().expect("it runs");
+    for kind in ["net", "ipc"] {
+        assert_ne!(inode(me, kind), inode(pid_of_own, kind), "{kind}");
+        assert_ne!(inode(pod.pause_pid().expect("alive"), kind), inode(pid_of_own, kind), "{kind}");
+    }
+    pod.remove().expect("removal");
+}
+
+fn two_containers_find_each_other_on_localhost_and_in_shared_memory(bed: &Bed) {
+    bed.podlet("create web").ok();
+    let server = "write /dev/shm/greeting good_day , listen 8080 , exit 0";
+    bed.podlet(&format!("run --pod web -d --name server --rootfs ROOT /probe {server}")).ok();
+    let client = bed.podlet(
+        "run --pod web --rm --name client --rootfs ROOT /probe \
+         connect 8080 , wait-file /dev/shm/greeting , read /dev/shm/greeting",
+    );
+    let said = client.ok();
+    assert!(said.contains("heard \"hello from the other side\""), "{said}");
+    assert!(said.contains("good_day"), "{said}");
+    assert_eq!(bed.podlet("wait web/server").ok().trim(), "0");
+    // Not with another pod.
+    bed.podlet("create other").ok();
+    let said = bed.podlet("run --pod other --rm --rootfs ROOT /probe ls /dev/shm").ok();
+    assert!(said.contains("ls /dev/shm:"), "{said}");
+    assert!(!said.contains("greeting"), "{said}");
+}
+
+fn own_ipc_has_its_own_shared_memory(bed: &Bed) {
+    bed.podlet("create web --share net,pid,uts").ok();
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe write /dev/shm/x 1 , echo up , block").ok();
+    bed.await_log("web/a", "up");
+    assert_eq!(bed.podlet("run --pod web --rm --rootfs ROOT /probe ls /dev/shm").ok().trim(), "ls /dev/shm:");
+}
+
+fn a_pods_clocks_have_its_offsets(bed: &Bed) {
+    bed.podlet("create web --share net,pid,ipc,uts,time --monotonic-offset 5000000 --boottime-offset 7").ok();
+    let inside: u64 = bed.podlet("run --pod web --rm --rootfs ROOT /probe monotonic").ok().trim().parse().expect("a number");
+    let uptime = fs::read_to_string("/proc/uptime").expect("uptime");
+    let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
+    let difference = inside as f64 - uptime;
+    assert!((4_900_000.0..5_100_000.0).contains(&difference), "{inside} inside, {uptime} outside");
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
+    let in_exec: u64 = bed.podlet("exec web/a /probe monotonic").ok().trim().parse().expect("a number");
+    assert!(in_exec >= inside, "{in_exec} in an exec");
+}
+
+fn a_pods_user_namespace_has_its_maps(bed: &Bed) {
+    let maps = match bed.mode {
+        Mode::Root => "--share net,pid,ipc,uts,user --uidmap 0:200000:65536 --gidmap 0:300000:65536",
+        Mode::Mapped => "--share net,pid,ipc,uts,user --uidmap 0:0:1 --gidmap 0:0:1",
+        // Always has one.
+        Mode::User | Mode::Delegated => "",
+    };
+    bed.podlet(&format!("create web {maps}")).ok();
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe echo up , block").ok();
+    let pid = bed.pid_of("web/a");
+    let map = |pid: u32, kind: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{kind}_map")).expect("a map");
+        text.split_whitespace().map(String::from).collect::<Vec<_>>().join(" ")
+    };
+    assert_ne!(inode(pid, "user"), inode(std::process::id(), "user"));
+    if bed.mode == Mode::Root {
+        assert_eq!((map(pid, "uid"), map(pid, "gid")), ("0 200000 65536".into(), "0 300000 65536".into()));
+        let owner = fs::metadata(format!("/proc/{pid}")).expect("its directory").uid();
+        assert_eq!(owner, 200_000, "its user on this machine");
+    }
+    let said = bed.podlet("exec web/a /probe ids").ok();
+    assert!(said.contains("Uid: 0 0 0 0"), "{said}");
+    assert!(bed.inspect("web")["shared"].as_array().expect("a list").iter().any(|kind| kind == "user"));
+}
+
+fn the_pods_hostname(bed: &Bed) {
+    bed.podlet("create web --hostname inside.example").ok();
+    assert_eq!(bed.podlet("run --pod web --rm --rootfs ROOT /probe hostname").ok().trim(), "inside.example");
+    bed.podlet("create plain").ok();
+    assert_eq!(bed.podlet("run --pod plain --rm --rootfs ROOT /probe hostname").ok().trim(), "plain");
+    let out = bed.podlet("run --hostname short --rm --rootfs ROOT /probe hostname").ok();
+    assert_eq!(out.trim(), "short");
+}
+
+fn a_pods_network_has_only_its_loopback(bed: &Bed) {
+    let pod = Pod::create(&bed.store(), PodOptions::new("web").share([Namespace::Net, Namespace::Pid])).expect("a pod");
+    let process = pod.start(&bed.container("a", "ls /sys/class/net , read /proc/net/dev , listen 80")).expect("a start");
+    bed.await_log("web/a", "listening");
+    process.signal(9).expect("a signal");
+    let log = bed.podlet("logs web/a").ok();
+    assert!(log.contains("ls /sys/class/net: lo\n"), "{log}");
+    pod.remove().expect("removal");
+}
