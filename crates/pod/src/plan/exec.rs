@@ -55,11 +55,11 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     let user = if apart { Namespace::User.flag() } else { 0 };
     let setgroups = exec.pod.users.setgroups(exec.facts);
     let (pause, target) = (p.slot_of(Given::Pause), p.slot_of(Given::Container));
-    p.push(step::setns(pause, Namespace::Pid.flag() | user));
+    // The clocks too: an ordinary user's pod has them from its outer user
+    // namespace, which can only be entered from where we are now.
+    let time = exec.pod.joined() & Namespace::Time.flag();
+    p.push(step::setns(pause, Namespace::Pid.flag() | time | user));
     let mut others = libc::CLONE_NEWNS as u64 | Namespace::Uts.flag();
-    if exec.pod.options.shares(Namespace::Time) {
-        others |= Namespace::Time.flag();
-    }
     for (kind, place) in
         [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)]
     {
