@@ -13,7 +13,7 @@ use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{Ids, Image, Launch, Source};
 use crate::plan::{Plan, launch};
 use crate::process::Stdio;
-use crate::spec::{Container, Mount, MountKind, Root};
+use crate::spec::{Container, Mount, MountKind, Place, Root};
 use crate::state::Store;
 use crate::users;
 
@@ -62,16 +62,22 @@ impl Prepared {
         if container.root == Root::Host {
             // This store, and the one this user has by default.
             container.masked_paths.extend([store.to_path_buf(), Store::default_root()]);
-            if !can_overlay(pod, facts) {
+            if !can_mount_afresh(pod, facts) {
                 container.mounts.splice(0..0, writable_places());
             }
+        }
+        let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
+        let machines_queues = container.ipc == Place::Host && !can_mount_afresh(pod, facts);
+        if machines_queues && !has_host_mqueue {
+            // The machine's message queues can only be bound, and it does not
+            // show them: there is nothing to mount.
+            container.mounts.retain(|mount| mount.kind != MountKind::Mqueue);
         }
         let source = |mount: &Mount| match &mount.kind {
             MountKind::Bind { source, .. } => Some(if source.is_dir() { Source::Directory } else { Source::File }),
             _ => None,
         };
         let sources = container.mounts.iter().map(source).collect();
-        let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
         // Files that belong to the pod's ids already are taken as they are.
         let owner = std::fs::metadata(&root).doing(|| format!("looking at {}", root.display()))?.uid();
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
@@ -81,7 +87,7 @@ impl Prepared {
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
-        self.container.root == Root::Host && can_overlay(pod, facts)
+        self.container.root == Root::Host && can_mount_afresh(pod, facts)
     }
 
     /// Makes the directories the container's root needs.
@@ -118,9 +124,10 @@ impl Prepared {
     }
 }
 
-/// Whether the kernel lets this machine's root be the lower layer of an
-/// overlay: not in a user namespace, whose mounts are locked together.
-fn can_overlay(pod: &PodShape<'_>, facts: &Facts) -> bool {
+/// Whether the machine's own file systems can be mounted, not only bound: its
+/// root cannot be the lower layer of an overlay in a user namespace, whose
+/// mounts are locked together, nor its queues be shown there.
+fn can_mount_afresh(pod: &PodShape<'_>, facts: &Facts) -> bool {
     facts.initial_users && *pod.users == Users::Caller
 }
 

@@ -58,7 +58,8 @@ fn stop_sends_term_and_then_kills_all_in_the_container(bed: &Bed) {
     assert_eq!(bed.inspect("web/other")["state"], "running");
     // Again is no error; orphans of one that ended by itself go too.
     bed.podlet("stop web/stubborn").ok();
-    bed.podlet("run --pod web -d --name left --rootfs ROOT /probe orphan block , echo up , wait-file /go , exit 0").ok();
+    bed.podlet("run --pod web -d --name left --rootfs ROOT /probe orphan block , echo up , wait-file /go , exit 0")
+        .ok();
     bed.await_log("web/left", "up");
     let all = of_container(bed.pid_of("web/left"));
     fs::write(bed.inside("go"), "").expect("a file");
@@ -71,7 +72,8 @@ fn stop_sends_term_and_then_kills_all_in_the_container(bed: &Bed) {
 
 fn stop_of_a_pod_stops_all_of_it(bed: &Bed) {
     bed.podlet("create web").ok();
-    let pids = [detached(bed, "a", "trap TERM 1"), detached(bed, "b", "ignore TERM , orphan block"), bed.pause_of("web")];
+    let pids =
+        [detached(bed, "a", "trap TERM 1"), detached(bed, "b", "ignore TERM , orphan block"), bed.pause_of("web")];
     bed.podlet("stop -t 1 web").ok();
     for pid in pids {
         assert!(sys::ends_within(pid, 0), "{pid} lives");

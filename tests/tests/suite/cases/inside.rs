@@ -26,7 +26,11 @@ fn one(bed: &Bed, options: &str, script: &str) -> String {
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":")).unwrap_or_else(|| panic!("no {name}")).trim()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(":"))
+        .unwrap_or_else(|| panic!("no {name}"))
+        .trim()
 }
 
 fn capabilities_and_no_new_privileges(bed: &Bed) {
@@ -98,7 +102,9 @@ fn the_default_file_systems_and_devices(bed: &Bed) {
                   write /dev/shm/x x , write /dev/full x , ls /dev , ls /dev/pts";
     let said = one(bed, "", script);
     let mount = |target: &str| {
-        said.lines().find(|line| line.split(' ').nth(4) == Some(target)).unwrap_or_else(|| panic!("no {target}: {said}"))
+        said.lines()
+            .find(|line| line.split(' ').nth(4) == Some(target))
+            .unwrap_or_else(|| panic!("no {target}: {said}"))
     };
     for (target, kind, options) in [
         ("/proc", "proc", ["nosuid", "nodev", "noexec"]),
@@ -114,7 +120,9 @@ fn the_default_file_systems_and_devices(bed: &Bed) {
             assert!(line.contains(option), "{target} {option}: {line}");
         }
     }
-    for (name, number) in [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")] {
+    for (name, number) in
+        [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")]
+    {
         let line = said.lines().find(|line| line.starts_with(&format!("stat /dev/{name}:"))).expect("a stat");
         assert!(line.contains("char 666") && line.contains(&format!(" {number} ")), "{line}");
     }
@@ -138,7 +146,9 @@ fn masked_and_read_only_paths(bed: &Bed) {
             _ if line.starts_with("head ") => line.ends_with(": 0 bytes") || line.ends_with("errno 2"),
             _ if line.starts_with("ls ") => line.ends_with(":") || line.ends_with(": ") || line.ends_with("errno 2"),
             _ if line.starts_with("write ") => line.ends_with("errno 30") || line.ends_with("errno 2"),
-            _ if line.starts_with("mkdir ") => ["errno 30", "errno 13", "errno 1", "errno 2"].iter().any(|e| line.ends_with(e)),
+            _ if line.starts_with("mkdir ") => {
+                ["errno 30", "errno 13", "errno 1", "errno 2"].iter().any(|e| line.ends_with(e))
+            }
             _ => true,
         };
         assert!(good, "{line}");
@@ -166,14 +176,23 @@ fn volumes_and_tmpfs(bed: &Bed) {
     assert_eq!(fs::read_to_string(volume.join("file")).expect("the file"), "content");
     // Relative sources are the caller's.
     let mut run = bed.command(&bed.expand("run --rm -v volume:/srv --rootfs ROOT /probe read /srv/file"));
-    assert_eq!(bed.finish({ run.current_dir(&bed.dir); run }).ok().trim(), "content");
+    assert_eq!(
+        bed.finish({
+            run.current_dir(&bed.dir);
+            run
+        })
+        .ok()
+        .trim(),
+        "content"
+    );
 }
 
 fn a_read_only_root(bed: &Bed) {
     for dir in ["proc", "dev", "sys"] {
         fs::create_dir_all(bed.inside(dir)).expect("a mount point");
     }
-    let script = "write /x 1 , write /etc/passwd 1 , mkdir /newdir , write /dev/shm/x 1 , write /tmp/x 1 , remount-rw /";
+    let script =
+        "write /x 1 , write /etc/passwd 1 , mkdir /newdir , write /dev/shm/x 1 , write /tmp/x 1 , remount-rw /";
     let said = one(bed, "--read-only --tmpfs /tmp", script);
     assert!(said.contains("write /x: errno 30"), "{said}");
     assert!(said.contains("write /etc/passwd: errno 30"), "{said}");
@@ -191,11 +210,17 @@ fn users_are_looked_up_in_the_image(bed: &Bed) {
         assert!(said.contains("Uid: 0 0 0 0\nGid: 0 0 0 0\nGroups:"), "{user}: {said}");
     }
     if bed.mode.has_ids() {
-        for (user, uid, gid, groups) in
-            [("web", 33, 34, "Groups: 4"), ("33", 33, 34, "Groups: 4"), ("web:adm", 33, 4, "Groups:"), ("7:8", 7, 8, "Groups:")]
-        {
+        for (user, uid, gid, groups) in [
+            ("web", 33, 34, "Groups: 4"),
+            ("33", 33, 34, "Groups: 4"),
+            ("web:adm", 33, 4, "Groups:"),
+            ("7:8", 7, 8, "Groups:"),
+        ] {
             let said = ids(user);
-            assert!(said.contains(&format!("Uid: {uid} {uid} {uid} {uid}\nGid: {gid} {gid} {gid} {gid}\n{groups}\n")), "{user}: {said}");
+            assert!(
+                said.contains(&format!("Uid: {uid} {uid} {uid} {uid}\nGid: {gid} {gid} {gid} {gid}\n{groups}\n")),
+                "{user}: {said}"
+            );
         }
         assert!(ids("web").contains("HOME=/srv"));
         bed.podlet("run --name w -d -u web --rootfs ROOT /probe block").ok();

@@ -163,7 +163,8 @@ fn own_ipc_has_its_own_shared_memory(bed: &Bed) {
 
 fn a_pods_clocks_have_its_offsets(bed: &Bed) {
     bed.podlet("create web --share net,pid,ipc,uts,time --monotonic-offset 5000000 --boottime-offset 7").ok();
-    let inside: u64 = bed.podlet("run --pod web --rm --rootfs ROOT /probe monotonic").ok().trim().parse().expect("a number");
+    let inside: u64 =
+        bed.podlet("run --pod web --rm --rootfs ROOT /probe monotonic").ok().trim().parse().expect("a number");
     let uptime = fs::read_to_string("/proc/uptime").expect("uptime");
     let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
     let difference = inside as f64 - uptime;
@@ -209,7 +210,8 @@ fn the_pods_hostname(bed: &Bed) {
 
 fn a_pods_network_has_only_its_loopback(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web").share([Namespace::Net, Namespace::Pid])).expect("a pod");
-    let process = pod.start(&bed.container("a", "ls /sys/class/net , read /proc/net/dev , listen 80")).expect("a start");
+    let process =
+        pod.start(&bed.container("a", "ls /sys/class/net , read /proc/net/dev , listen 80")).expect("a start");
     bed.await_log("web/a", "listening");
     process.signal(9).expect("a signal");
     let log = bed.podlet("logs web/a").ok();
