@@ -29,6 +29,8 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+// Only the options of the one that is called are built.
+#[command(defer = true)]
 enum Command {
     Run(commands::run::Run),
     Create(commands::create::Create),
