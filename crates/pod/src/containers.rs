@@ -74,7 +74,6 @@ impl Pod {
     /// # Errors
     /// As [`start_with`](Pod::start_with).
     pub fn start_removing(&self, container: &Container, io: Io) -> Result<Process> {
-        self.store.mark_for_sweep(self.name(), true)?;
         self.start_new(container, io, true)
     }
 
@@ -90,6 +89,9 @@ impl Pod {
             made => made.doing(|| format!("making the directory {}", dir.display()))?,
         }
         let result = (|| {
+            if remove_when_ended {
+                self.store.mark_for_sweep(&self.mark(&container.name), true)?;
+            }
             let reservation = table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?;
             let record = ContainerRecord {
                 id: state::new_id()?,
@@ -108,8 +110,16 @@ impl Pod {
                 cgroup::remove_tree(&cgroup).ok();
             }
             state::remove_all(&dir).ok();
+            if remove_when_ended {
+                self.store.mark_for_sweep(&self.mark(&container.name), false).ok();
+            }
         }
         result
+    }
+
+    /// What its mark for the sweep is called.
+    fn mark(&self, container: &str) -> String {
+        format!("{}:{container}", self.name())
     }
 
     /// Starts a container again that has ended, in this pod or in an earlier
@@ -477,7 +487,11 @@ impl Pod {
         } else if let Some(cgroup) = self.container_cgroup(name) {
             cgroup::remove_tree(&cgroup)?;
         }
-        state::remove_all(&self.container_dir(name))
+        state::remove_all(&self.container_dir(name))?;
+        if record.remove_when_ended {
+            self.store.mark_for_sweep(&self.mark(name), false)?;
+        }
+        Ok(())
     }
 
     /// SIGKILL to everything in a container, children of its main process

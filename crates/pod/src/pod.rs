@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -249,10 +249,8 @@ impl Pod {
 
     /// Finds pause and the table, if they are there.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let record: Option<PauseRecord> = state::read_record(&self.dir.join(PAUSE))?;
-        let record = record.filter(|record| record.boot == state::boot_id());
-        let pause = record.as_ref().and_then(|record| record.process.open());
-        self.pause = record.filter(|_| pause.is_some()).map(|record| record.process);
+        let (process, pause) = pause_of(&self.dir)?.unzip();
+        self.pause = process;
         self.table = match self.dir.join(TABLE) {
             path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
             _ => None,
@@ -348,6 +346,10 @@ impl Pod {
     pub(crate) fn erase(&mut self) -> Result<()> {
         self.kill()?;
         state::remove_all(&self.dir.join(CONTAINERS))?;
+        let prefix = format!("{}:", self.name());
+        for mark in self.store.to_sweep().iter().filter(|mark| mark.starts_with(&prefix)) {
+            self.store.mark_for_sweep(mark, false)?;
+        }
         // The record goes last but for the directory: as long as it is there,
         // whoever comes by can go on.
         for file in [TABLE, PAUSE, POD] {
@@ -378,6 +380,13 @@ impl Drop for Pod {
             drop(lock);
         }
     }
+}
+
+/// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.
+pub(crate) fn pause_of(dir: &Path) -> Result<Option<(ProcessId, OwnedFd)>> {
+    let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
+    let record = record.filter(|record| record.boot == state::boot_id());
+    Ok(record.and_then(|record| Some((record.process, record.process.open()?))))
 }
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would

@@ -12,6 +12,7 @@
 //!       log                   what a detached container wrote
 //!       upper/ work/          what it changed of the machine's root
 //!   <root>/.sweep/<pod>       an empty file: nobody will ask for this pod once it is dead
+//!   <root>/.sweep/<pod>:<container>   the same of a container that has ended
 //! ```
 //!
 //! Every file is written beside its place and renamed into it, before what it
@@ -121,14 +122,15 @@ impl Store {
         Ok(names)
     }
 
-    /// Names of pods that ask to be swept.
+    /// The marks of what asks to be swept.
     pub(crate) fn to_sweep(&self) -> Vec<String> {
         names_in(&self.root.join(SWEEP)).unwrap_or_default()
     }
 
-    pub(crate) fn mark_for_sweep(&self, pod: &str, on: bool) -> Result<()> {
+    /// Makes or removes the mark of a pod, or of a container: `pod:container`.
+    pub(crate) fn mark_for_sweep(&self, mark: &str, on: bool) -> Result<()> {
         let dir = self.root.join(SWEEP);
-        let mark = dir.join(pod);
+        let mark = dir.join(mark);
         if on {
             make_private(&dir)?;
             fs::write(&mark, "").doing(|| format!("writing {}", mark.display()))

@@ -2,8 +2,8 @@
 //! removed when podlet was killed.
 //!
 //! There is no daemon that could notice an end, so whoever comes by sweeps. To
-//! make that cheap where a thousand pods live, a pod that is to be swept has a
-//! mark: an empty file in `<root>/.sweep`.
+//! make that cheap where a thousand pods live, a pod or a container that is to be
+//! swept has a mark: an empty file in `<root>/.sweep`.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::cgroup::{self, PodCgroup};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::plan::hold;
-use crate::pod::{PATIENCE, Pod};
+use crate::pod::{PATIENCE, Pod, pause_of};
 use crate::state::{self, Hold, Lock, POD, Store, TABLE};
 use crate::sys;
 
@@ -20,21 +20,60 @@ impl Pod {
     /// Removes the records of dead pods that nobody will ask for: attached
     /// ones, and those with [`PodOptions::remove_when_dead`].
     pub fn sweep(store: &Store) {
-        for name in store.to_sweep() {
-            match Pod::open(store, &name) {
-                Ok(pod) if pod.is_alive() => pod.sweep_containers(),
-                // Whoever makes or starts it has the lock.
-                Ok(mut pod) => {
-                    if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
-                        && pod.look().is_ok()
-                        && !pod.is_alive()
-                    {
-                        pod.sweep_dead();
-                    }
-                }
-                Err(Error::NotFound(_)) => Pod::sweep_rest(store, &name),
-                Err(_) => {}
+        for mark in store.to_sweep() {
+            match mark.split_once(':') {
+                Some((pod, container)) => Pod::sweep_container(store, &mark, pod, container),
+                None if Pod::lives(store, &mark) => {}
+                None => Pod::sweep_pod(store, &mark),
             }
+        }
+    }
+
+    /// Whether a pod's pause lives: all there is to know of most of them.
+    fn lives(store: &Store, name: &str) -> bool {
+        let pause = pause_of(&store.pod_dir(name)).ok().flatten();
+        pause.is_some_and(|(_, pidfd)| !sys::wait_readable(&pidfd, Some(Duration::ZERO)).unwrap_or(true))
+    }
+
+    fn sweep_pod(store: &Store, name: &str) {
+        match Pod::open(store, name) {
+            Ok(pod) if pod.is_alive() => {}
+            // Whoever makes or starts it has the lock.
+            Ok(mut pod) => {
+                if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
+                    && pod.look().is_ok()
+                    && !pod.is_alive()
+                {
+                    pod.sweep_dead();
+                }
+            }
+            Err(Error::NotFound(_)) => Pod::sweep_rest(store, name),
+            Err(_) => {}
+        }
+    }
+
+    /// A container that nobody will ask for, if it has ended.
+    fn sweep_container(store: &Store, mark: &str, pod: &str, container: &str) {
+        let Ok(pod) = Pod::open(store, pod) else {
+            store.mark_for_sweep(mark, false).ok();
+            return;
+        };
+        match pod.container_record(container) {
+            Ok(record) if record.remove_when_ended => {
+                if matches!(pod.exit_of(container), Ok(Some(_))) {
+                    // Somebody else may be faster, or start it again.
+                    pod.remove_container(container).ok();
+                }
+            }
+            Ok(_) | Err(Error::NotFound(_)) => {
+                // Whoever is about to make its record has the lock.
+                if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
+                    && !pod.container_record(container).is_ok_and(|record| record.remove_when_ended)
+                {
+                    store.mark_for_sweep(mark, false).ok();
+                }
+            }
+            Err(_) => {}
         }
     }
 
@@ -46,17 +85,6 @@ impl Pod {
             self.erase().ok();
         } else {
             self.store.mark_for_sweep(self.name(), false).ok();
-        }
-    }
-
-    /// Containers that nobody will ask for.
-    fn sweep_containers(&self) {
-        for name in self.containers().unwrap_or_default() {
-            let removable = self.container_record(&name).is_ok_and(|record| record.remove_when_ended);
-            if removable && matches!(self.exit_of(&name), Ok(Some(_))) {
-                // Somebody else may be faster, or start it again.
-                self.remove_container(&name).ok();
-            }
         }
     }
 
