@@ -33,7 +33,7 @@ impl Facts {
     /// The facts of the calling thread.
     ///
     /// # Errors
-    /// [`Error::Os`] if `/proc` is not there.
+    /// [`Error::Os`](crate::Error::Os) if `/proc` is not there.
     pub fn read() -> Result<Facts> {
         let read = |path: &str| fs::read_to_string(path).doing(|| format!("reading {path}"));
         let uid_map = read("/proc/self/uid_map")?;

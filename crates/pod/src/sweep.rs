@@ -18,7 +18,7 @@ use crate::sys;
 
 impl Pod {
     /// Removes the records of dead pods that nobody will ask for: attached
-    /// ones, and those with [`PodOptions::remove_when_dead`].
+    /// ones, and those with [`PodOptions::remove_when_dead`](crate::PodOptions::remove_when_dead).
     pub fn sweep(store: &Store) {
         for mark in store.to_sweep() {
             match mark.split_once(':') {
