@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use crate::containers::namespace_inode;
 use crate::error::Result;
 use crate::pod::Pod;
+use crate::procfs::namespace_inode;
 use crate::spec::Namespace;
 use crate::table::{Exit, Phase};
 

@@ -1,0 +1,168 @@
+//! Ending containers: gently, for good, and without touching their neighbours.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::cgroup;
+use crate::containers::ProcessRecord;
+use crate::error::{Error, Result};
+use crate::pod::{PATIENCE, Pod};
+use crate::process::{Io, Process};
+use crate::procfs::namespace_inode;
+use crate::state::{self, Hold, Lock, PROCESS};
+use crate::sys;
+use crate::table::{Exit, Phase};
+
+impl Pod {
+    /// Stops a container: its stop signal, and after `grace` SIGKILL to
+    /// everything in it. Other containers are not touched. A stopped one stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Deadline`].
+    pub fn stop(&self, name: &str, grace: Duration) -> Result<Option<Exit>> {
+        let record = self.container_record(name)?;
+        let process = match self.process(name) {
+            Ok(process) => process,
+            Err(Error::State { .. }) => return Ok(record.exit),
+            Err(error) => return Err(error),
+        };
+        if process.try_wait().ok() == Some(None) {
+            // It may end by itself in the meantime.
+            process.signal(record.container.stop_signal).ok();
+            process.wait_timeout(grace)?;
+        }
+        self.end_all(name)?;
+        match process.wait_timeout(PATIENCE)? {
+            Some(exit) => Ok(Some(exit)),
+            None => {
+                Err(Error::Deadline { what: format!("the end of container {}/{name}", self.name()), after: PATIENCE })
+            }
+        }
+    }
+
+    /// Stops a container, as [`stop`](Pod::stop) does, and starts it again. The
+    /// pod stays, even one that ends with its last container.
+    ///
+    /// # Errors
+    /// As `stop` and [`start_again`](Pod::start_again).
+    pub fn restart(&self, name: &str, grace: Duration, io: Io) -> Result<Process> {
+        let stop_and_start = || {
+            self.stop(name, grace)?;
+            self.start_again(name, io)
+        };
+        let Some(table) = self.table.as_ref().filter(|_| self.options().end_with_last) else {
+            return stop_and_start();
+        };
+        table.set_end_with_last(false);
+        let result = stop_and_start();
+        table.set_end_with_last(true);
+        if !table.has_containers() {
+            // The last one ended while pause was not to look.
+            self.kill()?;
+        }
+        result
+    }
+
+    /// Removes a container that has ended.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it runs: stop it first.
+    pub fn remove_container(&self, name: &str) -> Result<()> {
+        let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
+        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let record = self.container_record(name)?;
+        if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
+            let phase = table.phase(reservation);
+            // Nobody launches while we have the lock: what is not born by now
+            // never will be.
+            let unborn = matches!(phase, Phase::Reserved | Phase::Running(0));
+            if !unborn && table.try_wait(reservation).ok() == Some(None) {
+                return Err(Error::state(format!("container {}/{name}", self.name()), "is running"));
+            }
+            self.end_for_good(name)?;
+            table.release(reservation);
+        } else if let Some(cgroup) = self.container_cgroup(name) {
+            cgroup::remove_tree(&cgroup)?;
+        }
+        state::remove_all(&self.container_dir(name))?;
+        if record.remove_when_ended {
+            self.store.mark_for_sweep(&self.mark(name), false)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to everything in a container, children of its main process
+    /// included, and waits until they are gone.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`].
+    pub fn end_all(&self, name: &str) -> Result<()> {
+        match self.container_cgroup(name) {
+            Some(cgroup) => cgroup::kill(&cgroup, PATIENCE),
+            None => self.end_by_mounts(name),
+        }
+    }
+
+    /// The same, and the cgroup goes, too.
+    fn end_for_good(&self, name: &str) -> Result<()> {
+        match self.container_cgroup(name) {
+            Some(cgroup) => cgroup::remove_tree(&cgroup),
+            None => self.end_by_mounts(name),
+        }
+    }
+
+    /// Without a cgroup: kills what is in the container's mount namespace. A
+    /// process that forks faster than it is found can hide; a pid namespace of
+    /// its own, whose end the kernel sees to, does not have that limit.
+    fn end_by_mounts(&self, name: &str) -> Result<()> {
+        let path = self.container_dir(name).join(PROCESS);
+        let Some(record) = state::read_record::<ProcessRecord>(&path)? else { return Ok(()) };
+        if let Some(main) = record.process.open() {
+            // Gone already is as good.
+            sys::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
+        }
+        // The number of a namespace that is gone may serve another one now.
+        let others: BTreeSet<u64> = self.other_mounts(name)?;
+        if record.mounts == 0 || others.contains(&record.mounts) {
+            return Ok(());
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let here = |pid: &u32| namespace_inode(*pid, "mnt") == Some(record.mounts);
+            let found: Vec<_> = self.pod_processes().into_iter().filter(here).collect();
+            if found.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let what = format!("the end of all processes of container {}/{name}", self.name());
+                return Err(Error::Deadline { what, after: PATIENCE });
+            }
+            for pid in found {
+                // Opened, then looked at again: the pid may be another's now.
+                if let Ok(pidfd) = sys::pidfd_open(pid)
+                    && here(&pid)
+                {
+                    sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+                    sys::wait_readable(&pidfd, Some(Duration::from_millis(100))).ok();
+                }
+            }
+        }
+    }
+
+    fn other_mounts(&self, name: &str) -> Result<BTreeSet<u64>> {
+        let mut inodes = BTreeSet::new();
+        for other in self.containers()?.iter().filter(|other| *other != name) {
+            let record: Option<ProcessRecord> = state::read_record(&self.container_dir(other).join(PROCESS))?;
+            inodes.extend(record.map(|record| record.mounts));
+        }
+        Ok(inodes)
+    }
+
+    /// Whether containers of this pod can only be ended by looking for their
+    /// processes: see [`end_all`](Pod::end_all).
+    pub fn ends_by_search(&self) -> bool {
+        self.record.cgroup.is_none()
+    }
+}

@@ -1,0 +1,38 @@
+//! What `/proc` tells of other processes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// The inode of a process's namespace.
+pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
+}
+
+/// The pid that `pid` has in the pid namespace of `pause`, if it is there.
+pub(crate) fn inner_pid(pid: u32, pause: u32) -> Option<u32> {
+    let depth = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_string();
+        Some(line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+    };
+    let level = depth(pause)?.len();
+    let pids = depth(pid)?;
+    let inner = *pids.get(level - 1)?;
+    // Deep enough, but is it this pod? Its namespace is pause's, or its
+    // ancestor at that depth is a child of pause: then its parents lead there.
+    let same = |pid: u32| namespace_inode(pid, "pid") == namespace_inode(pause, "pid");
+    let mut ancestor = pid;
+    for _ in 0..64 {
+        if ancestor == pause || same(ancestor) {
+            return Some(inner);
+        }
+        ancestor = parent(ancestor)?;
+    }
+    None
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|&pid| pid > 1)
+}

@@ -1,0 +1,353 @@
+//! Starting containers, and executing more in them.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::cgroup;
+use crate::containers::ProcessRecord;
+use crate::error::{Context, Error, Result};
+use crate::launch::{Ignition, ignite};
+use crate::plan::launch::Ids;
+use crate::plan::{Given, Plan, exec};
+use crate::pod::Pod;
+use crate::prepare::{self, Prepared};
+use crate::process::{Io, Process};
+use crate::procfs::namespace_inode;
+use crate::spec::{self, Container, User};
+use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, PROCESS, ProcessId};
+use crate::sys;
+use crate::table::{ExitTable, Phase, Reservation};
+use crate::users;
+
+/// Another program to run in a container that runs.
+///
+/// What is not set is as the container's own.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// Added to the container's environment: `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside.
+    pub cwd: Option<PathBuf>,
+    /// `NAME`, `UID`, either with `:GROUP`.
+    pub user: Option<String>,
+}
+
+impl Pod {
+    /// Starts a new container with no input and its output in its log.
+    ///
+    /// # Errors
+    /// As [`start_with`](Pod::start_with).
+    pub fn start(&self, container: &Container) -> Result<Process> {
+        self.start_with(container, Io::log())
+    }
+
+    /// Starts a new container.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Exists`], [`Error::Exec`], or why it cannot
+    /// be done here. Nothing of the container is left behind then.
+    pub fn start_with(&self, container: &Container, io: Io) -> Result<Process> {
+        self.start_new(container, io, false)
+    }
+
+    /// Starts a new container whose records go when it has ended and somebody
+    /// comes by: see [`Pod::sweep`].
+    ///
+    /// # Errors
+    /// As [`start_with`](Pod::start_with).
+    pub fn start_removing(&self, container: &Container, io: Io) -> Result<Process> {
+        self.start_new(container, io, true)
+    }
+
+    fn start_new(&self, container: &Container, io: Io, remove_when_ended: bool) -> Result<Process> {
+        let object = format!("container {}/{}", self.name(), container.name);
+        let prepared = self.prepare(container)?;
+        let lock = self.lock_for_launch()?;
+        let table = self.live_table()?;
+        let dir = self.container_dir(&container.name);
+        state::make_private(&self.dir.join(CONTAINERS))?;
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::Exists(object)),
+            made => made.doing(|| format!("making the directory {}", dir.display()))?,
+        }
+        let result = (|| {
+            if remove_when_ended {
+                self.store.mark_for_sweep(&self.mark(&container.name), true)?;
+            }
+            let reservation = table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?;
+            let record = ContainerRecord {
+                id: state::new_id()?,
+                container: container.clone(),
+                created: SystemTime::now(),
+                started: None,
+                reservation: Some(reservation),
+                remove_when_ended,
+                exit: None,
+            };
+            self.run(&object, &prepared, record, reservation, io, &lock)
+        })();
+        if result.is_err() {
+            // What went wrong first is what counts.
+            if let Some(cgroup) = self.container_cgroup(&container.name) {
+                cgroup::remove_tree(&cgroup).ok();
+            }
+            state::remove_all(&dir).ok();
+            if remove_when_ended {
+                self.store.mark_for_sweep(&self.mark(&container.name), false).ok();
+            }
+        }
+        result
+    }
+
+    /// Starts a container again that has ended, in this pod or in an earlier
+    /// life of it.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it runs.
+    pub fn start_again(&self, name: &str, io: Io) -> Result<Process> {
+        let object = format!("container {}/{name}", self.name());
+        self.forget_unborn(name)?;
+        let record = self.container_record(name)?;
+        let prepared = self.prepare(&record.container)?;
+        let lock = self.lock_for_launch()?;
+        let table = self.live_table()?;
+        let running = || Error::state(&object, "is running");
+        let reservation = match record.reservation {
+            Some(old) => match table.phase(old) {
+                // Whatever was left behind by its main process goes first.
+                Phase::Exited(_) => {
+                    self.end_all(name)?;
+                    table.reserve_again(old).ok_or_else(running)?
+                }
+                Phase::Lost => table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?,
+                Phase::Running(_) | Phase::Reserved => return Err(running()),
+            },
+            None => table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?,
+        };
+        let record = ContainerRecord { reservation: Some(reservation), exit: None, ..record };
+        self.run(&object, &prepared, record, reservation, io, &lock)
+    }
+
+    /// Gives back the slot of a launch whose podlet was killed: it is not free
+    /// and nobody runs in it. While we have the pod to ourselves no launch is
+    /// in flight.
+    fn forget_unborn(&self, name: &str) -> Result<()> {
+        let unborn = |record: &ContainerRecord| {
+            let (reservation, table) = record.reservation.zip(self.table.as_ref())?;
+            matches!(table.phase(reservation), Phase::Reserved | Phase::Running(0)).then_some((reservation, table))
+        };
+        if unborn(&self.container_record(name)?).is_none() {
+            return Ok(());
+        }
+        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, false)? else { return Ok(()) };
+        // Somebody may have been faster.
+        let record = self.container_record(name)?;
+        let Some((reservation, table)) = unborn(&record) else { return Ok(()) };
+        table.release(reservation);
+        let path = self.container_dir(name).join(CONTAINER);
+        state::write_record(&path, &ContainerRecord { reservation: None, ..record })
+    }
+
+    /// The plan by which [`start`](Pod::start) would start this container.
+    ///
+    /// # Errors
+    /// As `start`, for everything that is found before something is made.
+    pub fn plan_container(&self, container: &Container) -> Result<Plan> {
+        Ok(self.prepare(container)?.plan(&self.shape(), &self.facts, 0))
+    }
+
+    fn prepare(&self, container: &Container) -> Result<Prepared> {
+        let dir = self.container_dir(&container.name);
+        Prepared::new(container, &self.shape(), &self.facts, self.store.root(), &dir)
+    }
+
+    /// The part of a start that makes things.
+    fn run(
+        &self,
+        object: &str,
+        prepared: &Prepared,
+        record: ContainerRecord,
+        reservation: Reservation,
+        io: Io,
+        lock: &Lock,
+    ) -> Result<Process> {
+        let table = self.live_table()?;
+        let name = record.container.name.clone();
+        let dir = self.container_dir(&name);
+        let result = (|| {
+            let started = Some(SystemTime::now());
+            state::ignore_missing(fs::remove_file(dir.join(PROCESS))).doing(|| format!("preparing {object}"))?;
+            state::write_record(&dir.join(CONTAINER), &ContainerRecord { started, ..record })?;
+            prepared.make_dirs(&self.shape(), &self.facts)?;
+            let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
+            let log = dir.join(LOG);
+            let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
+            let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+            let title = prepare::title("launch", self.name(), &name);
+            if let Some(cgroup) = self.container_cgroup(&name) {
+                cgroup::renew(&cgroup)?;
+            }
+            self.launch(object, &plan, &title, streams, None, &name, lock)
+        })();
+        match result {
+            Ok(pidfd) => {
+                self.write_process(&dir, &pidfd)?;
+                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false })
+            }
+            Err(error) => {
+                table.release_failed(reservation);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs another program in a container that runs.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
+    pub fn exec(&self, name: &str, command: &Command, io: Io) -> Result<Process> {
+        let object = format!("exec in {}/{name}", self.name());
+        let record = self.container_record(name)?;
+        let container = &record.container;
+        let main = self.process(name)?;
+        let not_running = || Error::state(format!("container {}/{name}", self.name()), "is not running");
+        if main.try_wait()?.is_some() {
+            return Err(not_running());
+        }
+        let pid = main.pid().ok_or_else(not_running)?;
+        let (ids, env) = self.exec_identity(container, command, pid)?;
+        let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
+        spec::check_path("cwd", cwd)?;
+        if command.args.first().is_none_or(String::is_empty) {
+            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
+        }
+        for arg in &command.args {
+            spec::check_string("args", arg)?;
+        }
+        let lock = self.lock_for_launch()?;
+        let table = self.live_table()?;
+        let reservation = table.reserve(true).ok_or_else(|| Error::TableFull(self.name().into()))?;
+        let plan = exec::plan(&exec::Exec {
+            facts: &self.facts,
+            pod: &self.shape(),
+            container,
+            args: &command.args,
+            env: &env,
+            cwd,
+            ids: &ids,
+            entry: reservation.entry,
+        });
+        let log = self.container_dir(name).join(LOG);
+        let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
+        let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+        let title = prepare::title("exec", self.name(), name);
+        let target = Some(&main.pidfd);
+        match self.launch(&object, &plan, &title, streams, target, name, &lock) {
+            Ok(pidfd) => {
+                let table = Arc::clone(table);
+                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
+            }
+            Err(error) => {
+                table.release_failed(reservation);
+                Err(error)
+            }
+        }
+    }
+
+    fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {
+        let setgroups = self.record.users.setgroups(&self.facts);
+        let user = command.user.clone().map_or(container.user.clone(), User::Lookup);
+        let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        let found = users::look_up(root.as_fd(), &user, &self.record.users, setgroups)?;
+        let mut own = container.clone();
+        if command.user.is_some() || own.env_value("HOME").is_none() {
+            own.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
+        }
+        for variable in &command.env {
+            spec::check_string("env", variable)?;
+            match variable.split_once('=') {
+                Some((name, value)) if !name.is_empty() => own.set_env(name, value),
+                _ => return Err(Error::invalid("env", variable, "give NAME=value")),
+            }
+        }
+        let mut ids = found.ids;
+        if !setgroups {
+            ids.groups.clear();
+        }
+        Ok((ids, own.env))
+    }
+
+    /// Executes a plan that ends in this pod, in the container's cgroup.
+    #[allow(clippy::too_many_arguments)] // Each is one thing, used once.
+    fn launch(
+        &self,
+        object: &str,
+        plan: &Plan,
+        title: &CString,
+        streams: [Result<OwnedFd>; 3],
+        target: Option<&OwnedFd>,
+        name: &str,
+        lock: &Lock,
+    ) -> Result<OwnedFd> {
+        let [stdin, stdout, stderr] = streams;
+        let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
+        let table = self.live_table()?;
+        let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
+        let cgroup = self.container_cgroup(name).map(|dir| cgroup::open_dir(&dir)).transpose()?;
+        let mut fds = vec![
+            (Given::Stdin, stdin.as_fd()),
+            (Given::Stdout, stdout.as_fd()),
+            (Given::Stderr, stderr.as_fd()),
+            (Given::Lock, lock.file.as_fd()),
+            (Given::Table, table.file.as_fd()),
+            (Given::Pause, pause.as_fd()),
+        ];
+        if let Some(target) = target {
+            fds.push((Given::Container, target.as_fd()));
+        }
+        let namespace = |kind: &str| {
+            let path = format!("/proc/{}/ns/{kind}", self.pause.map_or(0, |pause| pause.pid));
+            fs::File::open(&path).doing(|| format!("opening {path}"))
+        };
+        let mounts = plan.wants(Given::PauseMounts).then(|| namespace("mnt")).transpose()?;
+        let users = plan.wants(Given::PauseUsers).then(|| namespace("user")).transpose()?;
+        fds.extend(mounts.iter().map(|file| (Given::PauseMounts, file.as_fd())));
+        fds.extend(users.iter().map(|file| (Given::PauseUsers, file.as_fd())));
+        let ignition = Ignition {
+            object,
+            title,
+            fds: &fds,
+            handed_over: Vec::new(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            write_maps: &|_| Ok(()),
+            places: self.store.places(),
+        };
+        ignite(plan, ignition)
+    }
+
+    fn write_process(&self, dir: &Path, pidfd: &OwnedFd) -> Result<()> {
+        // A container that has ended already needs no record of its pid.
+        let Some(process) = sys::pid_of(pidfd.as_fd()).and_then(ProcessId::of) else { return Ok(()) };
+        let mounts = namespace_inode(process.pid, "mnt").unwrap_or(0);
+        state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts })
+    }
+
+    fn lock_for_launch(&self) -> Result<Lock> {
+        let gone = || Error::NotFound(format!("pod {:?}", self.name()));
+        Lock::take(&self.dir, Hold::Shared, true)?.ok_or_else(gone)
+    }
+
+    fn live_table(&self) -> Result<&Arc<ExitTable>> {
+        self.table.as_ref().filter(|table| table.is_alive()).ok_or_else(|| self.dead())
+    }
+
+    fn dead(&self) -> Error {
+        Error::state(format!("pod {}", self.name()), "is not running")
+    }
+}
