@@ -1,6 +1,5 @@
 //! Ending containers: gently, for good, and without touching their neighbours.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -123,9 +122,7 @@ impl Pod {
             // Gone already is as good.
             sys::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
         }
-        // The number of a namespace that is gone may serve another one now.
-        let others: BTreeSet<u64> = self.other_mounts(name)?;
-        if record.mounts == 0 || others.contains(&record.mounts) {
+        if record.mounts == 0 || self.serves_another(name, &record)? {
             return Ok(());
         }
         let end = Instant::now() + PATIENCE;
@@ -151,13 +148,16 @@ impl Pod {
         }
     }
 
-    fn other_mounts(&self, name: &str) -> Result<BTreeSet<u64>> {
-        let mut inodes = BTreeSet::new();
+    /// Whether a mount namespace's number belongs to another container by now:
+    /// to one that started later, so that this one's must have been gone.
+    fn serves_another(&self, name: &str, record: &ProcessRecord) -> Result<bool> {
         for other in self.containers()?.iter().filter(|other| *other != name) {
-            let record: Option<ProcessRecord> = state::read_record(&self.container_dir(other).join(PROCESS))?;
-            inodes.extend(record.map(|record| record.mounts));
+            let other: Option<ProcessRecord> = state::read_record(&self.container_dir(other).join(PROCESS))?;
+            if other.is_some_and(|other| other.mounts == record.mounts && other.process.start > record.process.start) {
+                return Ok(true);
+            }
         }
-        Ok(inodes)
+        Ok(false)
     }
 
     /// Whether containers of this pod can only be ended by looking for their

@@ -61,7 +61,9 @@ pub(super) fn become_user(
     p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
     for capability in 0..=facts.last_capability {
         if sets.ambient & 1 << capability != 0 {
-            p.push(step::raise_ambient(capability));
+            // Only what is permitted and inheritable can be; as runc and crun
+            // do, one that is not is left out.
+            p.push(step::raise_ambient(capability).tolerate(&[libc::EPERM]));
         }
     }
     if no_new_privileges {
