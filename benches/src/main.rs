@@ -67,6 +67,7 @@ fn main() -> Result<()> {
     // What is mounted from here on is seen by nobody else.
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let _priority = Priority::raise();
     let fixture = Fixture::new()?;
     let wanted = |section: &str| options.only.is_empty() || options.only.iter().any(|only| only == section);
     print_machine(&options)?;
@@ -91,6 +92,31 @@ fn main() -> Result<()> {
         pods::teardown(&fixture, options.rounds.min(30))?;
     }
     Ok(())
+}
+
+/// Goes before what others do on this machine, with everything it starts, as
+/// long as this value lives. A machine that does not let us is measured as it
+/// is.
+struct Priority;
+
+/// Where the scheduler weighs sessions against each other (sched(7)), a
+/// process's own priority counts only within its session.
+const SESSION: &str = "/proc/self/autogroup";
+
+impl Priority {
+    #[allow(unsafe_code)] // One call without memory arguments.
+    fn raise() -> Priority {
+        // SAFETY: takes numbers only.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        std::fs::write(SESSION, "-20").ok();
+        Priority
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        std::fs::write(SESSION, "0").ok();
+    }
 }
 
 fn print_machine(options: &Options) -> Result<()> {
