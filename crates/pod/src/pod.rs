@@ -211,6 +211,8 @@ impl Pod {
     /// # Errors
     /// What could not be removed; calling it again goes on.
     pub fn remove(mut self) -> Result<()> {
+        // First of all: somebody in the pod may be what keeps the lock.
+        self.kill()?;
         let lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
         if lock.is_some() {
             // Whoever had the lock before may have started it again.

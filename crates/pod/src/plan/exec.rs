@@ -46,6 +46,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     let mut plan = Plan::new(&given);
     let p = &mut plan;
     p.push(step::set_name("podlet:exec"));
+    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
 

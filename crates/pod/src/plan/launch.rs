@@ -177,6 +177,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let p = &mut plan;
 
     p.push(step::set_name("podlet:launch"));
+    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
     for limit in &launch.container.rlimits {
@@ -287,6 +288,10 @@ pub(super) fn be_born(
     let born = p.slot("container");
     let _born_pid = p.slot("container_pid");
     p.fork(step::clone(0, 0), helper, |p| {
+        // The one outside holds the lock until we are gone; in here somebody
+        // could take it from us.
+        let lock = p.slot_of(Given::Lock);
+        p.push(step::close_range(lock, lock));
         inside(p);
         // From RUNNING on pause looks for the pid, so it must not be an old
         // one; the kernel writes the new one before the clone returns.
