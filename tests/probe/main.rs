@@ -465,7 +465,8 @@ fn watch(stop: &str, marker: &str) {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let me = unsafe { getpid() };
     let old = pids();
-    let (mut tries, mut read, mut seized, mut seized_any, mut outside) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    let (mut tries, mut read, mut seized, mut seized_any) = (0u64, 0u64, 0u64, 0u64);
+    let mut descriptors = std::collections::BTreeSet::new();
     say("watching");
     // SIGKILL to the container ends it in the worst case.
     while !fs::exists(stop).unwrap_or(false) {
@@ -480,9 +481,12 @@ fn watch(stop: &str, marker: &str) {
                 }
             }
             for fd in 3..16 {
-                let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
-                if link.is_ok_and(|link| File::open(format!("/proc/{pid}/fd/{fd}{marker}")).is_ok() && link.is_absolute()) {
-                    outside += 1;
+                if let Ok(link) = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+                    && descriptors.len() < 100
+                {
+                    // Numbers of sockets say nothing.
+                    let link = link.display().to_string();
+                    descriptors.insert(link.split_once(":[").map_or(link.clone(), |(kind, _)| kind.to_string()));
                 }
             }
             let mut privileged = false;
@@ -496,5 +500,6 @@ fn watch(stop: &str, marker: &str) {
             seized_any += u64::from(any);
         }
     }
-    say(format!("watched tries={tries} read={read} descriptors={outside} seized={seized} (any {seized_any})"));
+    descriptors.iter().for_each(|link| say(format!("descriptor {link}")));
+    say(format!("watched tries={tries} read={read} seized={seized} (any {seized_any})"));
 }

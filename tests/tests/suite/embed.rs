@@ -19,6 +19,7 @@ pub fn run(words: &[&str]) -> ExitCode {
             for signal in [libc::SIGCHLD, libc::SIGPIPE, libc::SIGHUP, libc::SIGUSR1] {
                 sys::ignore_signal(signal);
             }
+            sys::inherit_everything();
             sys::block_signal(nix::sys::signal::Signal::SIGUSR2);
             sys::block_signal(nix::sys::signal::Signal::SIGTERM);
             let words = std::iter::once(&program).chain(args).map(|word| CString::new(*word).expect("no null"));

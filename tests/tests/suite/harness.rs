@@ -24,7 +24,7 @@ use crate::modes::{self, Mode};
 use crate::{Case, SKIPS, cases};
 
 /// No test takes longer; one that does has hung.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(150);
 /// After a test's end, processes that are on their way out have this long.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
