@@ -43,9 +43,9 @@ fn unknown_words_and_flags(bed: &Bed) {
         ("run alpine sh", &["alpine", "host", "--rootfs"]),
         ("run --rootfs", &["--rootfs"]),
         ("run --rootfs ROOT --bundle DIR /probe", &["--bundle"]),
-        ("stop", &["POD"]),
+        ("stop", &["TARGETS"]),
         ("exec web", &["CMD"]),
-        ("wait", &["POD"]),
+        ("wait", &["TARGETS"]),
         ("inspect a b", &["b"]),
     ]);
     bed.podlet("--help").ok();
@@ -147,7 +147,7 @@ fn paths_volumes_and_environment(bed: &Bed) {
         ("run -v DIR:/ --rootfs ROOT /probe", &["mount destination", "/"]),
         ("run --tmpfs relative --rootfs ROOT /probe", &["mount destination", "relative"]),
         ("run --tmpfs / --rootfs ROOT /probe", &["mount destination"]),
-        ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["/etc"]),
+        ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["move_mount"]),
         ("run -v DIR:/probe --rootfs ROOT /probe", &["probe", "not a directory"]),
         ("run -e =x --rootfs ROOT /probe", &["=x", "NAME=value"]),
     ]);
@@ -173,8 +173,8 @@ fn namespaces_maps_and_capabilities(bed: &Bed) {
         ("create web --uidmap 0:0:1 --gidmap 0:0:1", &["--share"]),
         ("create web --monotonic-offset 5", &["--share"]),
         ("create web --share time --monotonic-offset x", &["x"]),
-        ("create web --share time --monotonic-offset -99999999999", &["timens_offsets"]),
-        ("create web --share time --boottime-offset 9223372036854775807", &["timens_offsets"]),
+        ("create web --share time --monotonic-offset -99999999999", &["monotonic -99999999999"]),
+        ("create web --share time --boottime-offset 9223372036854775807", &["boottime 9223372036854775807"]),
         ("run --cap-add FROB --rootfs ROOT /probe", &["capability", "FROB"]),
         ("run --cap-drop NET_FROB --rootfs ROOT /probe", &["capability", "NET_FROB"]),
     ]);

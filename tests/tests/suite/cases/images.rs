@@ -169,7 +169,7 @@ fn the_machines_own_files_copy_on_write(bed: &Bed) {
     let before = fs::metadata("/etc/hostname").ok().map(|meta| meta.len());
     bed.podlet("create web").ok();
     let script = format!(
-        "echo changed > /etc/podlet-test-$$ && echo root writable; echo x > /tmp/x && echo tmp writable; \
+        "echo changed > /etc/podlet-test-$$ && echo root writable; echo x > /tmp/podlet-test-$$ && echo tmp writable; \
          cat /etc/os-release > /dev/null && echo readable; ls -A {0} 2>/dev/null | wc -l; echo $HOME",
         bed.state().display()
     );
