@@ -34,20 +34,24 @@ fn all_refused(bed: &Bed, code: i32, cases: &[(&str, &[&str])]) {
 }
 
 fn unknown_words_and_flags(bed: &Bed) {
-    all_refused(bed, 125, &[
-        ("frobnicate", &["frobnicate"]),
-        ("run --frob --rootfs ROOT /probe", &["--frob"]),
-        ("create", &["POD"]),
-        ("ps --format yaml", &["yaml"]),
-        ("run", &["say what to run"]),
-        ("run alpine sh", &["alpine", "host", "--rootfs"]),
-        ("run --rootfs", &["--rootfs"]),
-        ("run --rootfs ROOT --bundle DIR /probe", &["--bundle"]),
-        ("stop", &["TARGETS"]),
-        ("exec web", &["CMD"]),
-        ("wait", &["TARGETS"]),
-        ("inspect a b", &["b"]),
-    ]);
+    all_refused(
+        bed,
+        125,
+        &[
+            ("frobnicate", &["frobnicate"]),
+            ("run --frob --rootfs ROOT /probe", &["--frob"]),
+            ("create", &["POD"]),
+            ("ps --format yaml", &["yaml"]),
+            ("run", &["say what to run"]),
+            ("run alpine sh", &["alpine", "host", "--rootfs"]),
+            ("run --rootfs", &["--rootfs"]),
+            ("run --rootfs ROOT --bundle DIR /probe", &["--bundle"]),
+            ("stop", &["TARGETS"]),
+            ("exec web", &["CMD"]),
+            ("wait", &["TARGETS"]),
+            ("inspect a b", &["b"]),
+        ],
+    );
     bed.podlet("--help").ok();
     bed.podlet("--version").ok();
     bed.podlet("run --help").ok();
@@ -89,27 +93,39 @@ fn root_file_systems_and_programs(bed: &Bed) {
     program("short", b"\x7fELF", 0o755);
     program("lost", b"#!/no/such/interpreter\n", 0o755);
     program("plain", podlet_tests::PROBE, 0o644);
-    all_refused(bed, 125, &[
-        ("run --rootfs DIR/none /probe", &["rootfs", "/none"]),
-        ("run --rootfs DIR/rootfs/probe /probe", &["rootfs", "not a directory"]),
-        ("run --rootfs DIR/rootfs/etc/none/x /probe", &["rootfs", "none"]),
-    ]);
-    all_refused(bed, 127, &[
-        ("run --rm --rootfs ROOT /none", &["/none"]),
-        ("run --rm --rootfs ROOT none", &["\"none\"", "PATH"]),
-        ("run --rm --rootfs ROOT /etc/passwd/x", &["/etc/passwd/x"]),
-        ("run --rm --rootfs ROOT /lost", &["/lost"]),
-        ("run -d --rm --rootfs ROOT /none", &["/none"]),
-    ]);
-    all_refused(bed, 126, &[
-        ("run --rm --rootfs ROOT /plain", &["/plain", "execute permission"]),
-        ("run --rm --rootfs ROOT /etc", &["/etc", "directory"]),
-        ("run --rm --rootfs ROOT /foreign", &["/foreign", "another processor"]),
-        ("run --rm --rootfs ROOT /empty", &["/empty", "empty"]),
-        ("run --rm --rootfs ROOT /garbage", &["/garbage"]),
-        ("run --rm --rootfs ROOT /short", &["/short"]),
-        ("run -d --name x --rootfs ROOT /plain", &["/plain"]),
-    ]);
+    all_refused(
+        bed,
+        125,
+        &[
+            ("run --rootfs DIR/none /probe", &["rootfs", "/none"]),
+            ("run --rootfs DIR/rootfs/probe /probe", &["rootfs", "not a directory"]),
+            ("run --rootfs DIR/rootfs/etc/none/x /probe", &["rootfs", "none"]),
+        ],
+    );
+    all_refused(
+        bed,
+        127,
+        &[
+            ("run --rm --rootfs ROOT /none", &["/none"]),
+            ("run --rm --rootfs ROOT none", &["\"none\"", "PATH"]),
+            ("run --rm --rootfs ROOT /etc/passwd/x", &["/etc/passwd/x"]),
+            ("run --rm --rootfs ROOT /lost", &["/lost"]),
+            ("run -d --rm --rootfs ROOT /none", &["/none"]),
+        ],
+    );
+    all_refused(
+        bed,
+        126,
+        &[
+            ("run --rm --rootfs ROOT /plain", &["/plain", "execute permission"]),
+            ("run --rm --rootfs ROOT /etc", &["/etc", "directory"]),
+            ("run --rm --rootfs ROOT /foreign", &["/foreign", "another processor"]),
+            ("run --rm --rootfs ROOT /empty", &["/empty", "empty"]),
+            ("run --rm --rootfs ROOT /garbage", &["/garbage"]),
+            ("run --rm --rootfs ROOT /short", &["/short"]),
+            ("run -d --name x --rootfs ROOT /plain", &["/plain"]),
+        ],
+    );
     bed.podlet("create web").ok();
     bed.podlet("run --pod web --name a --rootfs ROOT /none").code(127);
     bed.podlet("run --pod web --name a -d --rootfs ROOT /plain").code(126);
@@ -119,11 +135,34 @@ fn root_file_systems_and_programs(bed: &Bed) {
 
 fn users_that_cannot_be(bed: &Bed) {
     for user in [
-        "nobody", "", ":", "0x0", "1000x", "-1", "+1", " 1", "4294967295", "4294967296", "99999999999999999999", "1:", ":1",
-        "web:none", "odd", "web:4294967296", "0:x",
+        "nobody",
+        "",
+        ":",
+        "0x0",
+        "1000x",
+        "-1",
+        "+1",
+        " 1",
+        "4294967295",
+        "4294967296",
+        "99999999999999999999",
+        "1:",
+        ":1",
+        "web:none",
+        "odd",
+        "web:4294967296",
+        "0:x",
     ] {
-        bed.podlet_args(&["run", "--rm", &format!("--user={user}"), "--rootfs", &bed.rootfs().display().to_string(), "/probe", "ids"])
-            .fails(125, &["user"]);
+        bed.podlet_args(&[
+            "run",
+            "--rm",
+            &format!("--user={user}"),
+            "--rootfs",
+            &bed.rootfs().display().to_string(),
+            "/probe",
+            "ids",
+        ])
+        .fails(125, &["user"]);
     }
     fs::remove_file(bed.inside("etc/passwd")).expect("removal");
     bed.podlet("run --rm -u web --rootfs ROOT /probe ids").fails(125, &["web", "no such user"]);
@@ -133,24 +172,28 @@ fn users_that_cannot_be(bed: &Bed) {
 }
 
 fn paths_volumes_and_environment(bed: &Bed) {
-    all_refused(bed, 125, &[
-        ("run -w relative --rootfs ROOT /probe", &["cwd", "relative", "absolute"]),
-        ("run -w /a/../b --rootfs ROOT /probe", &["cwd", "/a/../b", ".."]),
-        ("run -v nocolon --rootfs ROOT /probe", &["nocolon", "SRC:DST"]),
-        ("run -v a:b:c --rootfs ROOT /probe", &["a:b:c", "SRC:DST"]),
-        ("run -v a:/b:ro:x --rootfs ROOT /probe", &["SRC:DST"]),
-        ("run -v :/b --rootfs ROOT /probe", &["SRC:DST"]),
-        ("run -v DIR: --rootfs ROOT /probe", &["SRC:DST"]),
-        ("run -v DIR/none:/b --rootfs ROOT /probe", &["mount source", "/none"]),
-        ("run -v DIR:relative --rootfs ROOT /probe", &["mount destination", "relative"]),
-        ("run -v DIR:/a/../b --rootfs ROOT /probe", &["mount destination", "/a/../b"]),
-        ("run -v DIR:/ --rootfs ROOT /probe", &["mount destination", "/"]),
-        ("run --tmpfs relative --rootfs ROOT /probe", &["mount destination", "relative"]),
-        ("run --tmpfs / --rootfs ROOT /probe", &["mount destination"]),
-        ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["move_mount"]),
-        ("run -v DIR:/probe --rootfs ROOT /probe", &["probe", "not a directory"]),
-        ("run -e =x --rootfs ROOT /probe", &["=x", "NAME=value"]),
-    ]);
+    all_refused(
+        bed,
+        125,
+        &[
+            ("run -w relative --rootfs ROOT /probe", &["cwd", "relative", "absolute"]),
+            ("run -w /a/../b --rootfs ROOT /probe", &["cwd", "/a/../b", ".."]),
+            ("run -v nocolon --rootfs ROOT /probe", &["nocolon", "SRC:DST"]),
+            ("run -v a:b:c --rootfs ROOT /probe", &["a:b:c", "SRC:DST"]),
+            ("run -v a:/b:ro:x --rootfs ROOT /probe", &["SRC:DST"]),
+            ("run -v :/b --rootfs ROOT /probe", &["SRC:DST"]),
+            ("run -v DIR: --rootfs ROOT /probe", &["SRC:DST"]),
+            ("run -v DIR/none:/b --rootfs ROOT /probe", &["mount source", "/none"]),
+            ("run -v DIR:relative --rootfs ROOT /probe", &["mount destination", "relative"]),
+            ("run -v DIR:/a/../b --rootfs ROOT /probe", &["mount destination", "/a/../b"]),
+            ("run -v DIR:/ --rootfs ROOT /probe", &["mount destination", "/"]),
+            ("run --tmpfs relative --rootfs ROOT /probe", &["mount destination", "relative"]),
+            ("run --tmpfs / --rootfs ROOT /probe", &["mount destination"]),
+            ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["move_mount"]),
+            ("run -v DIR:/probe --rootfs ROOT /probe", &["probe", "not a directory"]),
+            ("run -e =x --rootfs ROOT /probe", &["=x", "NAME=value"]),
+        ],
+    );
     let rootfs = bed.rootfs().display().to_string();
     bed.podlet_args(&["run", "-e", "", "--rootfs", &rootfs, "/probe"]).fails(125, &["NAME=value"]);
     bed.podlet_args(&["run", "-w", "", "--rootfs", &rootfs, "/probe"]).fails(125, &["cwd"]);
@@ -160,24 +203,28 @@ fn paths_volumes_and_environment(bed: &Bed) {
 }
 
 fn namespaces_maps_and_capabilities(bed: &Bed) {
-    all_refused(bed, 125, &[
-        ("create web --share net,frob", &["share", "frob", "net, pid"]),
-        ("create web --share mnt", &["mnt"]),
-        ("create web --hostname bad_name!", &["hostname", "bad_name!"]),
-        ("create web --uidmap 0:0", &["uidmap", "0:0", "INSIDE:OUTSIDE:COUNT"]),
-        ("create web --share user --uidmap a:b:c --gidmap 0:0:1", &["uidmap", "a:b:c"]),
-        ("create web --share user --uidmap 0:0:0 --gidmap 0:0:1", &["uidmap", "0:0:0"]),
-        ("create web --share user --uidmap 0:4294967295:2 --gidmap 0:0:1", &["uidmap", "overflow"]),
-        ("create web --share user --uidmap 1:1:1 --gidmap 0:0:1", &["uidmap"]),
-        ("create web --share user --uidmap 0:0:1", &["gidmap"]),
-        ("create web --uidmap 0:0:1 --gidmap 0:0:1", &["--share"]),
-        ("create web --monotonic-offset 5", &["--share"]),
-        ("create web --share time --monotonic-offset x", &["x"]),
-        ("create web --share time --monotonic-offset -99999999999", &["monotonic -99999999999"]),
-        ("create web --share time --boottime-offset 9223372036854775807", &["boottime 9223372036854775807"]),
-        ("run --cap-add FROB --rootfs ROOT /probe", &["capability", "FROB"]),
-        ("run --cap-drop NET_FROB --rootfs ROOT /probe", &["capability", "NET_FROB"]),
-    ]);
+    all_refused(
+        bed,
+        125,
+        &[
+            ("create web --share net,frob", &["share", "frob", "net, pid"]),
+            ("create web --share mnt", &["mnt"]),
+            ("create web --hostname bad_name!", &["hostname", "bad_name!"]),
+            ("create web --uidmap 0:0", &["uidmap", "0:0", "INSIDE:OUTSIDE:COUNT"]),
+            ("create web --share user --uidmap a:b:c --gidmap 0:0:1", &["uidmap", "a:b:c"]),
+            ("create web --share user --uidmap 0:0:0 --gidmap 0:0:1", &["uidmap", "0:0:0"]),
+            ("create web --share user --uidmap 0:4294967295:2 --gidmap 0:0:1", &["uidmap", "overflow"]),
+            ("create web --share user --uidmap 1:1:1 --gidmap 0:0:1", &["uidmap"]),
+            ("create web --share user --uidmap 0:0:1", &["gidmap"]),
+            ("create web --uidmap 0:0:1 --gidmap 0:0:1", &["--share"]),
+            ("create web --monotonic-offset 5", &["--share"]),
+            ("create web --share time --monotonic-offset x", &["x"]),
+            ("create web --share time --monotonic-offset -99999999999", &["monotonic -99999999999"]),
+            ("create web --share time --boottime-offset 9223372036854775807", &["boottime 9223372036854775807"]),
+            ("run --cap-add FROB --rootfs ROOT /probe", &["capability", "FROB"]),
+            ("run --cap-drop NET_FROB --rootfs ROOT /probe", &["capability", "NET_FROB"]),
+        ],
+    );
     bed.podlet("create web").ok();
     bed.podlet("run --pod web --share net --rootfs ROOT /probe").fails(125, &["--share", "podlet create"]);
     bed.podlet("run --pod web --hostname x --rootfs ROOT /probe").fails(125, &["--hostname", "podlet create"]);
@@ -266,7 +313,8 @@ fn damaged_state(bed: &Bed) {
         bed.podlet("rm -f other").ok();
         bed.is_clean();
         let left = leaks::descendants(std::os::unix::process::parent_id());
-        let left: Vec<_> = left.iter().filter(|seen| seen.title.contains("block") || seen.title.contains("pause")).collect();
+        let left: Vec<_> =
+            left.iter().filter(|seen| seen.title.contains("block") || seen.title.contains("pause")).collect();
         assert!(left.is_empty(), "{file} {content:?}: {}", left[0]);
     }
     // No pod at all.

@@ -139,8 +139,20 @@ fn configs_that_are_none(bed: &Bed) {
     bed.podlet("run --bundle DIR").fails(125, &["config.json"]);
     let large = vec![b' '; 5 << 20];
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes();
-    let texts: [&[u8]; 12] = [b"", b"{", b"null", b"[]", b"1", b"\"x\"", b"\xff\xfe{}", b"{}", b"{\"ociVersion\":1}",
-        b"{\"ociVersion\":\"1.0.2\",\"process\":[]}", &large, &deep];
+    let texts: [&[u8]; 12] = [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"1",
+        b"\"x\"",
+        b"\xff\xfe{}",
+        b"{}",
+        b"{\"ociVersion\":1}",
+        b"{\"ociVersion\":\"1.0.2\",\"process\":[]}",
+        &large,
+        &deep,
+    ];
     for text in texts {
         fs::write(&path, text).expect("config.json");
         bed.podlet("run --bundle DIR").fails(125, &[]);

@@ -251,7 +251,8 @@ fn a_full_exit_table_is_an_error(bed: &Bed) {
     pod.remove_container("c7").expect("removal");
     let main = pod.start(&bed.container("main", "block")).expect("a start");
     for code in 0..20 {
-        let command = pod::Command { args: vec!["/probe".into(), "exit".into(), code.to_string()], ..Default::default() };
+        let command =
+            pod::Command { args: vec!["/probe".into(), "exit".into(), code.to_string()], ..Default::default() };
         let exec = pod.exec("main", &command, Io::log()).expect("an exec");
         assert_eq!(exec.wait().expect("its end").code(), code);
     }
@@ -263,7 +264,8 @@ fn an_embedder_that_ignores_sigchld(bed: &Bed) {
     sys::ignore_signal(libc::SIGCHLD);
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     for code in 0..20 {
-        let process = pod.start(&bed.container(&format!("c{code}"), &format!("orphans 3 , exit {code}"))).expect("a start");
+        let process =
+            pod.start(&bed.container(&format!("c{code}"), &format!("orphans 3 , exit {code}"))).expect("a start");
         assert_eq!(process.wait().expect("its end").code(), code);
     }
     assert!(matches!(pod.start(&bed.container("x", "").args(["/none"])), Err(Error::Exec { .. })));
@@ -319,9 +321,13 @@ fn pause_keeps_nothing(bed: &Bed) {
     bed.podlet("create web").ok();
     let pause = bed.pause_of("web");
     let status = fs::read_to_string(format!("/proc/{pause}/status")).expect("status");
-    for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
-        "Seccomp:\t2"]
-    {
+    for line in [
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
         assert!(status.contains(line), "{line:?}: {status}");
     }
     let title = fs::read_to_string(format!("/proc/{pause}/cmdline")).expect("its title");

@@ -78,7 +78,8 @@ fn cve_2024_21626_leaked_directory_descriptors(bed: &Bed) {
         let cwd = format!("/proc/self/fd/{number}");
         let started = pod.start(&bed.container("a", "cwd").cwd(&cwd));
         assert!(started.is_err(), "{cwd}: {started:?}");
-        let command = Command { args: vec!["/probe".into(), "cwd".into()], cwd: Some(cwd.into()), ..Default::default() };
+        let command =
+            Command { args: vec!["/probe".into(), "cwd".into()], cwd: Some(cwd.into()), ..Default::default() };
         let started = pod.exec("main", &command, Io::log());
         assert!(started.is_err(), "exec in {number}: {started:?}");
     }
@@ -160,7 +161,8 @@ fn cve_2021_30465_a_mount_target_behind_a_link_stays_inside(bed: &Bed) {
         assert_eq!(leaks::tree(&outside), Vec::<String>::new(), "{target}");
     }
     symlink("../../../../../../../../tmp", bed.inside("up")).expect("a link");
-    let said = bed.podlet("run --rm -v DIR/volume:/up/podlet-escape --rootfs ROOT /probe read /tmp/podlet-escape/file").ok();
+    let said =
+        bed.podlet("run --rm -v DIR/volume:/up/podlet-escape --rootfs ROOT /probe read /tmp/podlet-escape/file").ok();
     assert_eq!(said.trim(), "content");
     assert!(!std::path::Path::new("/tmp/podlet-escape").exists());
 }
@@ -177,7 +179,9 @@ fn cve_2026_55686_a_working_directory_behind_a_link_stays_inside(bed: &Bed) {
 fn cve_2024_5154_planted_passwd(bed: &Bed) {
     let secret = bed.dir.join("passwd");
     fs::write(&secret, "planted:x:0:0::/:\n").expect("a file");
-    for target in [secret.clone(), "../../passwd".into(), "/proc/self/root/../passwd".into(), "/proc/1/root/etc/passwd".into()] {
+    for target in
+        [secret.clone(), "../../passwd".into(), "/proc/self/root/../passwd".into(), "/proc/1/root/etc/passwd".into()]
+    {
         fs::remove_file(bed.inside("etc/passwd")).ok();
         symlink(&target, bed.inside("etc/passwd")).expect("a link");
         bed.podlet("run --rm -u planted --rootfs ROOT /probe ids").fails(125, &["planted", "no such user"]);
