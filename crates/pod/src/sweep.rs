@@ -98,12 +98,14 @@ impl Pod {
         let dir = store.pod_dir(name);
         let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
         let table = dir.join(TABLE).display().to_string();
+        // The file may have been replaced since.
+        let maps_it = |maps: &str| maps.lines().any(|line| line.trim_end_matches(" (deleted)").ends_with(&table));
         let title = hold::title(name);
         let pids = std::fs::read_dir("/proc").doing(|| "reading /proc".into())?;
         for pid in pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
             let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
-            if read("cmdline").starts_with(&title) && read("maps").lines().any(|line| line.ends_with(&table)) {
+            if read("cmdline").starts_with(&title) && maps_it(&read("maps")) {
                 sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
                 sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
             }
