@@ -196,7 +196,7 @@ fn paths_volumes_and_environment(bed: &Bed) {
     );
     let rootfs = bed.rootfs().display().to_string();
     bed.podlet_args(&["run", "-e", "", "--rootfs", &rootfs, "/probe"]).fails(125, &["NAME=value"]);
-    bed.podlet_args(&["run", "-w", "", "--rootfs", &rootfs, "/probe"]).fails(125, &["cwd"]);
+    bed.podlet_args(&["run", "-w", "", "--rootfs", &rootfs, "/probe"]).fails(125, &["--workdir"]);
     bed.podlet_args(&["run", "--rootfs", &rootfs, ""]).fails(125, &["args"]);
     bed.podlet_args(&["run", "--rootfs", "", "/probe"]).code(125);
     bed.is_clean();

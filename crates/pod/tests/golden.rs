@@ -1,0 +1,160 @@
+//! Golden plans: a pod and a container as JSON in, the printed plans out.
+//!
+//! `fixtures/plans/NAME.json` says what differs from the defaults; beside it
+//! stands the text that must come out. `UPDATE_GOLDEN=1 cargo test` writes the
+//! texts anew: read the difference before you commit it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pod::facts::{Facts, IdMap};
+use pod::plan::exec::{self, Exec};
+use pod::plan::hold::{self, PodShape, Users};
+use pod::plan::launch::{self, Ids, Image, Launch, Source};
+use pod::spec::MountKind;
+use pod::{Container, Namespace, PodOptions, Root};
+use serde_json::Value;
+
+/// Machines and callers that plans are made for.
+fn facts(who: &str) -> Facts {
+    let root = Facts {
+        uid: 0,
+        gid: 0,
+        privileged: true,
+        initial_users: true,
+        setgroups: true,
+        tty_group: true,
+        capabilities: (1 << 41) - 1,
+        last_capability: 40,
+    };
+    match who {
+        "root" => root,
+        "root of a user namespace" => Facts { initial_users: false, setgroups: false, tty_group: false, ..root },
+        "user" => Facts { uid: 1000, gid: 1000, privileged: false, capabilities: 0, ..root },
+        other => panic!("nobody is called {other:?}"),
+    }
+}
+
+fn map(inside: u32, outside: u32, count: u32) -> IdMap {
+    IdMap { inside, outside, count }
+}
+
+fn users(which: &str) -> Users {
+    let single = vec![map(0, 1000, 1)];
+    let many = vec![map(0, 1000, 1), map(1, 100_000, 65536)];
+    let own = vec![map(0, 200_000, 65536)];
+    match which {
+        "caller" => Users::Caller,
+        "new" => Users::New { uids: own.clone(), gids: own },
+        "single id" => Users::Nested { uids: single.clone(), gids: single, by_helper: false },
+        "sub-ids" => Users::Nested { uids: many.clone(), gids: many, by_helper: true },
+        other => panic!("no users {other:?}"),
+    }
+}
+
+/// `change` over `value`, object by object.
+fn merge(value: &mut Value, change: &Value) {
+    match (value, change) {
+        (Value::Object(value), Value::Object(change)) => {
+            for (name, change) in change {
+                merge(value.get_mut(name).unwrap_or_else(|| panic!("there is no {name:?}")), change);
+            }
+        }
+        (value, change) => *value = change.clone(),
+    }
+}
+
+fn changed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, change: &Value) -> T {
+    let mut json = serde_json::to_value(value).expect("JSON");
+    if !change.is_null() {
+        merge(&mut json, change);
+    }
+    serde_json::from_value(json).expect("the fixture's types")
+}
+
+/// The text for one fixture.
+fn text(spec: &Value) -> String {
+    let facts = facts(spec["facts"].as_str().expect("facts"));
+    let users = users(spec["users"].as_str().expect("users"));
+    let mut options: PodOptions = changed(&PodOptions::new("web"), &spec["pod"]);
+    if users != Users::Caller {
+        options.share.insert(Namespace::User);
+    }
+    let shape = PodShape { options: &options, users: &users, cgroup: spec["cgroup"].as_bool().unwrap_or(false) };
+    let container = Container::new("server", Root::Dir("/images/server".into())).args(["serve", "--port", "80"]);
+    let mut container: Container = changed(&container, &spec["container"]);
+    for volume in spec["volumes"].as_array().into_iter().flatten().filter_map(Value::as_array) {
+        let word = |i: usize| volume[i].as_str().expect("a path");
+        container = container.bind(word(0), word(1), volume.get(2).is_some());
+    }
+    let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
+    let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
+        Some(ids) => match ids.collect::<Vec<_>>()[..] {
+            [uid, gid, ref groups @ ..] => Ids { uid, gid, groups: groups.to_vec() },
+            _ => panic!("ids: uid, gid, groups"),
+        },
+        None => ids,
+    };
+    if let Some(args) = spec["exec"].as_array() {
+        let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
+        let (env, cwd) = (&container.env, Path::new("/srv"));
+        let (pod, container) = (&shape, &container);
+        let exec = Exec { facts: &facts, pod, container, args: &args, env, cwd, ids: &ids, entry: 3 };
+        return format!("# exec in web/server\n{}", exec::plan(&exec));
+    }
+    let source = |kind: &MountKind| match kind {
+        MountKind::Bind { source, .. } if source.extension().is_some() => Some(Source::File),
+        MountKind::Bind { .. } => Some(Source::Directory),
+        _ => None,
+    };
+    let sources: Vec<_> = container.mounts.iter().map(|mount| source(&mount.kind)).collect();
+    let Root::Dir(dir) = &container.root else { panic!("only directories") };
+    let image = match spec["image"].as_str() {
+        None => Image::Dir { path: dir, idmapped: spec["idmapped"].as_bool().unwrap_or(false) },
+        Some("overlay") => Image::Overlay { upper: Path::new("/state/upper"), work: Path::new("/state/work") },
+        Some(_) => Image::ReadOnlyHost,
+    };
+    let launch = Launch {
+        facts: &facts,
+        pod: &shape,
+        container: &container,
+        image,
+        ids: &ids,
+        sources: &sources,
+        has_host_mqueue: true,
+        entry: 2,
+    };
+    format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))
+}
+
+#[test]
+fn plans_are_as_they_were() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/plans");
+    let mut specs: Vec<_> = fs::read_dir(&dir).expect("the fixtures").flatten().map(|entry| entry.path()).collect();
+    specs.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    specs.sort();
+    assert!(!specs.is_empty());
+    let mut wrong = Vec::new();
+    for path in specs {
+        let spec = serde_json::from_str(&fs::read_to_string(&path).expect("a fixture")).expect("JSON");
+        let (now, golden) = (text(&spec), path.with_extension("txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &now).expect("the golden file");
+        }
+        let before = fs::read_to_string(&golden).unwrap_or_default();
+        if let Some((number, line)) = now.lines().enumerate().find(|&(i, line)| before.lines().nth(i) != Some(line)) {
+            let expected = before.lines().nth(number).unwrap_or("(the end)");
+            wrong.push(format!("{}:{}\n  was {expected}\n  is  {line}", golden.display(), number + 1));
+        } else if before.lines().count() != now.lines().count() {
+            wrong.push(format!("{}: has more lines than the plan", golden.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n(UPDATE_GOLDEN=1 writes them anew)", wrong.join("\n"));
+}
+
+/// A plan depends on nothing but its arguments.
+#[test]
+fn the_same_spec_gives_the_same_plan() {
+    let spec = serde_json::json!({ "facts": "root", "users": "caller" });
+    assert_eq!(text(&spec), text(&spec));
+}
