@@ -21,6 +21,7 @@ impl Pod {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deadline`].
     pub fn stop(&self, name: &str, grace: Duration) -> Result<Option<Exit>> {
+        self.forget_unborn(name)?;
         let record = self.container_record(name)?;
         let process = match self.process(name) {
             Ok(process) => process,
@@ -62,6 +63,20 @@ impl Pod {
             self.kill()?;
         }
         result
+    }
+
+    /// Ends all that is in a container, and removes it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Deadline`].
+    pub fn remove_container_by_force(&self, name: &str) -> Result<()> {
+        // Its launch may have been killed: what was never born never ends.
+        self.forget_unborn(name)?;
+        self.end_all(name)?;
+        if let Ok(process) = self.process(name) {
+            process.wait_timeout(PATIENCE)?;
+        }
+        self.remove_container(name)
     }
 
     /// Removes a container that has ended.

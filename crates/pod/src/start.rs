@@ -137,7 +137,7 @@ impl Pod {
     /// Gives back the slot of a launch whose podlet was killed: it is not free
     /// and nobody runs in it. While we have the pod to ourselves no launch is
     /// in flight.
-    fn forget_unborn(&self, name: &str) -> Result<()> {
+    pub(crate) fn forget_unborn(&self, name: &str) -> Result<()> {
         let unborn = |record: &ContainerRecord| {
             let (reservation, table) = record.reservation.zip(self.table.as_ref())?;
             matches!(table.phase(reservation), Phase::Reserved | Phase::Running(0)).then_some((reservation, table))
@@ -145,7 +145,7 @@ impl Pod {
         if unborn(&self.container_record(name)?).is_none() {
             return Ok(());
         }
-        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, false)? else { return Ok(()) };
+        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
         // Somebody may have been faster.
         let record = self.container_record(name)?;
         let Some((reservation, table)) = unborn(&record) else { return Ok(()) };

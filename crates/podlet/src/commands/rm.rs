@@ -40,13 +40,10 @@ impl Rm {
     fn remove(&self, store: &Store, text: &str) -> Result<()> {
         let target = Target::open(store, text)?;
         if let Some(name) = target.named() {
-            if self.force {
-                target.pod.end_all(name)?;
-                if let Ok(process) = target.pod.process(name) {
-                    process.wait()?;
-                }
-            }
-            return Ok(target.pod.remove_container(name)?);
+            return Ok(match self.force {
+                true => target.pod.remove_container_by_force(name)?,
+                false => target.pod.remove_container(name)?,
+            });
         }
         if !self.force {
             let status = target.pod.status()?;
