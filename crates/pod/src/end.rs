@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::pod::{PATIENCE, Pod};
 use crate::process::{Io, Process};
 use crate::procfs::namespace_inode;
+use crate::spec;
 use crate::state::{self, Hold, Lock, PROCESS};
 use crate::sys;
 use crate::table::{Exit, Phase};
@@ -70,6 +71,8 @@ impl Pod {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deadline`].
     pub fn remove_container_by_force(&self, name: &str) -> Result<()> {
+        spec::check_name("container", name)?;
+        self.clear_stray(name)?;
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn(name)?;
         self.end_all(name)?;

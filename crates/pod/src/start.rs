@@ -68,6 +68,7 @@ impl Pod {
     fn start_new(&self, container: &Container, io: Io, remove_when_ended: bool) -> Result<Process> {
         let object = format!("container {}/{}", self.name(), container.name);
         let prepared = self.prepare(container)?;
+        self.clear_stray(&container.name)?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let dir = self.container_dir(&container.name);
@@ -132,6 +133,18 @@ impl Pod {
         };
         let record = ContainerRecord { reservation: Some(reservation), exit: None, ..record };
         self.run(&object, &prepared, record, reservation, io, &lock)
+    }
+
+    /// Clears away what a podlet left that was killed before it had written a
+    /// container's record. While we have the pod to ourselves nobody is at it.
+    pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
+        let dir = self.container_dir(name);
+        let is_stray = || dir.exists() && !dir.join(CONTAINER).exists();
+        if !is_stray() {
+            return Ok(());
+        }
+        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
+        if is_stray() { state::remove_all(&dir) } else { Ok(()) }
     }
 
     /// Gives back the slot of a launch whose podlet was killed: it is not free
