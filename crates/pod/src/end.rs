@@ -135,7 +135,13 @@ impl Pod {
     /// its own, whose end the kernel sees to, does not have that limit.
     fn end_by_mounts(&self, name: &str) -> Result<()> {
         let path = self.container_dir(name).join(PROCESS);
-        let Some(record) = state::read_record::<ProcessRecord>(&path)? else { return Ok(()) };
+        let recorded = state::read_record::<ProcessRecord>(&path)?;
+        // Who started it may have died before it could write that down.
+        let unrecorded = || {
+            let (reservation, table) = self.container_record(name).ok()?.reservation.zip(self.table.as_ref())?;
+            self.find_process(name, reservation, table)
+        };
+        let Some(record) = recorded.or_else(unrecorded) else { return Ok(()) };
         if let Some(main) = record.process.open() {
             // Gone already is as good.
             sys::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
