@@ -150,12 +150,20 @@ impl Pod {
             return Ok(());
         }
         let end = Instant::now() + PATIENCE;
+        // A process that forks and ends while /proc is read can leave a child
+        // that was not seen: only the second look in vain counts.
+        let mut in_vain = 0;
         loop {
             let here = |pid: &u32| namespace_inode(*pid, "mnt") == Some(record.mounts);
             let found: Vec<_> = self.pod_processes().into_iter().filter(here).collect();
             if found.is_empty() {
-                return Ok(());
+                in_vain += 1;
+                if in_vain == 2 {
+                    return Ok(());
+                }
+                continue;
             }
+            in_vain = 0;
             if Instant::now() > end {
                 let what = format!("the end of all processes of container {}/{name}", self.name());
                 return Err(Error::Deadline { what, after: PATIENCE });
