@@ -100,6 +100,7 @@ impl Pod {
             }
             self.end_for_good(name)?;
             table.release(reservation);
+            self.release_unborn();
         } else if let Some(cgroup) = self.container_cgroup(name) {
             cgroup::remove_tree(&cgroup)?;
         }

@@ -81,7 +81,7 @@ impl Pod {
             if remove_when_ended {
                 self.store.mark_for_sweep(&self.mark(&container.name), true)?;
             }
-            let reservation = table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?;
+            let reservation = self.reserve(table, false)?;
             let record = ContainerRecord {
                 id: state::new_id()?,
                 container: container.clone(),
@@ -126,10 +126,10 @@ impl Pod {
                     self.end_all(name)?;
                     table.reserve_again(old).ok_or_else(running)?
                 }
-                Phase::Lost => table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?,
+                Phase::Lost => self.reserve(table, false)?,
                 Phase::Running(_) | Phase::Reserved => return Err(running()),
             },
-            None => table.reserve(false).ok_or_else(|| Error::TableFull(self.name().into()))?,
+            None => self.reserve(table, false)?,
         };
         let record = ContainerRecord { reservation: Some(reservation), exit: None, ..record };
         self.run(&object, &prepared, record, reservation, io, &lock)
@@ -144,7 +144,21 @@ impl Pod {
             return Ok(());
         }
         let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
+        self.release_unborn();
         if is_stray() { state::remove_all(&dir) } else { Ok(()) }
+    }
+
+    /// Slots of launches whose podlet was killed; the caller has the pod to
+    /// itself.
+    pub(crate) fn release_unborn(&self) {
+        if let Some(table) = &self.table {
+            table.release_unborn();
+        }
+    }
+
+    /// A slot for a new process.
+    fn reserve(&self, table: &ExitTable, exec: bool) -> Result<Reservation> {
+        table.reserve(exec).ok_or_else(|| Error::TableFull(self.name().into()))
     }
 
     /// Gives back the slot of a launch whose podlet was killed: it is not free
@@ -161,8 +175,10 @@ impl Pod {
         let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
         // Somebody may have been faster.
         let record = self.container_record(name)?;
-        let Some((reservation, table)) = unborn(&record) else { return Ok(()) };
-        table.release(reservation);
+        if unborn(&record).is_none() {
+            return Ok(());
+        }
+        self.release_unborn();
         let path = self.container_dir(name).join(CONTAINER);
         state::write_record(&path, &ContainerRecord { reservation: None, ..record })
     }
@@ -245,7 +261,7 @@ impl Pod {
         }
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
-        let reservation = table.reserve(true).ok_or_else(|| Error::TableFull(self.name().into()))?;
+        let reservation = self.reserve(table, true)?;
         let plan = exec::plan(&exec::Exec {
             facts: &self.facts,
             pod: &self.shape(),

@@ -200,6 +200,22 @@ impl ExitTable {
         }
     }
 
+    /// Gives back every slot whose launch was killed before anybody was born.
+    /// The caller has the pod to itself, so no launch is in flight.
+    pub(crate) fn release_unborn(&self) {
+        for slot in &self.map.entries {
+            let unborn = match slot.state.load(Acquire) & STATE_MASK {
+                RESERVED => true,
+                RUNNING => slot.pid.load(Acquire) == 0,
+                _ => false,
+            };
+            if unborn {
+                slot.generation.store(0, Relaxed);
+                slot.state.store(FREE, Release);
+            }
+        }
+    }
+
     /// After a launch that failed: pause may still have to write how the
     /// process ended that was to become the container.
     pub(crate) fn release_failed(&self, reservation: Reservation) {
