@@ -1,6 +1,5 @@
 //! Finding a pod's containers: their records, and their processes.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::pod::Pod;
 use crate::process::Process;
-use crate::procfs::{inner_pid, namespace_inode};
+use crate::procfs::{all_pids, inner_pid, namespace_inode};
 use crate::spec::{self, Container};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, LOG, PROCESS, ProcessId};
 use crate::sys;
@@ -120,9 +119,7 @@ impl Pod {
             let containers = state::names_in(&cgroup.path().join("ctr")).unwrap_or_default();
             return containers.iter().flat_map(|name| cgroup::processes(&cgroup.container(name))).collect();
         }
-        let pids = fs::read_dir("/proc").into_iter().flatten();
-        let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter(|&pid| pid != pause.pid && inner_pid(pid, pause.pid).is_some()).collect()
+        all_pids().filter(|&pid| pid != pause.pid && inner_pid(pid, pause.pid).is_some()).collect()
     }
 
     /// Before the table goes: writes down how everything in it ended.

@@ -8,7 +8,7 @@ use crate::containers::ProcessRecord;
 use crate::error::{Error, Result};
 use crate::pod::{PATIENCE, Pod};
 use crate::process::{Io, Process};
-use crate::procfs::namespace_inode;
+use crate::procfs::{all_pids, namespace_inode};
 use crate::spec;
 use crate::state::{self, Hold, Lock, PROCESS};
 use crate::sys;
@@ -156,7 +156,7 @@ impl Pod {
         let mut in_vain = 0;
         loop {
             let here = |pid: &u32| namespace_inode(*pid, "mnt") == Some(record.mounts);
-            let found: Vec<_> = self.pod_processes().into_iter().filter(here).collect();
+            let found: Vec<_> = all_pids().filter(here).collect();
             if found.is_empty() {
                 in_vain += 1;
                 if in_vain == 2 {

@@ -3,6 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+/// All processes of this machine, or of as much of it as /proc shows.
+pub(crate) fn all_pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
 /// The inode of a process's namespace.
 pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())

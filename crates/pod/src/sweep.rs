@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::plan::hold;
 use crate::pod::{PATIENCE, Pod, pause_of};
+use crate::procfs::all_pids;
 use crate::state::{self, Hold, Lock, POD, Store, TABLE};
 use crate::sys;
 
@@ -101,8 +102,7 @@ impl Pod {
         // The file may have been replaced since.
         let maps_it = |maps: &str| maps.lines().any(|line| line.trim_end_matches(" (deleted)").ends_with(&table));
         let title = hold::title(name);
-        let pids = std::fs::read_dir("/proc").doing(|| "reading /proc".into())?;
-        for pid in pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
+        for pid in all_pids() {
             let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
             if read("cmdline").starts_with(&title) && maps_it(&read("maps")) {

@@ -40,10 +40,8 @@ impl Rm {
     fn remove(&self, store: &Store, text: &str) -> Result<()> {
         let target = Target::open(store, text)?;
         if let Some(name) = target.named() {
-            return Ok(match self.force {
-                true => target.pod.remove_container_by_force(name)?,
-                false => target.pod.remove_container(name)?,
-            });
+            let remove = if self.force { Pod::remove_container_by_force } else { Pod::remove_container };
+            return Ok(remove(&target.pod, name)?);
         }
         if !self.force {
             let status = target.pod.status()?;
