@@ -7,7 +7,7 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::pod::Pod;
 use crate::process::Process;
-use crate::procfs::{all_pids, inner_pid, namespace_inode};
+use crate::procfs::{MountNamespace, all_pids, inner_pid, mount_namespace};
 use crate::spec::{self, Container};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, LOG, PROCESS, ProcessId};
 use crate::sys;
@@ -17,9 +17,9 @@ use crate::table::{Exit, ExitTable, Phase, Reservation};
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ProcessRecord {
     pub process: ProcessId,
-    /// Inode of its mount namespace, by which its children are found where
-    /// there is no cgroup.
-    pub mounts: u64,
+    /// Its mount namespace, by which its children are found where there is no
+    /// cgroup.
+    pub mounts: Option<MountNamespace>,
 }
 
 impl Pod {
@@ -59,7 +59,7 @@ impl Pod {
             let pause = self.pause?.pid;
             let pid = self.pod_processes().into_iter().find(|&pid| inner_pid(pid, pause) == Some(inner))?;
             let process = ProcessId::of(pid)?;
-            Some(ProcessRecord { process, mounts: namespace_inode(pid, "mnt").unwrap_or(0) })
+            Some(ProcessRecord { process, mounts: mount_namespace(pid) })
         })
     }
 

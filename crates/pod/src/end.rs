@@ -8,7 +8,7 @@ use crate::containers::ProcessRecord;
 use crate::error::{Error, Result};
 use crate::pod::{PATIENCE, Pod};
 use crate::process::{Io, Process};
-use crate::procfs::{all_pids, namespace_inode};
+use crate::procfs::{MountNamespace, all_pids, mount_namespace};
 use crate::spec;
 use crate::state::{self, Hold, Lock, PROCESS};
 use crate::sys;
@@ -147,7 +147,9 @@ impl Pod {
             // Gone already is as good.
             sys::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
         }
-        if record.mounts == 0 || self.serves_another(name, &record)? {
+        let Some(mounts) = record.mounts else { return Ok(()) };
+        let may_be_anothers = matches!(mounts, MountNamespace::Inode(_));
+        if may_be_anothers && self.serves_another(name, &record)? {
             return Ok(());
         }
         let end = Instant::now() + PATIENCE;
@@ -155,8 +157,11 @@ impl Pod {
         // that was not seen: only the second look in vain counts.
         let mut in_vain = 0;
         loop {
-            let here = |pid: &u32| namespace_inode(*pid, "mnt") == Some(record.mounts);
-            let found: Vec<_> = all_pids().filter(here).collect();
+            let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
+            let found: Vec<_> = match may_be_anothers {
+                true => self.pod_processes().into_iter().filter(here).collect(),
+                false => all_pids().filter(here).collect(),
+            };
             if found.is_empty() {
                 in_vain += 1;
                 if in_vain == 2 {

@@ -3,10 +3,32 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use crate::sys;
+
 /// All processes of this machine, or of as much of it as /proc shows.
 pub(crate) fn all_pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A mount namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MountNamespace {
+    /// A number that no other one ever has.
+    Id(u64),
+    /// Its inode, on kernels without such a number: once it is gone another
+    /// one gets it.
+    Inode(u64),
+}
+
+/// The mount namespace of a process.
+pub(crate) fn mount_namespace(pid: u32) -> Option<MountNamespace> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
+    match sys::mount_namespace_id(&namespace) {
+        Ok(id) => Some(MountNamespace::Id(id)),
+        Err(_) => Some(MountNamespace::Inode(namespace.metadata().ok()?.ino())),
+    }
 }
 
 /// The inode of a process's namespace.

@@ -16,7 +16,7 @@ use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
-use crate::procfs::namespace_inode;
+use crate::procfs::mount_namespace;
 use crate::spec::{self, Container, User};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, PROCESS, ProcessId};
 use crate::sys;
@@ -363,7 +363,7 @@ impl Pod {
     fn write_process(&self, dir: &Path, pidfd: &OwnedFd) -> Result<()> {
         // A container that has ended already needs no record of its pid.
         let Some(process) = sys::pid_of(pidfd.as_fd()).and_then(ProcessId::of) else { return Ok(()) };
-        let mounts = namespace_inode(process.pid, "mnt").unwrap_or(0);
+        let mounts = mount_namespace(process.pid);
         state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts })
     }
 

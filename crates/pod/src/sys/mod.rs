@@ -195,6 +195,17 @@ pub(crate) fn lock(file: &File, exclusive: bool, wait: bool) -> nix::Result<()> 
     }
 }
 
+/// The number of the mount namespace behind a `/proc/<pid>/ns/mnt`, which no
+/// other one ever has (ioctl_nsfs(2)); Linux 6.11 and newer.
+pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
+    // _IOR(0xb7, 5, u64)
+    const NS_GET_MNTNS_ID: libc::c_ulong = 0x8008_b705;
+    let mut id = 0u64;
+    // SAFETY: the kernel writes 8 bytes, or nothing.
+    Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) })?;
+    Ok(id)
+}
+
 /// A poll on one descriptor.
 pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
