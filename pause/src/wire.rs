@@ -132,4 +132,6 @@ impl Record {
     /// The next thing is `execve`. End-of-file after this is success;
     /// end-of-file without it means that the process died on the way.
     pub const EXEC: u32 = 5;
+    /// The container's mount namespace comes with the record.
+    pub const MOUNTS: u32 = 6;
 }

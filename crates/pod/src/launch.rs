@@ -4,6 +4,7 @@
 //!   error    step N failed with errno        anything, H, H2, C or pause
 //!   born     here is the new one's pidfd     H2 (a container), maker (a pod)
 //!   maps     write my id maps, I wait        maker, for an ordinary user
+//!   mounts   the container's mount namespace H, where there is no cgroup
 //!   ready    I hold                          pause
 //!   exec     next is execve                  C
 //!   (end)    everybody has closed            ─► done, if ready or exec came
@@ -28,6 +29,15 @@ use crate::sys::{self, Child};
 
 /// After this a launch is given up: something holds it that should not.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A process that has come to the end of its plan.
+#[derive(Debug)]
+pub(crate) struct Born {
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// Its mount namespace, if the plan tells.
+    pub mounts: Option<OwnedFd>,
+}
 
 /// After an error the others have this long to notice it.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -56,7 +66,7 @@ pub(crate) struct Ignition<'a> {
 /// # Errors
 /// [`Error::Step`], [`Error::Exec`], [`Error::Died`], [`Error::Deadline`], or
 /// [`Error::Os`] if it could not begin.
-pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<OwnedFd> {
+pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let object = ignition.object;
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
     let program = sys::program_file(c"podlet", pause::PROGRAM, ignition.places)
@@ -85,8 +95,9 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<OwnedFd>
 }
 
 /// Reads the report until everybody has closed it.
-fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd) -> Result<OwnedFd> {
+fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd) -> Result<Born> {
     let object = ignition.object;
+    let mut mounts = None;
     let mut deadline = Instant::now() + DEADLINE;
     let mut born = None;
     let mut done = false;
@@ -108,6 +119,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd)
         };
         match record.kind {
             Record::BORN => born = descriptor,
+            Record::MOUNTS => mounts = descriptor,
             Record::READY | Record::EXEC => done = true,
             Record::MAPS => answer_maps(ignition, child, report)?,
             // The first one is the cause; others come of it.
@@ -122,7 +134,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd)
         return Err(failed(plan, object, &record));
     }
     match born {
-        Some(pidfd) if done => Ok(pidfd),
+        Some(pidfd) if done => Ok(Born { pidfd, mounts }),
         _ => Err(Error::Died { object: object.into() }),
     }
 }

@@ -325,7 +325,7 @@ impl Pod {
             write_maps: &|pid| map_by_helper(pid, &self.record.users),
             places: self.store.places(),
         };
-        let pause = ignite(&plan, ignition)?;
+        let pause = ignite(&plan, ignition)?.pidfd;
         drop(fds);
         let lost = || Error::Died { object: object.clone() };
         let pid = sys::pid_of(pause.as_fd()).ok_or_else(lost)?;

@@ -24,8 +24,12 @@ pub(crate) enum MountNamespace {
 
 /// The mount namespace of a process.
 pub(crate) fn mount_namespace(pid: u32) -> Option<MountNamespace> {
-    let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
-    match sys::mount_namespace_id(&namespace) {
+    mount_namespace_of(&fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?)
+}
+
+/// The mount namespace behind an open `/proc/<pid>/ns/mnt`.
+pub(crate) fn mount_namespace_of(namespace: &fs::File) -> Option<MountNamespace> {
+    match sys::mount_namespace_id(namespace) {
         Ok(id) => Some(MountNamespace::Id(id)),
         Err(_) => Some(MountNamespace::Inode(namespace.metadata().ok()?.ino())),
     }

@@ -10,13 +10,13 @@ use std::time::SystemTime;
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
-use crate::launch::{Ignition, ignite};
+use crate::launch::{Born, Ignition, ignite};
 use crate::plan::launch::Ids;
 use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
-use crate::procfs::mount_namespace;
+use crate::procfs::mount_namespace_of;
 use crate::spec::{self, Container, User};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, PROCESS, ProcessId};
 use crate::sys;
@@ -225,8 +225,9 @@ impl Pod {
             self.launch(object, &plan, &title, streams, None, &name, lock)
         })();
         match result {
-            Ok(pidfd) => {
-                self.write_process(&dir, &pidfd)?;
+            Ok(born) => {
+                self.write_process(&dir, &born)?;
+                let pidfd = born.pidfd;
                 Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false })
             }
             Err(error) => {
@@ -278,7 +279,7 @@ impl Pod {
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
         match self.launch(&object, &plan, &title, streams, target, name, &lock) {
-            Ok(pidfd) => {
+            Ok(Born { pidfd, .. }) => {
                 let table = Arc::clone(table);
                 Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
             }
@@ -323,7 +324,7 @@ impl Pod {
         target: Option<&OwnedFd>,
         name: &str,
         lock: &Lock,
-    ) -> Result<OwnedFd> {
+    ) -> Result<Born> {
         let [stdin, stdout, stderr] = streams;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
@@ -360,10 +361,12 @@ impl Pod {
         ignite(plan, ignition)
     }
 
-    fn write_process(&self, dir: &Path, pidfd: &OwnedFd) -> Result<()> {
-        // A container that has ended already needs no record of its pid.
-        let Some(process) = sys::pid_of(pidfd.as_fd()).and_then(ProcessId::of) else { return Ok(()) };
-        let mounts = mount_namespace(process.pid);
+    fn write_process(&self, dir: &Path, born: &Born) -> Result<()> {
+        let mounts = born.mounts.as_ref().and_then(|fd| mount_namespace_of(&fs::File::from(fd.try_clone().ok()?)));
+        // One that has ended already has no pid any more; what it left behind
+        // still has its mount namespace.
+        let gone = ProcessId { pid: 0, start: 0 };
+        let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).unwrap_or(gone);
         state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts })
     }
 

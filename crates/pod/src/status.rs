@@ -141,7 +141,8 @@ impl Pod {
             match table.phase(reservation) {
                 Phase::Running(1..) if alive => {
                     state = ContainerState::Running;
-                    pid = self.find_process(name, reservation, table).map(|record| record.process.pid);
+                    let found = self.find_process(name, reservation, table);
+                    pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
                 }
                 // Never born, in flight, or its launch died.
                 Phase::Reserved | Phase::Running(0) => state = ContainerState::Created,

@@ -26,7 +26,7 @@ use super::hold::{PodShape, Users};
 use super::ids;
 pub use super::ids::Ids;
 use super::mounts::{self, Trees};
-use super::{Given, Plan, step};
+use super::{Arg, Given, Plan, step};
 use crate::facts::Facts;
 use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
 
@@ -225,6 +225,11 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
 fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     let pause = p.slot_of(Given::Pause);
     let mounts = libc::CLONE_NEWNS as u64;
+    // Without a cgroup its processes are found by their mount namespace, which
+    // must be known however soon the first of them ends. Inside the pod this
+    // process has no /proc of its own, so it is opened here.
+    let own_namespaces = (!launch.pod.cgroup)
+        .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
     let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
     let trees = match launch.pod.users {
         Users::Nested { .. } => {
@@ -256,6 +261,10 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     };
     // A copy of pause's root: one to five mounts, nothing of the machine.
     p.push(step::unshare(mounts | launch.own()));
+    if let Some(own) = own_namespaces {
+        let namespace = p.keep("mnt", step::openat(Arg::Slot(own), "mnt", 0));
+        p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
+    }
     trees
 }
 
