@@ -201,6 +201,16 @@ fn perform(words: &[&str], args: &[String]) {
         }
         ["orphans", count] => orphans(number(count)),
         ["wait-orphans"] => wait_alone(),
+        // Its first parent is a helper that is about to end.
+        ["wait-adopted"] => {
+            let end = Instant::now() + Duration::from_secs(30);
+            while unsafe { getppid() } != 1 {
+                if Instant::now() > end {
+                    fail("nobody adopts".into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         ["processes"] => processes(),
         // --- Files ---------------------------------------------------------
         ["read", path] => match fs::read_to_string(path) {

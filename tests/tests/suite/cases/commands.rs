@@ -196,7 +196,7 @@ fn exec_runs_beside(bed: &Bed) {
     bed.podlet("create web").ok();
     bed.podlet("run --pod web -d --name a -e MAIN=1 -w /srv --rootfs ROOT /probe echo up , block").ok();
     let pid = bed.pid_of("web/a");
-    let said = bed.podlet("exec -e X=y web/a /probe env , cwd , ns , session").ok();
+    let said = bed.podlet("exec -e X=y web/a /probe env , cwd , ns , wait-adopted , session").ok();
     assert!(said.contains("MAIN=1\n") && said.contains("X=y\n"), "{said}");
     assert!(said.contains("\n/srv\n"), "{said}");
     for kind in ["mnt", "net", "pid", "ipc", "uts", "cgroup", "user"] {
