@@ -33,6 +33,9 @@ impl Slots {
     }
 }
 
+const EAGAIN: isize = 11;
+/// How often an `openat2` is tried again.
+const TRIES: u32 = 10_000;
 const ENOENT: u16 = 2;
 const EACCES: u16 = 13;
 const ENOTDIR: u16 = 20;
@@ -88,9 +91,16 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
     match step.op {
         Op::Call => {
             let mut left = step.repeat;
+            let mut tries = TRIES;
             loop {
                 // SAFETY: the plan vouches for its arguments.
                 let result = unsafe { syscall(step.nr as usize, args) };
+                // Somebody on the machine renamed or mounted something while
+                // a link's `..` was followed: openat2(2) says to try again.
+                if result == -EAGAIN && step.nr as usize == nr::OPENAT2 && tries > 0 {
+                    tries -= 1;
+                    continue;
+                }
                 if result < 0 || left == 0 {
                     slots.set(step.into, result as i32);
                     return result;

@@ -137,7 +137,11 @@ fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)) {
+    let how = OpenHow::new().flags(flags).resolve(resolve);
+    // EAGAIN: something was renamed or mounted while a link's `..` was followed.
+    let tries = std::iter::repeat_with(|| openat2(root, path, how)).take(10_000);
+    let result = tries.into_iter().find(|result| *result != Err(Errno::EAGAIN)).unwrap_or(Err(Errno::EAGAIN));
+    let file = match result {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
         result => File::from(result.doing(|| format!("opening /{path} of the image"))?),
     };

@@ -20,6 +20,7 @@ pub mod nr {
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
     pub const CLONE3: usize = 435;
+    pub const OPENAT2: usize = 437;
 }
 
 /// One system call. Negative results are `-errno`.
