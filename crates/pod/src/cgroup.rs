@@ -11,9 +11,10 @@
 //! a container that shares the pod's pid namespace is ended by looking for the
 //! processes in its mount namespace (see `Pod::stop`).
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,11 @@ impl PodCgroup {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(_) => return None,
         }
-        // Ours to fill?
+        // Ours to fill? And whoever is born there comes from here.
+        if !(facts.privileged && facts.initial_users) {
+            let procs = parent.parent()?.join("cgroup.procs");
+            nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
+        }
         nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
         Some(PodCgroup { dir: parent.join(format!("{name}-{}", &id[..8])) })
     }
@@ -118,7 +123,7 @@ fn hierarchy() -> Option<PathBuf> {
 
 /// Makes a cgroup, or finds it made.
 pub(crate) fn make(dir: &Path) -> Result<()> {
-    match fs::create_dir(dir) {
+    match DirBuilder::new().mode(0o755).create(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             Err(error).doing(|| format!("making the cgroup {}", dir.display()))
         }

@@ -10,7 +10,7 @@ use crate::pod::{PATIENCE, Pod};
 use crate::process::{Io, Process};
 use crate::procfs::{MountNamespace, all_pids, mount_namespace};
 use crate::spec;
-use crate::state::{self, Hold, Lock, PROCESS};
+use crate::state::{self, Hold, PROCESS};
 use crate::sys;
 use crate::table::{Exit, Phase};
 
@@ -88,7 +88,7 @@ impl Pod {
     /// [`Error::State`] if it runs: stop it first.
     pub fn remove_container(&self, name: &str) -> Result<()> {
         let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
-        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
             let phase = table.phase(reservation);

@@ -17,6 +17,7 @@ use crate::launch::{Ignition, ignite};
 use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
+use crate::procfs::namespace_inode;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
 use crate::sys;
@@ -63,6 +64,10 @@ impl Pod {
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
         let dir = store.pod_dir(&options.name);
+        if dir.exists() && !state::is_pod_dir(&dir) {
+            let reason = "the state directory has something of that name that is no pod";
+            return Err(Error::invalid("pod name", &options.name, reason));
+        }
         // Before anything is made: whatever becomes of us, it will be found.
         store.mark_for_sweep(&options.name, true)?;
         let _lock = loop {
@@ -162,6 +167,11 @@ impl Pod {
         self.table.as_ref().is_some_and(|table| table.is_alive())
     }
 
+    /// Whether any container of it runs or is about to.
+    pub fn has_containers(&self) -> bool {
+        self.is_alive() && self.table.as_ref().is_some_and(|table| table.has_containers())
+    }
+
     /// pause's pid on this machine, while it lives.
     pub fn pause_pid(&self) -> Option<u32> {
         self.pause.filter(|_| self.is_alive()).map(|process| process.pid)
@@ -213,7 +223,7 @@ impl Pod {
     pub fn remove(mut self) -> Result<()> {
         // First of all: somebody in the pod may be what keeps the lock.
         self.kill()?;
-        let lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
+        let lock = self.lock(Hold::Exclusive, true)?;
         if lock.is_some() {
             // Whoever had the lock before may have started it again.
             self.look_again();
@@ -230,7 +240,7 @@ impl Pod {
     /// As [`create`](Pod::create).
     pub fn revive(&mut self) -> Result<()> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
         self.look()?;
         if self.is_alive() {
             return Ok(());
@@ -243,6 +253,14 @@ impl Pod {
             self.kill().ok();
         }
         result
+    }
+
+    /// Takes the lock of this very pod: `None` if it is gone, though another of
+    /// its name may be there, or if somebody has the lock and `wait` is false.
+    pub(crate) fn lock(&self, hold: Hold, wait: bool) -> Result<Option<Lock>> {
+        let lock = Lock::take(&self.dir, hold, wait)?;
+        let record: Option<PodRecord> = state::read_record(&self.dir.join(POD))?;
+        Ok(lock.filter(|_| record.is_some_and(|record| record.id == self.record.id)))
     }
 
     fn write(&self) -> Result<()> {
@@ -333,7 +351,7 @@ impl Pod {
         self.pause = Some(process);
         self.table = Some(Arc::new(table.kept_by(pause)));
         self.lifeline = Some(lifeline);
-        state::write_record(&self.dir.join(PAUSE), &PauseRecord { process, boot: state::boot_id() })
+        state::write_record(&self.dir.join(PAUSE), &PauseRecord { process, boot: state::boot_id(), pids: own_pids() })
     }
 
     pub(crate) fn cgroup(&self) -> Option<PodCgroup> {
@@ -376,18 +394,27 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         if self.lifeline.is_some() {
-            let lock = Lock::take(&self.dir, Hold::Exclusive, true);
             // Nobody is left to be told; what remains is swept later.
-            self.erase().ok();
-            drop(lock);
+            self.kill().ok();
+            if let Ok(Some(_lock)) = self.lock(Hold::Exclusive, true) {
+                self.erase().ok();
+            }
         }
     }
+}
+
+fn own_pids() -> u64 {
+    namespace_inode(std::process::id(), "pid").unwrap_or(0)
 }
 
 /// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.
 pub(crate) fn pause_of(dir: &Path) -> Result<Option<(ProcessId, OwnedFd)>> {
     let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
     let record = record.filter(|record| record.boot == state::boot_id());
+    if record.as_ref().is_some_and(|record| record.pids != own_pids()) {
+        let pod = dir.file_name().unwrap_or_default().to_string_lossy();
+        return Err(Error::state(format!("pod {pod}"), "belongs to another pid namespace: use it from there"));
+    }
     Ok(record.and_then(|record| Some((record.process, record.process.open()?))))
 }
 

@@ -2,9 +2,9 @@
 //! looked up on this machine before a process is born.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
@@ -15,6 +15,7 @@ use crate::plan::{Plan, launch};
 use crate::process::Stdio;
 use crate::spec::{Container, Mount, MountKind, Place, Root};
 use crate::state::Store;
+use crate::sys;
 use crate::users;
 
 /// A container, ready to be planned.
@@ -98,6 +99,8 @@ impl Prepared {
         for (dir, mode) in [(&self.upper, 0o755), (&self.work, 0o700)] {
             use std::os::unix::fs::DirBuilderExt;
             let made = std::fs::DirBuilder::new().mode(mode).recursive(true).create(dir);
+            // Whatever this program's umask is.
+            let made = made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(mode)));
             made.doing(|| format!("making {}", dir.display()))?;
         }
         Ok(())
@@ -165,6 +168,8 @@ pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedF
     Ok(match stdio {
         Stdio::Null => File::options().read(true).write(true).open("/dev/null").doing(context)?.into(),
         Stdio::Fd(fd) => fd,
+        // Where this program has none, the number may be a descriptor of ours.
+        Stdio::Inherit if !sys::is_stdio(number) => return open_stdio(Stdio::Null, number, log),
         Stdio::Inherit => match number {
             0 => std::io::stdin().as_fd().try_clone_to_owned(),
             1 => std::io::stdout().as_fd().try_clone_to_owned(),

@@ -143,7 +143,7 @@ impl Pod {
         if !is_stray() {
             return Ok(());
         }
-        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
+        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
         self.release_unborn();
         if is_stray() { state::remove_all(&dir) } else { Ok(()) }
     }
@@ -172,7 +172,7 @@ impl Pod {
         if unborn(&self.container_record(name)?).is_none() {
             return Ok(());
         }
-        let Some(_lock) = Lock::take(&self.dir, Hold::Exclusive, true)? else { return Ok(()) };
+        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
         // Somebody may have been faster.
         let record = self.container_record(name)?;
         if unborn(&record).is_none() {
@@ -226,7 +226,8 @@ impl Pod {
         })();
         match result {
             Ok(born) => {
-                self.write_process(&dir, &born)?;
+                // It runs; who looks for it without this record finds it, too.
+                self.write_process(&dir, &born).ok();
                 let pidfd = born.pidfd;
                 Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false })
             }
@@ -372,7 +373,7 @@ impl Pod {
 
     fn lock_for_launch(&self) -> Result<Lock> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        Lock::take(&self.dir, Hold::Shared, true)?.ok_or_else(gone)
+        self.lock(Hold::Shared, true)?.ok_or_else(gone)
     }
 
     fn live_table(&self) -> Result<&Arc<ExitTable>> {

@@ -168,6 +168,8 @@ pub(crate) struct PauseRecord {
     pub process: ProcessId,
     /// `/proc/sys/kernel/random/boot_id`: pids of another boot mean nothing.
     pub boot: String,
+    /// The pid namespace in which that is its pid, by inode.
+    pub pids: u64,
 }
 
 /// `container.json`.
@@ -271,6 +273,14 @@ pub(crate) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()>
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Whether a directory holds nothing but what podlet puts into a pod's.
+pub(crate) fn is_pod_dir(dir: &Path) -> bool {
+    let known = [POD, PAUSE, TABLE, CONTAINERS, LOCK, "pod.new", "pause.new", "table.new"];
+    fs::read_dir(dir).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| known.iter().any(|known| entry.file_name() == *known)))
+    })
 }
 
 /// Removes a directory and all in it, missing or not.

@@ -97,6 +97,13 @@ impl Pod {
     pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
         crate::spec::check_name("pod", name)?;
         let dir = store.pod_dir(name);
+        if dir.exists() && !state::is_pod_dir(&dir) {
+            return Err(Error::invalid(
+                "pod name",
+                name,
+                "the state directory has something of that name that is no pod",
+            ));
+        }
         let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
         let table = dir.join(TABLE).display().to_string();
         // The file may have been replaced since.

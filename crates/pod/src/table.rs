@@ -289,7 +289,7 @@ impl ExitTable {
         timeout: Option<Duration>,
     ) -> Result<Option<Exit>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
+        let end = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
         let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
         let mut gone = false;
         let mut naps = 0;

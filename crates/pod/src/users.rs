@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::hold::Users;
@@ -134,21 +135,27 @@ fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 /// A text file of the image; one that is not there is empty.
+///
+/// Opened as a mere path first: opening a device, or a file of /proc, can do
+/// things.
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let how = OpenHow::new().flags(flags).resolve(resolve);
-    // EAGAIN: something was renamed or mounted while a link's `..` was followed.
-    let tries = std::iter::repeat_with(|| openat2(root, path, how)).take(10_000);
-    let result = tries.into_iter().find(|result| *result != Err(Errno::EAGAIN)).unwrap_or(Err(Errno::EAGAIN));
-    let file = match result {
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
-        result => File::from(result.doing(|| format!("opening /{path} of the image"))?),
-    };
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     let context = || format!("reading /{path} of the image");
-    if !file.metadata().doing(context)?.is_file() {
+    let mut tries = 10_000;
+    let found = loop {
+        match openat2(root, path, how) {
+            // Something was renamed or mounted while a link's `..` was followed.
+            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
+            result => break File::from(result.doing(context)?),
+        }
+    };
+    let kind = fstatfs(&found).doing(context)?.filesystem_type();
+    if !found.metadata().doing(context)?.is_file() || kind == PROC_SUPER_MAGIC || kind == SYSFS_MAGIC {
         return Err(Error::invalid("user", "", format!("/{path} of the image is not a plain file")));
     }
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).doing(context)?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes).doing(context)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -10,6 +10,7 @@ mod foreground;
 mod output;
 mod target;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,7 +63,8 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("podlet: {error:#}");
+            // Nobody reads it if this fails.
+            writeln!(std::io::stderr(), "podlet: {error:#}").ok();
             ExitCode::from(error.downcast_ref().map_or(FAILED, pod::Error::exit_code))
         }
     }

@@ -88,6 +88,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
         if own_pid {
             p.push(step::setns(target, Namespace::Pid.flag()));
             become_user(p);
+            p.push(step::die_with_parent());
         }
     };
     be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));

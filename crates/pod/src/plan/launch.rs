@@ -83,8 +83,8 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Whether device nodes can be made, or must be bound.
-    pub(super) fn can_make_devices(&self) -> bool {
+    /// Whether the machine's file systems can be mounted, or must be bound.
+    pub(super) fn can_mount_afresh(&self) -> bool {
         self.facts.initial_users && *self.pod.users == Users::Caller
     }
 
@@ -297,6 +297,9 @@ pub(super) fn be_born(
     let born = p.slot("container");
     let _born_pid = p.slot("container_pid");
     p.fork(step::clone(0, 0), helper, |p| {
+        // A launch that is given up must not come back: who is in here could
+        // stop us and let us go on later.
+        p.push(step::die_with_parent());
         // The one outside holds the lock until we are gone; in here somebody
         // could take it from us.
         let lock = p.slot_of(Given::Lock);

@@ -17,8 +17,7 @@ use crate::spec::{Container, Mount, MountKind};
 use super::launch::{Image, Launch, Source};
 
 /// Device nodes every container has (OCI runtime-spec, Default Devices).
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Symbolic links in /dev (the same section).
 const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "fd"),
@@ -28,14 +27,16 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-const PRIVATE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_PRIVATE, users: 0 };
+/// Private, and without devices: a container may have the capability to make
+/// nodes, and until there are rules for devices only these six may be opened.
+const PRIVATE: MountAttr = MountAttr { set: libc::MOUNT_ATTR_NODEV, clear: 0, propagation: libc::MS_PRIVATE, users: 0 };
 
 /// Detached trees, opened before the container's mount namespace is entered.
 pub(super) struct Trees {
     pub root: Slot,
     /// One for each mount that has a source outside, in the mounts' order.
     binds: Vec<Option<Slot>>,
-    /// Device nodes, where they cannot be made.
+    /// The machine's device nodes.
     devices: Vec<Slot>,
 }
 
@@ -47,7 +48,7 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             let root = p.keep("rootfs", step::open_tree(path, true));
             let mut attr = PRIVATE;
             if idmapped {
-                attr.set = libc::MOUNT_ATTR_IDMAP;
+                attr.set |= libc::MOUNT_ATTR_IDMAP;
                 attr.users = p.slot_of(Given::PauseUsers).0.into();
             }
             p.push(step::mount_setattr(root, attr, true));
@@ -59,11 +60,11 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             p.push(step::fsconfig(fs, "upperdir", upper));
             p.push(step::fsconfig(fs, "workdir", work));
             p.push(step::fscreate(fs));
-            p.keep("rootfs", step::fsmount(fs, 0))
+            p.keep("rootfs", step::fsmount(fs, libc::MOUNT_ATTR_NODEV))
         }
         Image::ReadOnlyHost => {
             let root = p.keep("rootfs", step::open_tree("/", true));
-            let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..PRIVATE };
+            let attr = MountAttr { set: PRIVATE.set | libc::MOUNT_ATTR_RDONLY, ..PRIVATE };
             p.push(step::mount_setattr(root, attr, true));
             root
         }
@@ -74,7 +75,11 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             let tree = p.keep("tree", step::open_tree(source, recursive));
             // A read-only /sys must not have writable mounts below.
             let below = if mount.kind == MountKind::Sysfs { mount.flags } else { mount.recursive_flags };
-            let all = MountAttr { propagation: libc::MS_PRIVATE, ..attributes(below) };
+            let mut all = MountAttr { propagation: libc::MS_PRIVATE, ..attributes(below) };
+            // A device that is asked for by its name is given.
+            if launch.source_of(mount) != Some(Source::File) {
+                all.set |= PRIVATE.set;
+            }
             p.push(step::mount_setattr(tree, all, recursive));
             let top = attributes(mount.flags);
             if top != MountAttr::default() {
@@ -84,8 +89,8 @@ pub(super) fn open_trees(p: &mut Plan, launch: &Launch<'_>) -> Trees {
         }));
     }
     let mut devices = Vec::new();
-    if has_dev(container) && !launch.can_make_devices() {
-        for (name, ..) in DEVICES {
+    if has_dev(container) {
+        for name in DEVICES {
             devices.push(p.keep("device", step::open_tree(Path::new("/dev").join(name), false)));
         }
     }
@@ -97,7 +102,7 @@ fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
         // Where it can be mounted afresh, that is better: nothing below it.
-        MountKind::Sysfs if launch.host_net() && !launch.can_make_devices() => Some((Path::new("/sys"), true)),
+        MountKind::Sysfs if launch.host_net() && !launch.can_mount_afresh() => Some((Path::new("/sys"), true)),
         MountKind::Mqueue if launch.host_ipc() && launch.has_host_mqueue => Some((Path::new("/dev/mqueue"), false)),
         MountKind::Shm if launch.host_ipc() => Some((Path::new("/dev/shm"), false)),
         _ => None,
@@ -161,11 +166,12 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, bi
                 _ => "tmpfs",
             };
             p.push(step::fchdir(target));
-            p.push(step::mount(kind, ".", kind, mount.flags, &launch.data_of(mount)));
+            let nodev = if mount.kind == MountKind::Devpts { 0 } else { libc::MS_NODEV };
+            p.push(step::mount(kind, ".", kind, mount.flags | nodev, &launch.data_of(mount)));
         }
     }
     if mount.target == Path::new("/dev") && mount.kind == MountKind::Tmpfs {
-        fill_dev(p, launch, trees);
+        fill_dev(p, trees);
     }
 }
 
@@ -202,18 +208,12 @@ fn attributes(flags: u64) -> MountAttr {
 }
 
 /// Devices and links of a fresh /dev.
-fn fill_dev(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+fn fill_dev(p: &mut Plan, trees: &Trees) {
     let dev = p.keep("dev", open_strict(trees.root, Path::new("dev"), libc::O_DIRECTORY));
-    if launch.can_make_devices() {
-        for (name, major, minor) in DEVICES {
-            p.push(step::mknodat(dev, name, libc::S_IFCHR | 0o666, libc::makedev(major, minor)));
-        }
-    } else {
-        for ((name, ..), &device) in DEVICES.iter().zip(&trees.devices) {
-            p.push(step::mknodat(dev, name, libc::S_IFREG | 0o666, 0));
-            let node = p.keep("node", open_strict(dev, Path::new(name), 0));
-            p.push(step::move_mount(device, node));
-        }
+    for (name, &device) in DEVICES.iter().zip(&trees.devices) {
+        p.push(step::mknodat(dev, name, libc::S_IFREG | 0o666, 0));
+        let node = p.keep("node", open_strict(dev, Path::new(name), 0));
+        p.push(step::move_mount(device, node));
     }
     for (target, name) in LINKS {
         p.push(step::symlinkat(target, dev, name));

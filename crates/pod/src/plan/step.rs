@@ -441,6 +441,12 @@ pub fn undumpable() -> Step {
     Step::new("prctl", libc::SYS_prctl, vec![Arg::Word(libc::PR_SET_DUMPABLE.into(), "PR_SET_DUMPABLE"), Arg::Num(0)])
 }
 
+/// `prctl(PR_SET_PDEATHSIG, SIGKILL)`; forgotten at a change of ids.
+pub fn die_with_parent() -> Step {
+    let option = Arg::Word(libc::PR_SET_PDEATHSIG.into(), "PR_SET_PDEATHSIG");
+    Step::new("prctl", libc::SYS_prctl, vec![option, Arg::Word(libc::SIGKILL.into(), "SIGKILL")])
+}
+
 /// `prctl(PR_SET_NAME)`: at most 15 bytes.
 pub fn set_name(name: &str) -> Step {
     Step::new("prctl", libc::SYS_prctl, vec![Arg::Word(libc::PR_SET_NAME.into(), "PR_SET_NAME"), arg_text(name)])

@@ -323,6 +323,11 @@ impl Container {
     /// [`Error::Invalid`], naming the field, the value and the cure.
     pub fn check(&self) -> Result<()> {
         check_name("container", &self.name)?;
+        // Its cgroup has that name, among the files of the one above.
+        let files = ["cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."];
+        if let Some(prefix) = files.iter().find(|prefix| self.name.starts_with(**prefix)) {
+            return Err(Error::invalid("container name", &self.name, format!("{prefix}* are files of every cgroup")));
+        }
         if let Some(hostname) = &self.hostname {
             check_hostname(hostname)?;
         }

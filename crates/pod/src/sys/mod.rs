@@ -28,6 +28,14 @@ pub(crate) fn take(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Whether descriptor `number` is a standard stream: open, and meant to be
+/// passed on, as no descriptor of this library ever is.
+pub(crate) fn is_stdio(number: RawFd) -> bool {
+    // SAFETY: no memory arguments.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// A descriptor that is readable, for ever: the pidfd of a process that is
 /// gone and has no pidfd.
 pub(crate) fn always_readable() -> nix::Result<OwnedFd> {
@@ -209,14 +217,15 @@ pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
 /// A poll on one descriptor.
 pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let end = timeout.map(|timeout| std::time::Instant::now() + timeout);
+    // Longer than the clock goes is for ever.
+    let end = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
     loop {
         let left = match end {
             None => PollTimeout::NONE,
             // Rounded up: a poll that ends a fraction too early would spin.
             Some(end) => {
                 let left = end.saturating_duration_since(std::time::Instant::now());
-                PollTimeout::try_from(left.as_micros().div_ceil(1000) as i32).unwrap_or(PollTimeout::MAX)
+                PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
             }
         };
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];

@@ -12,7 +12,7 @@ use crate::target::Target;
 #[derive(Args)]
 pub struct Restart {
     /// Seconds between the stop signal and SIGKILL
-    #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10)]
+    #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     seconds: u64,
     /// POD (all its containers) or POD/CONTAINER
     #[arg(required = true)]

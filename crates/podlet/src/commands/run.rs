@@ -83,7 +83,8 @@ impl Run {
         if self.detach && self.pod.is_none() {
             super::create::note_limits(&pod);
         }
-        let process = if self.rm && self.pod.is_some() {
+        // In the foreground we remove it ourselves, when its end is told.
+        let process = if self.rm && self.detach && self.pod.is_some() {
             pod.start_removing(container, io)?
         } else {
             pod.start_with(container, io)?
@@ -97,8 +98,11 @@ impl Run {
         drop(process);
         match (&self.pod, self.rm) {
             (Some(_), false) => {}
+            // Others have come to this pod: it is theirs now.
+            (None, false) if pod.has_containers() => {}
             // Whatever its main process left behind goes with it.
             (Some(_), true) => pod.remove_container(&container.name)?,
+            (None, true) if pod.has_containers() => pod.remove_container(&container.name)?,
             (None, true) => pod.remove()?,
             // pause is ending by itself.
             (None, false) => pod.kill()?,
