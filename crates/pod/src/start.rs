@@ -116,6 +116,7 @@ impl Pod {
         self.forget_unborn(name)?;
         let record = self.container_record(name)?;
         let prepared = self.prepare(&record.container)?;
+        let exit = self.exit_of(name)?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let running = || Error::state(&object, "is running");
@@ -131,8 +132,14 @@ impl Pod {
             },
             None => self.reserve(table, false)?,
         };
-        let record = ContainerRecord { reservation: Some(reservation), exit: None, ..record };
-        self.run(&object, &prepared, record, reservation, io, &lock)
+        let next = ContainerRecord { reservation: Some(reservation), exit: None, ..record.clone() };
+        let result = self.run(&object, &prepared, next, reservation, io, &lock);
+        if result.is_err() {
+            // How it ended before is still what is known of it.
+            let path = self.container_dir(name).join(CONTAINER);
+            state::write_record(&path, &ContainerRecord { reservation: None, exit, ..record }).ok();
+        }
+        result
     }
 
     /// Clears away what a podlet left that was killed before it had written a

@@ -11,7 +11,7 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Registration, be_born, last_steps};
+use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
 use super::{Given, Plan, step};
 use crate::facts::Facts;
 use crate::spec::{Container, Namespace, Place};
@@ -49,6 +49,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
+    set_limits(p, container);
 
     // The pod's pid namespace from pause, all else from the container, which
     // may have some of its own. What it shares with the machine we are in.

@@ -180,11 +180,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
-    for limit in &launch.container.rlimits {
-        if let Ok((number, name)) = rlimit_number(&limit.name) {
-            p.push(step::setrlimit(number, name, limit.soft, limit.hard));
-        }
-    }
+    set_limits(p, launch.container);
     let trees = enter(p, launch);
     if launch.own() & Namespace::Net.flag() != 0 {
         let socket = p.keep("socket", step::inet_socket());
@@ -219,6 +215,15 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         },
     );
     plan
+}
+
+/// Resource limits, while they can still be raised.
+pub(super) fn set_limits(p: &mut Plan, container: &Container) {
+    for limit in &container.rlimits {
+        if let Ok((number, name)) = rlimit_number(&limit.name) {
+            p.push(step::setrlimit(number, name, limit.soft, limit.hard));
+        }
+    }
 }
 
 /// Opens what is outside and enters the pod, but for its pid namespace.

@@ -155,9 +155,11 @@ impl Run {
             Some(_) => None,
             None => {
                 let mut options = self.options.options(name)?;
-                if let (Some(namespaces), None) = (share, &self.options.share) {
-                    options.share = namespaces.share;
+                if let Some(namespaces) = share {
                     options.hostname = options.hostname.or(namespaces.hostname);
+                    if self.options.share.is_none() {
+                        options.share = namespaces.share;
+                    }
                 }
                 options.end_with_last = true;
                 options.remove_when_dead = self.rm;
