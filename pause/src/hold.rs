@@ -38,7 +38,8 @@ pub unsafe fn hold(table: usize, signals: i32, lifeline: i32, owner: i32) -> ! {
     let table = unsafe { &*(table as *const Table) };
     // The plan has served: give its pages back. The seccomp filter that the
     // plan loaded allows this and what follows, nothing else.
-    // SAFETY: nothing refers to the plan any more.
+    // SAFETY: the frames above still borrow from the plan, but this function
+    // never returns to them.
     unsafe { syscall(nr::MUNMAP, [PLAN_BASE, PLAN_MAX, 0, 0, 0, 0]) };
 
     let watch = |fd| PollFd { fd, events: POLLIN, revents: 0 };

@@ -15,7 +15,7 @@ mod table;
 mod wire;
 
 use arch::{nr, syscall};
-use wire::{Header, PLAN_BASE, PLAN_MAX, Slot};
+use wire::{Header, MAGIC, PLAN_BASE, PLAN_MAX, Slot};
 
 /// The first Rust code of the process; `stack` points at `argc`.
 #[unsafe(no_mangle)]
@@ -41,6 +41,9 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     }
     // SAFETY: the library sealed the plan and it begins with a Header.
     let header = unsafe { &*(PLAN_BASE as *const Header) };
+    if header.magic != MAGIC {
+        arch::exit(125);
+    }
     let first = if resumed { header.resume } else { 0 };
     // SAFETY: as above; `run` owns the process from here.
     unsafe { run::run(header, first as usize) }

@@ -14,13 +14,12 @@
 //! program, becomes pause, or dies.
 
 use std::ffi::CStr;
-use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use pause::wire::Record;
 
 use crate::error::{Context, Error, Result};
@@ -158,22 +157,7 @@ fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
 /// One record, and the descriptor that came with it; `None` at the end.
 fn receive(socket: &OwnedFd) -> nix::Result<Option<(Record, Option<OwnedFd>)>> {
     let mut bytes = [0u8; size_of::<Record>()];
-    let mut control = nix::cmsg_space!([i32; 1]);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
-            Err(Errno::EINTR) => {}
-            result => break result?,
-        }
-    };
-    let size = message.bytes;
-    let mut descriptor = None;
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = part {
-            descriptor = fds.into_iter().map(sys::take).next();
-        }
-    }
+    let (size, descriptor) = sys::receive(socket.as_fd(), &mut bytes)?;
     if size == 0 {
         return Ok(None);
     }

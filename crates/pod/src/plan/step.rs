@@ -106,15 +106,6 @@ impl Step {
             _ => None,
         }
     }
-
-    /// The first string among the arguments: nearly always the path that an
-    /// error is about.
-    pub fn path(&self) -> Option<&str> {
-        self.args.iter().find_map(|arg| match arg {
-            Arg::Text(text) => text.to_str().ok(),
-            _ => None,
-        })
-    }
 }
 
 /// A C string from a path or name. Whatever becomes part of a plan was checked

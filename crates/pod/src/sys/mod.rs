@@ -22,10 +22,31 @@ fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A descriptor that came in a message and belongs to nobody yet.
-pub(crate) fn take(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel installed it for the receiver, which is us.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// One message, and the descriptor that came with it.
+///
+/// # Errors
+/// EMFILE if there was one but this process has no room for it.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [std::io::IoSliceMut::new(buffer)];
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => {}
+            result => break result?,
+        }
+    };
+    let mut descriptor = None;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = part {
+            // SAFETY: the kernel just installed them for us.
+            descriptor = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next();
+        }
+    }
+    if descriptor.is_none() && message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMFILE);
+    }
+    Ok((message.bytes, descriptor))
 }
 
 /// Whether descriptor `number` is a standard stream: open, and meant to be
