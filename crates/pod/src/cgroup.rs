@@ -175,8 +175,7 @@ pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
     };
     loop {
         let mut text = String::new();
-        events.rewind().doing(context)?;
-        match events.read_to_string(&mut text) {
+        match events.rewind().and_then(|()| events.read_to_string(&mut text)) {
             Err(error) if is_gone(&error) => return Ok(true),
             result => result.doing(context)?,
         };

@@ -113,24 +113,23 @@ impl Pod {
     /// [`Error::State`] if it runs.
     pub fn start_again(&self, name: &str, io: Io) -> Result<Process> {
         let object = format!("container {}/{name}", self.name());
-        self.forget_unborn(name)?;
+        // To ourselves, so that of two who start it one finds it running.
+        let gone = || Error::NotFound(format!("pod {:?}", self.name()));
+        let lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         let prepared = self.prepare(&record.container)?;
         let exit = self.exit_of(name)?;
-        let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
+        self.release_unborn();
         let running = || Error::state(&object, "is running");
-        let reservation = match record.reservation {
-            Some(old) => match table.phase(old) {
+        let reservation = match record.reservation.map(|old| (old, table.phase(old))) {
+            Some((_, Phase::Running(_) | Phase::Reserved)) => return Err(running()),
+            Some((old, Phase::Exited(_))) => {
                 // Whatever was left behind by its main process goes first.
-                Phase::Exited(_) => {
-                    self.end_all(name)?;
-                    table.reserve_again(old).ok_or_else(running)?
-                }
-                Phase::Lost => self.reserve(table, false)?,
-                Phase::Running(_) | Phase::Reserved => return Err(running()),
-            },
-            None => self.reserve(table, false)?,
+                self.end_all(name)?;
+                table.reserve_again(old).ok_or_else(running)?
+            }
+            Some((_, Phase::Lost)) | None => self.reserve(table, false)?,
         };
         let next = ContainerRecord { reservation: Some(reservation), exit: None, ..record.clone() };
         let result = self.run(&object, &prepared, next, reservation, io, &lock);
