@@ -15,9 +15,10 @@
 //!   <root>/.sweep/<pod>:<container>   the same of a container that has ended
 //! ```
 //!
-//! Every file is written beside its place and renamed into it, before what it
-//! describes is made. What runs is never read from here but asked of the
-//! kernel: a pid counts only together with its start time.
+//! Every record is written beside its place and renamed into it; what was asked
+//! for before anything of it is made, pids as soon as there are any. What runs
+//! is never read from here but asked of the kernel: a pid counts only together
+//! with its start time.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;

@@ -51,7 +51,7 @@ pub enum Given {
     PauseUsers,
     /// The sealed program.
     Program,
-    /// Read end of the pipe on which the library says how the pod ends.
+    /// pause's end of the socket pair on which the library says how the pod ends.
     Lifeline,
     /// The process that owns an attached pod.
     Owner,
