@@ -5,6 +5,8 @@
 //! refused by its name: the list is walked, not the file. Properties that the
 //! specification does not know are ignored, as it demands.
 
+mod mounts;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -14,9 +16,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
-use crate::spec::{
-    CapabilitySets, Container, Mount, MountKind, Namespace, Place, Rlimit, Root, User, parse_capability,
-};
+use crate::spec::{CapabilitySets, Container, Namespace, Place, Rlimit, Root, User, parse_capability};
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
@@ -125,7 +125,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     container.capabilities = capabilities(&known["process"]["capabilities"])?;
     container.rlimits = rlimits(&known["process"]["rlimits"]);
     let mounts = spec.mounts().iter().flatten().enumerate();
-    container.mounts = mounts.map(|(i, mount)| read_mount(i, mount, bundle)).collect::<Result<_>>()?;
+    container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle)).collect::<Result<_>>()?;
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(PathBuf::from).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());
@@ -212,61 +212,6 @@ fn rlimits(value: &Value) -> Vec<Rlimit> {
         Some(Rlimit { name: value["type"].as_str()?.into(), soft: number("soft")?, hard: number("hard")? })
     };
     value.as_array().into_iter().flatten().filter_map(limit).collect()
-}
-
-fn read_mount(index: usize, mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
-    let field = format!("mounts[{index}].options");
-    let no_options = Vec::new();
-    let options = mount.options().as_ref().unwrap_or(&no_options);
-    let has = |name: &str| options.iter().any(|option| option == name);
-    let (mut flags, mut data) = (0, Vec::new());
-    for option in options {
-        match option.as_str() {
-            "bind" | "rbind" | "private" | "rprivate" | "defaults" => {}
-            "rw" => flags &= !libc::MS_RDONLY,
-            "suid" => flags &= !libc::MS_NOSUID,
-            "dev" => flags &= !libc::MS_NODEV,
-            "exec" => flags &= !libc::MS_NOEXEC,
-            "ro" => flags |= libc::MS_RDONLY,
-            "nosuid" => flags |= libc::MS_NOSUID,
-            "nodev" => flags |= libc::MS_NODEV,
-            "noexec" => flags |= libc::MS_NOEXEC,
-            "noatime" => flags |= libc::MS_NOATIME,
-            "nodiratime" => flags |= libc::MS_NODIRATIME,
-            "relatime" => flags |= libc::MS_RELATIME,
-            "strictatime" => flags |= libc::MS_STRICTATIME,
-            other => data.push(other),
-        }
-    }
-    let bind = has("bind") || has("rbind") || mount.typ().as_deref() == Some("bind");
-    let kind = match mount.typ().as_deref() {
-        _ if bind => {
-            let source = mount.source().as_ref();
-            let source =
-                source.ok_or_else(|| Error::invalid(format!("mounts[{index}].source"), "", "a bind needs it"))?;
-            MountKind::Bind { source: normal(&bundle.join(source)), recursive: has("rbind") }
-        }
-        Some("proc") => MountKind::Proc,
-        Some("sysfs") => MountKind::Sysfs,
-        Some("mqueue") => MountKind::Mqueue,
-        Some("tmpfs") => MountKind::Tmpfs,
-        Some("devpts") => MountKind::Devpts,
-        Some("cgroup" | "cgroup2") => MountKind::Cgroup,
-        other => {
-            let reason = "not honoured: bind, proc, sysfs, mqueue, tmpfs, devpts and cgroup are";
-            return Err(Error::invalid(format!("mounts[{index}].type"), other.unwrap_or_default(), reason));
-        }
-    };
-    let takes_data = matches!(kind, MountKind::Tmpfs | MountKind::Devpts);
-    let known = |option: &&str| {
-        let name = option.split('=').next().unwrap_or_default();
-        takes_data
-            && ["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks", "newinstance", "ptmxmode"].contains(&name)
-    };
-    if let Some(other) = data.iter().find(|option| !known(option)) {
-        return Err(Error::invalid(field, *other, "this option is not honoured for this kind of mount"));
-    }
-    Ok(Mount { target: mount.destination().clone(), kind, flags, recursive_flags: 0, data: data.join(",") })
 }
 
 /// Without `.` and empty parts; symbolic links are left to the kernel.
