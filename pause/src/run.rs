@@ -63,7 +63,7 @@ pub unsafe fn run(header: &Header, first: usize) -> ! {
             continue;
         }
         if errno != 0 || result < step.min as isize {
-            report(Record::ERROR, at, errno, None);
+            report(&slots, Record::ERROR, at, errno, None);
             // What a shell says of a program that is not there, or cannot be
             // executed; the exit table keeps it if nobody reads the report.
             arch::exit(match (step.op, errno) {
@@ -127,7 +127,12 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
         }
         Op::Report => {
             let descriptor = (args[1] != usize::from(Slot::NONE)).then(|| slots.get(args[1] as u64));
-            report(args[0] as u32, index, 0, descriptor)
+            report(slots, args[0] as u32, index, 0, descriptor)
+        }
+        Op::Accept => {
+            let result = accept(args[0], args[1] as u32);
+            slots.set(step.into, result as i32);
+            result
         }
         Op::OpenProc => {
             let result = open_proc(args[0] as u32, args[1] as *const u8);
@@ -135,7 +140,7 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             result
         }
         Op::Exec => {
-            report(Record::EXEC, index, 0, None);
+            report(slots, Record::EXEC, index, 0, None);
             // SAFETY: the plan vouches for its arrays.
             unsafe { exec(args[0] as *const *const u8, args[1], args[2]) }
         }
@@ -149,6 +154,7 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
 /// `clone3(2)` as a fork with `flags`; the pid and, in the parent, the pidfd.
 fn clone(flags: usize, parent_tid: usize) -> (isize, i32) {
     const CLONE_PIDFD: usize = 0x1000;
+    const CLONE_PARENT: usize = 0x8000;
     const CLONE_PARENT_SETTID: usize = 0x10_0000;
     const SIGCHLD: usize = 17;
     let mut pidfd = -1i32;
@@ -156,9 +162,11 @@ fn clone(flags: usize, parent_tid: usize) -> (isize, i32) {
     if parent_tid != 0 {
         flags |= CLONE_PARENT_SETTID;
     }
+    // A sibling of ours tells the parent as we do, and may not say how.
+    let exit_signal = if flags & CLONE_PARENT != 0 { 0 } else { SIGCHLD };
     // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
     // tls, set_tid, set_tid_size, cgroup.
-    let clone_args = [flags, &raw mut pidfd as usize, 0, parent_tid, SIGCHLD, 0, 0, 0, 0, 0, 0];
+    let clone_args = [flags, &raw mut pidfd as usize, 0, parent_tid, exit_signal, 0, 0, 0, 0, 0, 0];
     // SAFETY: without CLONE_VM the child has a copy of this memory, so both
     // sides return here, each on its own stack.
     let result = unsafe {
@@ -169,7 +177,7 @@ fn clone(flags: usize, parent_tid: usize) -> (isize, i32) {
 }
 
 /// Sends one [`Record`], with `descriptor` riding along.
-fn report(kind: u32, step: usize, errno: u16, descriptor: Option<i32>) -> isize {
+fn report(slots: &Slots, kind: u32, step: usize, errno: u16, descriptor: Option<i32>) -> isize {
     const SOL_SOCKET: u64 = 1;
     const SCM_RIGHTS: u64 = 1;
     const MSG_NOSIGNAL: usize = 0x4000;
@@ -181,9 +189,35 @@ fn report(kind: u32, step: usize, errno: u16, descriptor: Option<i32>) -> isize 
     let control_len = if descriptor.is_some() { size_of_val(&control) } else { 0 };
     // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags.
     let message = [0, 0, part.as_ptr() as usize, 1, control.as_ptr() as usize, control_len, 0];
-    let socket = usize::from(Slot::REPORT);
+    let socket = slots.get(Slot::REPORT.into()) as isize as usize;
     // SAFETY: all of it outlives the call.
     unsafe { syscall(nr::SENDMSG, [socket, message.as_ptr() as usize, MSG_NOSIGNAL, 0, 0, 0]) }
+}
+
+/// Accepts a connection on `socket` from a process of user `uid`; others are
+/// turned away.
+fn accept(socket: usize, uid: u32) -> isize {
+    const SOCK_CLOEXEC: usize = 0o2000000;
+    const SOL_SOCKET: usize = 1;
+    const SO_PEERCRED: usize = 17;
+    loop {
+        // struct ucred: pid, uid, gid.
+        let mut peer = [u32::MAX; 3];
+        let mut size = size_of_val(&peer) as u32;
+        // SAFETY: no address is asked for; `peer` and `size` outlive the call.
+        unsafe {
+            let connection = syscall(nr::ACCEPT4, [socket, 0, 0, SOCK_CLOEXEC, 0, 0]);
+            if connection < 0 {
+                return connection;
+            }
+            let (at, size) = (&raw mut peer as usize, &raw mut size as usize);
+            syscall(nr::GETSOCKOPT, [connection as usize, SOL_SOCKET, SO_PEERCRED, at, size, 0]);
+            if peer[1] == uid {
+                return connection;
+            }
+            syscall(nr::CLOSE, [connection as usize, 0, 0, 0, 0, 0]);
+        }
+    }
 }
 
 /// Opens `/proc/<pid>/<name>` for writing.

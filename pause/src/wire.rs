@@ -28,7 +28,8 @@ pub struct Slot(pub u16);
 impl Slot {
     /// The plan itself; closed once it is mapped.
     pub const PLAN: u16 = 3;
-    /// The report socket, on which [`Record`]s travel to the library.
+    /// The report socket, on which [`Record`]s travel to the library. Steps may
+    /// put another one there.
     pub const REPORT: u16 = 4;
     /// "Nowhere": the result is not kept.
     pub const NONE: u16 = u16::MAX;
@@ -70,6 +71,9 @@ pub enum Op {
     Report,
     /// Open `/proc/<pid in slot args[0]>/<string args[1]>` for writing.
     OpenProc,
+    /// Accept a connection on the socket in slot `args[0]` from a process of
+    /// user `args[1]`, as this one sees it; `into` gets the connection.
+    Accept,
     /// Report [`Record::EXEC`], then `execve` each path of the null-ended array
     /// `args[0]` with argv `args[1]` and envp `args[2]`, until one is there.
     Exec,
@@ -134,4 +138,11 @@ impl Record {
     pub const EXEC: u32 = 5;
     /// The container's mount namespace comes with the record.
     pub const MOUNTS: u32 = 6;
+    /// The container's namespaces and mounts are there, its root is not yet
+    /// changed; the sender waits.
+    pub const RUNTIME: u32 = 7;
+    /// All is done but for starting the program.
+    pub const CREATED: u32 = 8;
+    /// The controlling end of the container's terminal comes with the record.
+    pub const CONSOLE: u32 = 9;
 }

@@ -13,12 +13,14 @@ pub mod nr {
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SENDMSG: usize = 46;
+    pub const GETSOCKOPT: usize = 55;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const FUTEX: usize = 202;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
+    pub const ACCEPT4: usize = 288;
     pub const CLONE3: usize = 435;
     pub const OPENAT2: usize = 437;
 }

@@ -20,7 +20,7 @@ use pause::wire::{Record, Slot};
 use super::step::{self, CWD};
 use super::{Given, Plan, ids};
 use crate::facts::{Facts, IdMap, show_maps};
-use crate::spec::{Namespace, PodOptions};
+use crate::spec::{Namespace, PodOptions, TimeOffsets};
 
 /// The user namespaces of a pod.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -122,9 +122,7 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     if pod.options.shares(Namespace::Time) {
         // The offsets can be written until the first process is in it.
         p.push(step::unshare(Namespace::Time.flag()));
-        let offsets = pod.options.time_offsets;
-        let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
-        write_file(p, "/proc/self/timens_offsets", &text);
+        write_time_offsets(p, &pod.options.time_offsets);
     }
     let mut namespaces = pod.joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
     if keeps_sysfs(pod, facts) {
@@ -166,6 +164,12 @@ fn outer_namespace(p: &mut Plan, pod: &PodShape<'_>, uids: &[IdMap], gids: &[IdM
 /// The title under which `ps` shows pause.
 pub fn title(pod: &str) -> String {
     format!("podlet:pause {pod}")
+}
+
+/// The clocks of a time namespace just made, which nobody is in yet.
+pub(super) fn write_time_offsets(p: &mut Plan, offsets: &TimeOffsets) {
+    let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
+    write_file(p, "/proc/self/timens_offsets", &text);
 }
 
 fn write_file(p: &mut Plan, path: &str, content: &str) {

@@ -20,7 +20,7 @@
 use std::path::Path;
 
 use pause::table::{self, Entry};
-use pause::wire::{Record, TABLE_BASE};
+use pause::wire::{Record, Slot, TABLE_BASE};
 
 use super::hold::{PodShape, Users};
 use super::ids;
@@ -194,6 +194,8 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let enter_last = !launch.own_pid() && !cfg!(feature = "test-old-order");
     if enter_last {
         mounts::build(p, launch, &trees);
+        mounts::change_root(p, launch.container, &trees);
+        p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         become_container(p, launch);
         let keep_below = p.slot_of(Given::Table);
         p.push(step::close_from(keep_below));
@@ -208,6 +210,8 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         |p| {
             if !enter_last {
                 mounts::build(p, launch, &trees);
+                mounts::change_root(p, launch.container, &trees);
+                p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
                 become_container(p, launch);
             }
             let container = launch.container;
@@ -273,9 +277,8 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     trees
 }
 
-/// Keyring, ids, capabilities.
-fn become_container(p: &mut Plan, launch: &Launch<'_>) {
-    p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+/// Ids and capabilities.
+pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>) {
     let container = launch.container;
     let setgroups = launch.pod.users.setgroups(launch.facts);
     ids::become_user(p, launch.facts, launch.ids, &container.capabilities, container.no_new_privileges, setgroups);
@@ -328,16 +331,26 @@ pub(super) fn be_born(
 pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[String]) {
     p.push(step::unmap_table());
     p.push(step::setsid());
+    go_to(p, cwd);
+    p.push(step::close_from(p.slot_of(Given::Lock)));
+    start_program(p, p.slot_of(Given::Plan), &args[0], args, env);
+}
+
+/// Changes to the working directory, as the user it will be used by.
+pub(super) fn go_to(p: &mut Plan, cwd: &Path) {
     // Found without magic links, so it cannot lead out of the container.
     let open = step::openat2_from_cwd(cwd, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS);
     let cwd = p.keep("cwd", open);
     p.push(step::fchdir(cwd));
-    p.push(step::close_from(p.slot_of(Given::Lock)));
-    p.push(step::close_from_at_exec(p.slot_of(Given::Plan)));
+}
+
+/// The very last: the program, with the descriptors below `end`.
+pub(super) fn start_program(p: &mut Plan, end: Slot, program: &str, args: &[String], env: &[String]) {
+    p.push(step::close_from_at_exec(end));
     p.push(step::unblock_signals());
     // A seccomp filter belongs here: the last thing before execve.
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
-    p.push(step::execve(candidates(&args[0], env), strings(args), strings(env)));
+    p.push(step::execve(candidates(program, env), strings(args), strings(env)));
 }
 
 /// Where the program may be: as execvp(3) looks for it.

@@ -9,8 +9,13 @@
 //! - [`hold`]: the plan of a pod; its last step makes the process pause.
 //! - [`launch`]: the plan of a container; its last step is `execve`.
 //! - [`exec`]: the plan of another process in a running container.
+//! - [`bundle`]: the plan of a container without a pod, a child of whoever
+//!   asks for it; [`enter`]: of another process in one.
 
+pub mod bundle;
+mod console;
 mod encode;
+pub mod enter;
 pub mod exec;
 pub mod hold;
 mod ids;
@@ -23,9 +28,11 @@ pub use step::{Arg, Step};
 
 use pause::wire::Slot;
 
+use crate::spec::Namespace;
+
 /// A descriptor the new process is born with. Its slot is its place in
 /// [`Plan::given`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Given {
     /// Descriptor 0.
     Stdin,
@@ -61,6 +68,12 @@ pub enum Given {
     Made,
     /// `cgroup.procs` of pause's own leaf.
     Leaf,
+    /// The socket at which a created container waits to be started.
+    Gate,
+    /// One of the descriptors a container is to keep, from 3 on.
+    Preserved(u16),
+    /// A namespace to join.
+    Namespace(Namespace),
 }
 
 impl Given {
@@ -83,6 +96,9 @@ impl Given {
             Given::Maker => "maker",
             Given::Made => "made",
             Given::Leaf => "leaf",
+            Given::Gate => "gate",
+            Given::Preserved(_) => "preserved",
+            Given::Namespace(kind) => kind.name(),
         }
     }
 }

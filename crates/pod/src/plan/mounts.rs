@@ -125,15 +125,34 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     for path in &container.readonly_paths {
         make_read_only(p, trees.root, path);
     }
-    if container.read_only {
-        let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        p.push(step::mount_setattr(trees.root, attr, false));
-    }
+}
+
+/// Makes what was built the root, by `pivot_root(2)`.
+pub(super) fn change_root(p: &mut Plan, container: &Container, trees: &Trees) {
+    finish(p, container, trees);
     p.push(step::fchdir(trees.root));
     p.push(step::pivot_root());
     p.push(step::detach("."));
     p.push(step::chdir("/"));
     p.push(step::umask(container.umask));
+}
+
+/// The same where the machine's root is a ramdisk, which cannot be pivoted:
+/// it stays below.
+pub(super) fn move_root(p: &mut Plan, container: &Container, trees: &Trees) {
+    finish(p, container, trees);
+    p.push(step::fchdir(trees.root));
+    p.push(step::move_here_to_root());
+    p.push(step::chroot("."));
+    p.push(step::chdir("/"));
+    p.push(step::umask(container.umask));
+}
+
+fn finish(p: &mut Plan, container: &Container, trees: &Trees) {
+    if container.read_only {
+        let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        p.push(step::mount_setattr(trees.root, attr, false));
+    }
 }
 
 fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, bind: Option<Slot>) {
@@ -227,7 +246,7 @@ fn fill_dev(p: &mut Plan, trees: &Trees) {
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 const STRICT: u64 = IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
 
-fn open_strict(root: Slot, path: &Path, flags: i32) -> step::Step {
+pub(super) fn open_strict(root: Slot, path: &Path, flags: i32) -> step::Step {
     step::openat2(root, path, libc::O_PATH | flags, 0, STRICT)
 }
 

@@ -65,7 +65,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn new(name: &'static str, number: c_long, args: Vec<Arg>) -> Step {
+    pub(super) fn new(name: &'static str, number: c_long, args: Vec<Arg>) -> Step {
         Step::of(Call { name, number, op: Op::Call }, args)
     }
 
@@ -136,10 +136,10 @@ macro_rules! flag_table {
 
 flag_table!(OPEN: O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_CLOEXEC);
 flag_table!(RESOLVE: RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS);
-flag_table!(CLONE: CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWNS,
+flag_table!(CLONE: CLONE_PARENT, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWNS,
     CLONE_NEWCGROUP, CLONE_NEWTIME);
 flag_table!(MOUNT: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOSYMFOLLOW, MS_BIND, MS_REC,
-    MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, MS_NOATIME, MS_NODIRATIME, MS_RELATIME, MS_STRICTATIME,
+    MS_MOVE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, MS_NOATIME, MS_NODIRATIME, MS_RELATIME, MS_STRICTATIME,
     MS_SYNCHRONOUS, MS_MANDLOCK, MS_DIRSYNC);
 flag_table!(TREE: OPEN_TREE_CLONE, AT_RECURSIVE, AT_EMPTY_PATH, OPEN_TREE_CLOEXEC);
 flag_table!(MOVE: MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH);
@@ -247,6 +247,27 @@ pub fn close_from_at_exec(first: Slot) -> Step {
 pub fn close_range(first: Slot, last: Slot) -> Step {
     let args = vec![Arg::Num(first.0.into()), Arg::Num(last.0.into()), Arg::Num(0)];
     Step::new("close_range", libc::SYS_close_range, args)
+}
+
+/// `close(2)`.
+pub fn close(file: Slot) -> Step {
+    Step::new("close", libc::SYS_close, vec![Arg::Slot(file)])
+}
+
+/// `dup3(2)` onto descriptor `number`, kept at `execve`.
+pub fn dup_to(file: Slot, number: u64) -> Step {
+    Step::new("dup3", libc::SYS_dup3, vec![Arg::Slot(file), Arg::Num(number), Arg::Num(0)])
+}
+
+/// `fcntl(F_DUPFD_CLOEXEC)`: the same at descriptor `least` or above.
+pub fn dup_above(file: Slot, least: u64) -> Step {
+    let command = Arg::Word(libc::F_DUPFD_CLOEXEC.into(), "F_DUPFD_CLOEXEC");
+    Step::new("fcntl", libc::SYS_fcntl, vec![Arg::Slot(file), command, Arg::Num(least)])
+}
+
+/// `fchown(2)` to a user; the group stays.
+pub fn fchown(file: Slot, uid: u32) -> Step {
+    Step::new("fchown", libc::SYS_fchown, vec![Arg::Slot(file), Arg::Num(uid.into()), Arg::Word(-1, "-1")])
 }
 
 // --- Mounts ----------------------------------------------------------------
@@ -359,6 +380,17 @@ pub fn pivot_root() -> Step {
     Step::new("pivot_root", libc::SYS_pivot_root, vec![arg_text("."), arg_text(".")])
 }
 
+/// `mount(MS_MOVE)` of the current directory over the root.
+pub fn move_here_to_root() -> Step {
+    let args = vec![arg_text("."), arg_text("/"), NULL, Arg::Flags(libc::MS_MOVE, MOUNT), NULL];
+    Step::new("mount", libc::SYS_mount, args)
+}
+
+/// `chroot(2)`.
+pub fn chroot(path: &str) -> Step {
+    Step::new("chroot", libc::SYS_chroot, vec![arg_text(path)])
+}
+
 /// `umount2(2)`, lazily.
 pub fn detach(path: &str) -> Step {
     let flags = Arg::Flags(libc::MNT_DETACH as u64, UMOUNT);
@@ -381,6 +413,11 @@ pub fn unshare(namespaces: u64) -> Step {
 /// address the kernel writes the child's pid to, as the parent sees it.
 pub(super) fn clone(namespaces: u64, parent_tid: u64) -> Step {
     Step::own("clone3", Op::Clone, vec![Arg::Flags(namespaces, CLONE), Arg::Label(0), Arg::Address(parent_tid)])
+}
+
+/// The same, but the new process is a sibling: its parent is the caller's.
+pub(super) fn clone_sibling(namespaces: u64) -> Step {
+    clone(namespaces | libc::CLONE_PARENT as u64, 0)
 }
 
 /// `waitid(2)` for the child behind a pidfd.
@@ -436,6 +473,12 @@ pub fn undumpable() -> Step {
 pub fn die_with_parent() -> Step {
     let option = Arg::Word(libc::PR_SET_PDEATHSIG.into(), "PR_SET_PDEATHSIG");
     Step::new("prctl", libc::SYS_prctl, vec![option, Arg::Word(libc::SIGKILL.into(), "SIGKILL")])
+}
+
+/// `prctl(PR_SET_PDEATHSIG, 0)`: from now on whatever happens to the parent.
+pub fn survive_parent() -> Step {
+    let option = Arg::Word(libc::PR_SET_PDEATHSIG.into(), "PR_SET_PDEATHSIG");
+    Step::new("prctl", libc::SYS_prctl, vec![option, Arg::Num(0)])
 }
 
 /// `prctl(PR_SET_NAME)`: at most 15 bytes.
@@ -584,6 +627,11 @@ pub fn report(kind: u32, name: &'static str, with: Option<Slot>) -> Step {
 /// Opens `/proc/<pid>/<name>` for writing; `pid` is behind a clone's pidfd.
 pub fn open_proc(pid: Slot, name: &str) -> Step {
     Step::own("open_proc", Op::OpenProc, vec![Arg::Slot(pid), arg_text(name)])
+}
+
+/// Waits for a connection from a process of this user.
+pub fn accept(socket: Slot, uid: u32) -> Step {
+    Step::own("accept", Op::Accept, vec![Arg::Slot(socket), Arg::Num(uid.into())])
 }
 
 /// Becomes pause.

@@ -1,0 +1,197 @@
+//! The plan of a container without a pod, as an OCI runtime makes it.
+//!
+//! ```text
+//!   H  opens trees, joins namespaces that are there, gets its ids
+//!   ├─ clone3(CLONE_PARENT) ► C   builds the root                       RUNTIME
+//!   │                             (hooks run)                          ◄ go on
+//!   ▼  report BORN, exit          changes the root, becomes the user    CREATED
+//!                                 waits at the gate  ◄ start connects
+//!                                 execve                                EXEC
+//! ```
+//!
+//! C is cloned early: it has no pod-mates who could catch it half-made, and it
+//! must be a child of the caller, and after the caller's end of the caller's
+//! subreaper (conmon, the containerd shim), who waits for its exit.
+
+use pause::wire::{Record, Slot};
+
+use super::console;
+use super::hold;
+use super::launch::{self, Launch};
+use super::mounts;
+use super::{Given, Plan, ids, step};
+use crate::spec::{Namespace, TimeOffsets};
+
+/// Everything the plan depends on.
+#[derive(Debug)]
+pub struct Bundle<'a> {
+    /// The container, as one of a pod that shares nothing.
+    pub launch: Launch<'a>,
+    /// `CLONE_NEW*` of the namespaces to make.
+    pub made: u64,
+    /// Those to join, in this order: before `user` come the ones that do not
+    /// belong to it.
+    pub joined: &'a [Namespace],
+    /// Of the time namespace, if one is made.
+    pub time_offsets: TimeOffsets,
+    /// It gets a terminal, of this size if one is given.
+    pub terminal: Option<Option<console::Size>>,
+    /// There are hooks to run before its root is changed.
+    pub hooks: bool,
+    /// Its root becomes one by `pivot_root(2)`, or, where the machine's root is
+    /// a ramdisk and cannot, by moving it over the machine's.
+    pub pivot: bool,
+    /// It gets a session keyring of its own.
+    pub keyring: bool,
+    /// How many descriptors it keeps, from 3 on.
+    pub preserved: u16,
+    /// It waits to be started by this user, as the user is seen inside.
+    pub gate: Option<u32>,
+}
+
+impl Bundle<'_> {
+    fn makes(&self, namespace: Namespace) -> bool {
+        self.made & namespace.flag() != 0
+    }
+}
+
+/// The plan of a container without a pod.
+pub fn plan(bundle: &Bundle<'_>) -> Plan {
+    let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
+    given.extend(bundle.gate.map(|_| Given::Gate));
+    given.extend((0..bundle.preserved).map(Given::Preserved));
+    let kept = given.len();
+    given.extend(bundle.joined.iter().map(|&kind| Given::Namespace(kind)));
+    let mut plan = Plan::new(&given);
+    let p = &mut plan;
+
+    p.push(step::set_name("podlet:create"));
+    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    // Whoever asked for it has to be there for the answers.
+    p.push(step::die_with_parent());
+    launch::set_limits(p, bundle.launch.container);
+    let trees = enter(p, bundle);
+    p.push(step::undumpable());
+
+    let born = p.slot("container");
+    let _born_pid = p.slot("container_pid");
+    let made = bundle.made & !(Namespace::User.flag() | Namespace::Time.flag());
+    p.fork(step::clone_sibling(made), born, |p| container_steps(p, bundle, &trees, Slot(kept as u16)));
+    p.push(step::report(Record::BORN, "BORN", Some(born)));
+    p.push(step::exit(0));
+    plan
+}
+
+/// Opens what is outside, and leaves: trees with the ids that may open them,
+/// then the namespaces.
+fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
+    let launch = &bundle.launch;
+    let privileged = launch.facts.privileged;
+    let setgroups = launch.pod.users.setgroups(launch.facts);
+    let mounts = libc::CLONE_NEWNS as u64;
+    if privileged && !launch.facts.initial_users {
+        // The caller's mounts may belong to a user namespace further out.
+        p.push(step::unshare(mounts));
+    }
+    let trees = privileged.then(|| mounts::open_trees(p, launch));
+    for &kind in bundle.joined {
+        p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
+        if kind == Namespace::User {
+            become_root(p, setgroups);
+        }
+    }
+    if bundle.makes(Namespace::User) {
+        p.push(step::unshare(Namespace::User.flag()));
+        p.push(step::report(Record::MAPS, "MAPS", None));
+        p.push(step::await_message(p.slot_of(Given::Report)));
+        become_root(p, setgroups);
+    }
+    if bundle.makes(Namespace::Time) {
+        // The offsets can be written until the first process is in it.
+        p.push(step::unshare(Namespace::Time.flag()));
+        hold::write_time_offsets(p, &bundle.time_offsets);
+    }
+    trees.unwrap_or_else(|| {
+        // An ordinary user can only clone trees of mounts that the new user
+        // namespace owns.
+        p.push(step::unshare(mounts));
+        mounts::open_trees(p, launch)
+    })
+}
+
+fn become_root(p: &mut Plan, setgroups: bool) {
+    ids::become_root(p, setgroups);
+    // Forgotten at the change of ids.
+    p.push(step::die_with_parent());
+}
+
+/// What the container's process does, from its birth to the program.
+fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kept: Slot) {
+    let launch = &bundle.launch;
+    let container = launch.container;
+    p.push(step::die_with_parent());
+    if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::sethostname(hostname));
+    }
+    if bundle.makes(Namespace::Net) {
+        let socket = p.keep("socket", step::inet_socket());
+        p.push(step::loopback_up(socket));
+        p.push(step::close(socket));
+    }
+    mounts::build(p, launch, trees);
+    let terminal = bundle.terminal.map(|size| {
+        let terminal = console::make(p, trees.root, size, launch.ids.uid);
+        console::bind(p, trees.root, terminal);
+        terminal
+    });
+    if bundle.hooks {
+        p.push(step::report(Record::RUNTIME, "RUNTIME", None));
+        p.push(step::await_message(p.slot_of(Given::Report)));
+    }
+    match bundle.pivot {
+        true => mounts::change_root(p, container, trees),
+        false => mounts::move_root(p, container, trees),
+    }
+    if bundle.keyring {
+        p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+    }
+    launch::become_container(p, launch);
+    p.push(step::setsid());
+    if let Some(terminal) = terminal {
+        console::take(p, terminal);
+    }
+    launch::go_to(p, &container.cwd);
+    p.push(step::close_from(kept));
+    if let Some(user) = bundle.gate {
+        wait_at_gate(p, user);
+    }
+    let first_not_kept = keep_descriptors(p, bundle.preserved);
+    launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
+}
+
+/// From here on whoever asked for the container may go. Somebody else comes
+/// and hears the rest of the report.
+fn wait_at_gate(p: &mut Plan, user: u32) {
+    let report = p.slot_of(Given::Report);
+    p.push(step::survive_parent());
+    p.push(step::report(Record::CREATED, "CREATED", None));
+    p.push(step::close(report));
+    let gate = p.slot_of(Given::Gate);
+    p.push(step::accept(gate, user).into_slot(report));
+    p.push(step::close(gate));
+}
+
+/// Moves the descriptors to keep to where they are expected, and the report
+/// out of their way. Comes back with the first number that is not kept.
+pub(super) fn keep_descriptors(p: &mut Plan, count: u16) -> Slot {
+    let end = 3 + count;
+    if count > 0 {
+        let report = p.slot_of(Given::Report);
+        p.push(step::dup_above(report, end.into()).into_slot(report));
+    }
+    for i in 0..count {
+        // Upwards: who stood in this place has moved already.
+        p.push(step::dup_to(p.slot_of(Given::Preserved(i)), 3 + u64::from(i)));
+    }
+    Slot(end)
+}

@@ -1,0 +1,67 @@
+//! Steps that give a container a terminal.
+//!
+//! The pair is made from the container's own devpts, so its name is right
+//! inside. The other end is taken from the first by `TIOCGPTPEER`, not opened
+//! by its name: whatever the image has put at `/dev/pts/0` is never looked at.
+
+use pause::wire::{Record, Slot};
+
+use super::step::{self, Arg, Step};
+use super::{Plan, mounts};
+
+/// Rows and columns.
+pub type Size = (u16, u16);
+
+/// Makes a terminal, sends its controlling end to the library and comes back
+/// with the other. `root` is the container's, with a devpts in it.
+pub(super) fn make(p: &mut Plan, root: Slot, size: Option<Size>, owner: u32) -> Slot {
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
+    let ptmx = p.keep("ptmx", step::openat2(root, "dev/pts/ptmx", flags, 0, resolve));
+    p.push(unlock(ptmx));
+    let terminal = p.keep("terminal", peer(ptmx));
+    if let Some(size) = size {
+        p.push(set_size(terminal, size));
+    }
+    p.push(step::fchown(terminal, owner));
+    p.push(step::report(Record::CONSOLE, "CONSOLE", Some(ptmx)));
+    p.push(step::close(ptmx));
+    terminal
+}
+
+/// Shows the terminal as /dev/console.
+pub(super) fn bind(p: &mut Plan, root: Slot, terminal: Slot) {
+    let dev = p.keep("dev", mounts::open_strict(root, "dev".as_ref(), libc::O_DIRECTORY));
+    p.push(step::mknodat(dev, "console", libc::S_IFREG | 0o666, 0).tolerate(&[libc::EEXIST]));
+    let console = p.keep("console", mounts::open_strict(dev, "console".as_ref(), 0));
+    let tree = p.keep("tree", step::open_tree_at(terminal, false));
+    p.push(step::move_mount(tree, console));
+}
+
+/// Makes it the standard streams and the terminal of this session, of which
+/// the caller is the leader.
+pub(super) fn take(p: &mut Plan, terminal: Slot) {
+    p.push(ioctl(terminal, libc::TIOCSCTTY, "TIOCSCTTY", Arg::Num(0)));
+    for number in 0..3 {
+        p.push(step::dup_to(terminal, number));
+    }
+}
+
+fn ioctl(file: Slot, request: libc::c_ulong, name: &'static str, arg: Arg) -> Step {
+    Step::new("ioctl", libc::SYS_ioctl, vec![Arg::Slot(file), Arg::Word(request as i64, name), arg])
+}
+
+fn unlock(ptmx: Slot) -> Step {
+    ioctl(ptmx, libc::TIOCSPTLCK, "TIOCSPTLCK", Arg::Blob(vec![0; 4], "[0]".into()))
+}
+
+fn peer(ptmx: Slot) -> Step {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    ioctl(ptmx, libc::TIOCGPTPEER, "TIOCGPTPEER", Arg::Word(flags.into(), "O_RDWR|O_NOCTTY|O_CLOEXEC"))
+}
+
+/// `struct winsize`: rows, columns, and two sizes in pixels that nobody uses.
+fn set_size(terminal: Slot, (rows, columns): Size) -> Step {
+    let bytes = [rows, columns, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    ioctl(terminal, libc::TIOCSWINSZ, "TIOCSWINSZ", Arg::Blob(bytes, format!("{{{rows} rows, {columns} columns}}")))
+}

@@ -1,0 +1,93 @@
+//! The plan of another process in a container without a pod: an exec, or a
+//! hook that is to run inside.
+//!
+//! ```text
+//!   H  joins the container's namespaces, gives up what the process may not have
+//!   ├─ clone3(CLONE_PARENT) ► C   a session, the working directory, execve
+//!   ▼  report BORN, exit
+//! ```
+
+use std::path::Path;
+
+use pause::wire::{Record, Slot};
+
+use super::bundle::keep_descriptors;
+use super::hold::Users;
+use super::ids::{self, Ids};
+use super::{Given, Plan, console, launch, step};
+use crate::facts::Facts;
+use crate::spec::{Container, Namespace};
+
+/// Everything the plan depends on.
+#[derive(Debug)]
+pub struct Enter<'a> {
+    /// The machine and the caller.
+    pub facts: &'a Facts,
+    /// The container's user namespace.
+    pub users: &'a Users,
+    /// What the process is to be: its program, identity and limits.
+    pub process: &'a Container,
+    /// `CLONE_NEW*` of the container's namespaces that are not the caller's.
+    pub namespaces: u64,
+    /// The program to execute; what it is called stands in `process.args`.
+    pub program: &'a str,
+    /// Who it runs as; a hook keeps what the runtime has.
+    pub ids: Option<&'a Ids>,
+    /// Where it begins.
+    pub cwd: &'a Path,
+    /// It gets a terminal, of this size if one is given.
+    pub terminal: Option<Option<console::Size>>,
+    /// How many descriptors it keeps, from 3 on.
+    pub preserved: u16,
+}
+
+/// The plan of another process in a container without a pod.
+pub fn plan(enter: &Enter<'_>) -> Plan {
+    let process = enter.process;
+    let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
+    given.extend((0..enter.preserved).map(Given::Preserved));
+    let kept = given.len();
+    given.push(Given::Container);
+    let mut plan = Plan::new(&given);
+    let p = &mut plan;
+
+    p.push(step::set_name("podlet:exec"));
+    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    p.push(step::die_with_parent());
+    p.push(step::undumpable());
+    if enter.ids.is_some() {
+        launch::set_limits(p, process);
+    }
+    p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
+    let setgroups = enter.users.setgroups(enter.facts);
+    if enter.namespaces & Namespace::User.flag() != 0 {
+        ids::become_root(p, setgroups);
+        p.push(step::undumpable());
+    }
+    let terminal = enter.terminal.map(|size| {
+        let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));
+        console::make(p, root, size, enter.ids.map_or(0, |ids| ids.uid))
+    });
+    if let Some(ids) = enter.ids {
+        p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+        p.push(step::umask(process.umask));
+        let no_new_privileges = process.no_new_privileges;
+        ids::become_user(p, enter.facts, ids, &process.capabilities, no_new_privileges, setgroups);
+    }
+
+    let born = p.slot("process");
+    let _born_pid = p.slot("process_pid");
+    p.fork(step::clone_sibling(0), born, |p| {
+        p.push(step::setsid());
+        if let Some(terminal) = terminal {
+            console::take(p, terminal);
+        }
+        launch::go_to(p, enter.cwd);
+        p.push(step::close_from(Slot(kept as u16)));
+        let end = keep_descriptors(p, enter.preserved);
+        launch::start_program(p, end, enter.program, &process.args, &process.env);
+    });
+    p.push(step::report(Record::BORN, "BORN", Some(born)));
+    p.push(step::exit(0));
+    plan
+}
