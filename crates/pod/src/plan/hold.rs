@@ -122,9 +122,7 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     if pod.options.shares(Namespace::Time) {
         // The offsets can be written until the first process is in it.
         p.push(step::unshare(Namespace::Time.flag()));
-        let offsets = pod.options.time_offsets;
-        let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
-        write_file(p, "/proc/self/timens_offsets", &text);
+        write_file(p, "/proc/self/timens_offsets", &pod.options.time_offsets.text());
     }
     let mut namespaces = pod.joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
     if keeps_sysfs(pod, facts) {
