@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PLAIN: &str = include_str!("../../../fixtures/bundles/plain/config.json");
 
 fn read(config: &Value) -> Result<(Container, PodHints), Error> {
-    parse("c", Path::new("/bundle"), config.to_string().as_bytes())
+    parse("c", Path::new("/bundle"), config.to_string().as_bytes())?.for_pod()
 }
 
 /// The plain config with `value` at `pointer` (RFC 6901); what leads there is
@@ -51,7 +51,7 @@ fn refusal(config: &Value) -> (String, String) {
 
 #[test]
 fn what_is_honoured_arrives() {
-    let (container, hints) = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap();
+    let (container, hints) = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap().for_pod().unwrap();
     assert_eq!(container.root, Root::Dir("/bundle/rootfs".into()));
     assert!(container.read_only && container.no_new_privileges);
     assert_eq!(container.args, ["sh", "-c", "true"]);

@@ -1,25 +1,77 @@
-//! From an OCI `config.json` to a [`Container`].
+//! From an OCI `config.json` to a [`Config`], and from that to a [`Container`]
+//! of a pod.
 //!
-//! The file is read as the runtime specification 1.3 has it, and every
-//! property it sets is either on the list of those this library honours or
-//! refused by its name: the list is walked, not the file. Properties that the
-//! specification does not know are ignored, as it demands.
+//! The file is read as the runtime specification 1.3 has it. Every property it
+//! sets is on the list of those that are honoured or refused by its name: see
+//! [`PROPERTIES`] and `docs/oci.md`. Properties that the specification does
+//! not know are ignored, as it demands. What is in a [`Config`] has passed the
+//! specification's own rules; whether this machine and this caller can give it
+//! is found out when it is planned.
 
+mod hooks;
+mod linux;
 mod mounts;
+mod namespaces;
+mod process;
+mod properties;
+mod strict;
+mod types;
 
-use std::collections::BTreeSet;
+pub use properties::{Answer, PROPERTIES};
+pub use types::{Hook, Hooks, NamespaceEntry, NamespaceKind};
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use serde_json::Value;
+use oci_spec::runtime::{Linux, Spec};
+use serde::de::Deserialize;
 
+use self::strict::Strict;
 use crate::error::{Context, Error, Result};
-use crate::spec::{CapabilitySets, Container, Namespace, Place, Rlimit, Root, User, parse_capability};
+use crate::facts::IdMap;
+use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string};
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
+
+/// A config.json, read and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Everything that is the container's own. Its places are the pod's until
+    /// [`Config::for_pod`].
+    pub container: Container,
+    /// `ociVersion`: 1.x.
+    pub version: String,
+    /// As listed, each kind at most once.
+    pub namespaces: Vec<NamespaceEntry>,
+    /// User ids of a new or joined user namespace; not empty for a new one.
+    pub uid_maps: Vec<IdMap>,
+    /// Group ids, likewise.
+    pub gid_maps: Vec<IdMap>,
+    /// Of a new time namespace.
+    pub time_offsets: TimeOffsets,
+    /// All six lists.
+    pub hooks: Hooks,
+    /// `process.terminal`.
+    pub terminal: bool,
+    /// Rows and columns; only with `terminal`.
+    pub console_size: Option<(u16, u16)>,
+    /// As given: absolute, or relative to a place of the runtime's choice.
+    pub cgroups_path: Option<PathBuf>,
+    /// Only with a uts namespace.
+    pub hostname: Option<String>,
+    /// Only with a uts namespace.
+    pub domainname: Option<String>,
+    /// As given.
+    pub annotations: BTreeMap<String, String>,
+    /// The directory of the file.
+    pub bundle: PathBuf,
+    /// Capabilities the file names that do not exist. The specification wants
+    /// a warning, and the container started without them.
+    pub unknown_capabilities: BTreeSet<String>,
+}
 
 /// What a config says of namespaces that belong to the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,44 +80,19 @@ pub struct PodHints {
     pub share: BTreeSet<Namespace>,
     /// Host name.
     pub hostname: Option<String>,
+    /// User ids, with [`Namespace::User`].
+    pub uid_maps: Vec<IdMap>,
+    /// Group ids, with [`Namespace::User`].
+    pub gid_maps: Vec<IdMap>,
+    /// With [`Namespace::Time`].
+    pub time_offsets: TimeOffsets,
 }
-
-/// Properties that are honoured. `[]` stands for the elements of an array,
-/// `*` for everything below.
-const HONOURED: [&str; 26] = [
-    "ociVersion",
-    "annotations.*",
-    "hostname",
-    "root.path",
-    "root.readonly",
-    "mounts[].destination",
-    "mounts[].type",
-    "mounts[].source",
-    "mounts[].options[]",
-    "process.terminal",
-    "process.user.uid",
-    "process.user.gid",
-    "process.user.umask",
-    "process.user.additionalGids[]",
-    "process.args[]",
-    "process.env[]",
-    "process.cwd",
-    "process.capabilities.*",
-    "process.noNewPrivileges",
-    "process.rlimits[].type",
-    "process.rlimits[].hard",
-    "process.rlimits[].soft",
-    "linux.namespaces[].type",
-    "linux.maskedPaths[]",
-    "linux.readonlyPaths[]",
-    "linux.rootfsPropagation",
-];
 
 /// Reads `config.json` in the directory `bundle` as container `name`.
 ///
 /// # Errors
 /// [`Error::Invalid`] for what is malformed or not honoured, by its name.
-pub fn read(name: &str, bundle: &Path) -> Result<(Container, PodHints)> {
+pub fn read(name: &str, bundle: &Path) -> Result<Config> {
     let path = bundle.join("config.json");
     let context = || format!("reading {}", path.display());
     let file = File::open(&path).doing(context)?;
@@ -84,27 +111,34 @@ pub fn read(name: &str, bundle: &Path) -> Result<(Container, PodHints)> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodHints)> {
+pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     let malformed = |error: serde_json::Error| Error::invalid("config.json", "", error.to_string());
-    let spec: Spec = serde_json::from_slice(bytes).map_err(malformed)?;
-    // What the specification knows of it, and nothing else.
-    let known = serde_json::to_value(&spec).map_err(malformed)?;
-    refuse_unknown(&known, "")?;
-
-    let version = spec.version();
-    if !version.starts_with("1.") {
-        return Err(Error::invalid("ociVersion", version, "this is runtime-spec 1.x"));
+    let Strict(mut file) = serde_json::from_slice(bytes).map_err(malformed)?;
+    if !file.is_object() {
+        return Err(Error::invalid("config.json", "", "not a JSON object"));
     }
+    properties::check_file(&file)?;
+    let taken = process::TakenOut::of(&mut file);
+    let mut track = serde_path_to_error::Track::new();
+    let spec = Spec::deserialize(serde_path_to_error::Deserializer::new(&file, &mut track));
+    let spec = spec.map_err(|error| match track.path().to_string() {
+        path if path == "." => malformed(error),
+        path => Error::invalid(path, "", error.to_string()),
+    })?;
+    properties::check_known(&serde_json::to_value(&spec).map_err(malformed)?)?;
+    check_version(spec.version())?;
+
     let missing = |field: &str| Error::invalid(field, "", "the specification requires it");
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    // Its own default is an example with everything in it.
+    let no_linux = Linux::deserialize(serde_json::json!({})).map_err(malformed)?;
+    let linux = spec.linux().as_ref().unwrap_or(&no_linux);
     if root.path().as_os_str().is_empty() {
         return Err(missing("root.path"));
     }
-    if process.terminal().unwrap_or(false) {
-        return Err(Error::invalid("process.terminal", "true", "not honoured yet: set it to false"));
-    }
+    check_string("root.path", &root.path().to_string_lossy())?;
+    check_path("process.cwd", process.cwd())?;
     if let Some(propagation) = linux.rootfs_propagation()
         && !matches!(propagation.as_str(), "" | "private" | "rprivate")
     {
@@ -114,104 +148,102 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
 
     let mut container = Container::new(name, Root::Dir(normal(&bundle.join(root.path()))));
     container.read_only = root.readonly().unwrap_or(false);
-    container.args = process.args().clone().unwrap_or_default();
-    container.env = process.env().clone().unwrap_or_default();
-    container.cwd = process.cwd().clone();
-    let user = process.user();
-    let groups = user.additional_gids().clone().unwrap_or_default();
-    container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
-    container.umask = user.umask().unwrap_or(0o022);
-    container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    container.capabilities = capabilities(&known["process"]["capabilities"])?;
-    container.rlimits = rlimits(&known["process"]["rlimits"]);
+    let mut unknown_capabilities = BTreeSet::new();
+    process::read(&mut container, process, &taken, &mut unknown_capabilities)?;
     let mounts = spec.mounts().iter().flatten().enumerate();
     container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle)).collect::<Result<_>>()?;
-    let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(PathBuf::from).collect();
-    container.masked_paths = paths(linux.masked_paths());
-    container.readonly_paths = paths(linux.readonly_paths());
+    linux::read(&mut container, linux)?;
 
-    let listed: Vec<_> = linux.namespaces().iter().flatten().map(|namespace| namespace.typ()).collect();
-    let share = place_namespaces(&mut container, &listed)?;
-    container.hostname = spec.hostname().clone().filter(|name| !name.is_empty());
-    let hints = PodHints { share, hostname: container.hostname.clone() };
-    Ok((container, hints))
-}
-
-/// Refuses the first property that is set and not on the list.
-fn refuse_unknown(value: &Value, path: &str) -> Result<()> {
-    let below = |prefix: &str| HONOURED.iter().any(|known| known.strip_suffix('*') == Some(prefix));
-    match value {
-        Value::Null => Ok(()),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
-            let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
-            if below(&prefix) { Ok(()) } else { refuse_unknown(value, &format!("{prefix}{name}")) }
-        }),
-        Value::Array(elements) => {
-            let path = format!("{path}[]");
-            elements.iter().try_for_each(|element| refuse_unknown(element, &path))
+    let namespaces = namespaces::entries(linux)?;
+    let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);
+    let name_of_machine = |field: &str, name: &Option<String>| match name.clone().filter(|name| !name.is_empty()) {
+        Some(name) if !uts => {
+            let reason = "it would be the machine's own: add `uts` to linux.namespaces";
+            Err(Error::invalid(field, name, reason))
         }
-        _ if HONOURED.contains(&path) => Ok(()),
-        value => {
-            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            Err(Error::invalid(path, shown, "this property is not honoured yet: remove it"))
-        }
-    }
-}
-
-/// Of the namespaces a config lists it wants new ones; of the others the
-/// machine's, where a container of a pod may have those.
-fn place_namespaces(container: &mut Container, listed: &[LinuxNamespaceType]) -> Result<BTreeSet<Namespace>> {
-    let field = "linux.namespaces";
-    for (i, kind) in listed.iter().enumerate() {
-        if listed[..i].contains(kind) {
-            return Err(Error::invalid(field, kind.to_string(), "listed twice"));
-        }
-    }
-    for kind in [LinuxNamespaceType::User, LinuxNamespaceType::Time] {
-        if listed.contains(&kind) {
-            let reason = "belongs to the pod: take it off the list and use --share";
-            return Err(Error::invalid(field, kind.to_string(), reason));
-        }
-    }
-    for kind in [LinuxNamespaceType::Mount, LinuxNamespaceType::Pid, LinuxNamespaceType::Uts] {
-        if !listed.contains(&kind) {
-            let reason = "missing, which asks for the machine's own; a container of a pod cannot have that: add it";
-            return Err(Error::invalid(field, kind.to_string(), reason));
-        }
-    }
-    let place = |kind| if listed.contains(&kind) { Place::Pod } else { Place::Host };
-    container.net = place(LinuxNamespaceType::Network);
-    container.ipc = place(LinuxNamespaceType::Ipc);
-    container.cgroup = place(LinuxNamespaceType::Cgroup);
-    let shared = [
-        (LinuxNamespaceType::Network, Namespace::Net),
-        (LinuxNamespaceType::Ipc, Namespace::Ipc),
-        (LinuxNamespaceType::Pid, Namespace::Pid),
-        (LinuxNamespaceType::Uts, Namespace::Uts),
-    ];
-    Ok(shared.into_iter().filter(|(kind, _)| listed.contains(kind)).map(|(_, namespace)| namespace).collect())
-}
-
-fn capabilities(value: &Value) -> Result<CapabilitySets> {
-    let set = |name: &str| -> Result<u64> {
-        let names = value[name].as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.map(|name| Ok(parse_capability(name)?.bitmask())).try_fold(0, |set, bit: Result<u64>| Ok(set | bit?))
+        name => Ok(name),
     };
-    Ok(CapabilitySets {
-        bounding: set("bounding")?,
-        effective: set("effective")?,
-        permitted: set("permitted")?,
-        inheritable: set("inheritable")?,
-        ambient: set("ambient")?,
+    let hostname = name_of_machine("hostname", spec.hostname())?;
+    let domainname = name_of_machine("domainname", spec.domainname())?;
+    (container.hostname, container.domainname) = (hostname.clone(), domainname.clone());
+    let uid_maps = namespaces::id_maps("linux.uidMappings", linux.uid_mappings(), &namespaces)?;
+    let gid_maps = namespaces::id_maps("linux.gidMappings", linux.gid_mappings(), &namespaces)?;
+    let terminal = process.terminal().unwrap_or(false);
+    let mut console_size = None;
+    // The specification: ignored without a terminal.
+    if let Some(size) = process.console_size().filter(|_| terminal) {
+        let cells = |field: &str, cells: u64| {
+            u16::try_from(cells).map_err(|_| Error::invalid(field, cells.to_string(), "at most 65535"))
+        };
+        let rows = cells("process.consoleSize.height", size.height())?;
+        console_size = Some((rows, cells("process.consoleSize.width", size.width())?));
+    }
+    let cgroups_path = linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = &cgroups_path {
+        check_string("linux.cgroupsPath", &path.to_string_lossy())?;
+    }
+    Ok(Config {
+        time_offsets: namespaces::time_offsets(linux, &namespaces)?,
+        container,
+        version: spec.version().clone(),
+        namespaces,
+        uid_maps,
+        gid_maps,
+        hooks: hooks::read(spec.hooks().as_ref())?,
+        terminal,
+        console_size,
+        cgroups_path,
+        hostname,
+        domainname,
+        annotations: spec.annotations().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        bundle: normal(bundle),
+        unknown_capabilities,
     })
 }
 
-fn rlimits(value: &Value) -> Vec<Rlimit> {
-    let limit = |value: &Value| {
-        let number = |field: &str| value[field].as_u64();
-        Some(Rlimit { name: value["type"].as_str()?.into(), soft: number("soft")?, hard: number("hard")? })
+impl Config {
+    /// For a container of a pod: what belongs to the pod becomes hints.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what a container of a pod cannot have.
+    pub fn for_pod(mut self) -> Result<(Container, PodHints)> {
+        if let Some(name) = self.unknown_capabilities.first() {
+            return Err(Error::invalid("process.capabilities", name, "not a capability of capabilities(7)"));
+        }
+        if self.terminal {
+            let reason = "a pod's container has no terminal: set it to false, or use podlet-oci";
+            return Err(Error::invalid("process.terminal", "true", reason));
+        }
+        if let Some((list, _)) = self.hooks.lists().into_iter().find(|(_, hooks)| !hooks.is_empty()) {
+            let reason = "hooks are for podlet-oci: remove it, or use that";
+            return Err(Error::invalid(format!("hooks.{list}"), "", reason));
+        }
+        if let Some(path) = &self.cgroups_path {
+            let reason = "a container's cgroup is in its pod's: remove it, or use podlet-oci";
+            return Err(Error::invalid("linux.cgroupsPath", path.to_string_lossy(), reason));
+        }
+        let share = self.place_namespaces()?;
+        let Config { container, hostname, uid_maps, gid_maps, time_offsets, .. } = self;
+        Ok((container, PodHints { share, hostname, uid_maps, gid_maps, time_offsets }))
+    }
+}
+
+/// SemVer 2.0.0, major version 1.
+fn check_version(version: &str) -> Result<()> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<_> = core.split('.').collect();
+    let number = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) && (*part == "0" || !part.starts_with('0'))
     };
-    value.as_array().into_iter().flatten().filter_map(limit).collect()
+    let rest = &version[core.len()..];
+    let good_rest = rest.len() != 1 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+.".contains(&b));
+    if numbers.len() != 3 || !numbers.iter().all(number) || !good_rest {
+        return Err(Error::invalid("ociVersion", version, "a semantic version such as 1.3.0"));
+    }
+    if numbers[0] != "1" {
+        return Err(Error::invalid("ociVersion", version, "this is runtime-spec 1.x"));
+    }
+    Ok(())
 }
 
 /// Without `.` and empty parts; symbolic links are left to the kernel.

@@ -168,8 +168,7 @@ pub fn title(pod: &str) -> String {
 
 /// The clocks of a time namespace just made, which nobody is in yet.
 pub(super) fn write_time_offsets(p: &mut Plan, offsets: &TimeOffsets) {
-    let text = format!("monotonic {} 0\nboottime {} 0\n", offsets.monotonic, offsets.boottime);
-    write_file(p, "/proc/self/timens_offsets", &text);
+    write_file(p, "/proc/self/timens_offsets", &offsets.text());
 }
 
 fn write_file(p: &mut Plan, path: &str, content: &str) {

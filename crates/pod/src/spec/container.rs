@@ -1,11 +1,13 @@
 //! What a container is to be, with the defaults of podman and docker.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_mount, check_name, check_path, check_rootfs, check_string, rlimit_number};
+use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use crate::error::{Error, Result};
 
 /// Where a container's root file system comes from.
@@ -169,6 +171,42 @@ pub struct Container {
     pub hostname: Option<String>,
     /// The signal `stop` begins with.
     pub stop_signal: i32,
+    /// Domain name (setdomainname(2)), if its uts namespace is its own.
+    #[serde(default)]
+    pub domainname: Option<String>,
+    /// Kernel parameters of namespaces that are its own, `net.ipv4.ip_forward`
+    /// to `1`; those of namespaces it shares belong to the pod.
+    #[serde(default)]
+    pub sysctl: BTreeMap<String, String>,
+    /// Device nodes besides the usual ones.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    /// How readily the kernel kills it when memory runs out: -1000 to 1000
+    /// (proc_pid_oom_score_adj(5)); as podlet's own if not given.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+    /// How it is scheduled.
+    #[serde(default)]
+    pub scheduler: Option<Scheduler>,
+    /// The order of its reads and writes.
+    #[serde(default)]
+    pub io_priority: Option<IoPriority>,
+    /// Execution domain.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// The processors of what is executed in it later.
+    #[serde(default)]
+    pub exec_cpu_affinity: CpuAffinity,
+    /// Where its memory comes from.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The AppArmor profile it is executed under.
+    #[serde(default)]
+    pub apparmor_profile: Option<String>,
+    /// Network interfaces of this machine that are moved into its network
+    /// namespace, with the names they get there.
+    #[serde(default)]
+    pub net_devices: BTreeMap<String, String>,
 }
 
 /// What `podman` and `docker` leave a container: capabilities that root in it
@@ -235,6 +273,17 @@ impl Container {
             cgroup: Place::Pod,
             hostname: None,
             stop_signal: libc::SIGTERM,
+            domainname: None,
+            sysctl: BTreeMap::new(),
+            devices: Vec::new(),
+            oom_score_adj: None,
+            scheduler: None,
+            io_priority: None,
+            personality: None,
+            exec_cpu_affinity: CpuAffinity::default(),
+            memory_policy: None,
+            apparmor_profile: None,
+            net_devices: BTreeMap::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod check;
 mod container;
 mod pod;
+mod process;
 
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
@@ -16,3 +17,4 @@ pub use container::{
     CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
 };
 pub use pod::{Namespace, PodOptions, TimeOffsets};
+pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};

@@ -78,13 +78,27 @@ impl FromStr for Namespace {
     }
 }
 
-/// Offsets of a pod's clocks (time_namespaces(7)), in seconds.
+/// Offsets of a time namespace's clocks (time_namespaces(7)).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TimeOffsets {
-    /// Added to CLOCK_MONOTONIC.
+    /// Added to CLOCK_MONOTONIC, in seconds.
     pub monotonic: i64,
-    /// Added to CLOCK_BOOTTIME.
+    /// Added to CLOCK_BOOTTIME, in seconds.
     pub boottime: i64,
+    /// Added to CLOCK_MONOTONIC besides, in nanoseconds, below 10⁹.
+    #[serde(default)]
+    pub monotonic_nanos: u32,
+    /// Added to CLOCK_BOOTTIME besides, in nanoseconds, below 10⁹.
+    #[serde(default)]
+    pub boottime_nanos: u32,
+}
+
+impl TimeOffsets {
+    /// As `/proc/<pid>/timens_offsets` takes them.
+    pub fn text(&self) -> String {
+        let TimeOffsets { monotonic, boottime, monotonic_nanos, boottime_nanos } = self;
+        format!("monotonic {monotonic} {monotonic_nanos}\nboottime {boottime} {boottime_nanos}\n")
+    }
 }
 
 /// What a pod is to be.

@@ -52,7 +52,8 @@ impl PodArgs {
         options.hostname = self.hostname.clone();
         options.uid_maps = self.uid_maps.iter().map(|map| parse_map("uidmap", map)).collect::<Result<_, _>>()?;
         options.gid_maps = self.gid_maps.iter().map(|map| parse_map("gidmap", map)).collect::<Result<_, _>>()?;
-        options.time_offsets = TimeOffsets { monotonic: self.monotonic_offset, boottime: self.boottime_offset };
+        let (monotonic, boottime) = (self.monotonic_offset, self.boottime_offset);
+        options.time_offsets = TimeOffsets { monotonic, boottime, ..TimeOffsets::default() };
         Ok(options)
     }
 

@@ -132,7 +132,7 @@ impl Run {
         let mut share = None;
         let mut container = match (&self.bundle, &self.rootfs) {
             (Some(bundle), _) => {
-                let (container, namespaces) = config::read(name, &absolute(bundle)?)?;
+                let (container, namespaces) = config::read(name, &absolute(bundle)?)?.for_pod()?;
                 share = Some(namespaces);
                 if self.words.is_empty() { container } else { container.args(self.words.clone()) }
             }
@@ -159,6 +159,9 @@ impl Run {
                     options.hostname = options.hostname.or(namespaces.hostname);
                     if self.options.share.is_none() {
                         options.share = namespaces.share;
+                        options.uid_maps = namespaces.uid_maps;
+                        options.gid_maps = namespaces.gid_maps;
+                        options.time_offsets = namespaces.time_offsets;
                     }
                 }
                 options.end_with_last = true;

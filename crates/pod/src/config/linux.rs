@@ -1,0 +1,58 @@
+//! `linux`, but for namespaces, resources, seccomp and mounts.
+
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonalityDomain};
+
+use crate::error::{Error, Result};
+use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
+
+pub(super) fn read(container: &mut Container, linux: &Linux) -> Result<()> {
+    let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
+    container.masked_paths = paths(linux.masked_paths());
+    container.readonly_paths = paths(linux.readonly_paths());
+    container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+    container.devices = linux
+        .devices()
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, device)| read_device(i, device))
+        .collect::<Result<_>>()?;
+    for (name, device) in linux.net_devices().iter().flatten() {
+        let inside = device.name().clone().filter(|name| !name.is_empty());
+        container.net_devices.insert(name.clone(), inside.unwrap_or_else(|| name.clone()));
+    }
+    container.personality = linux.personality().as_ref().map(|personality| match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => Personality::Linux,
+        LinuxPersonalityDomain::PerLinux32 => Personality::Linux32,
+    });
+    container.memory_policy = linux.memory_policy().as_ref().map(|policy| MemoryPolicy {
+        mode: policy.mode().to_string(),
+        nodes: policy.nodes().clone().unwrap_or_default(),
+        flags: policy.flags().iter().flatten().map(ToString::to_string).collect(),
+    });
+    Ok(())
+}
+
+fn read_device(index: usize, device: &LinuxDevice) -> Result<Device> {
+    let field = |name: &str| format!("linux.devices[{index}].{name}");
+    let kind = match device.typ() {
+        LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
+        LinuxDeviceType::B => DeviceKind::Block,
+        LinuxDeviceType::P => DeviceKind::Fifo,
+        LinuxDeviceType::A => return Err(Error::invalid(field("type"), "a", "a node is one of c, u, b, p")),
+    };
+    let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
+        (DeviceKind::Fifo, _) => Ok(0),
+        (_, Ok(number)) => Ok(number),
+        (..) => Err(Error::invalid(field(name), value.to_string(), "not a device number")),
+    };
+    Ok(Device {
+        path: device.path().clone(),
+        kind,
+        major: number("major", device.major())?,
+        minor: number("minor", device.minor())?,
+        mode: device.file_mode(),
+        uid: device.uid(),
+        gid: device.gid(),
+    })
+}

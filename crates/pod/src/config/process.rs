@@ -1,0 +1,151 @@
+//! `process`: who it is, what it may, how it runs.
+
+use std::collections::BTreeSet;
+
+use oci_spec::runtime::{IOPriorityClass, Process};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::spec::{
+    CapabilitySets, Container, CpuAffinity, IoClass, IoPriority, Rlimit, Scheduler, User, check_string,
+    parse_capability,
+};
+
+/// What oci-spec's types take for an error and the specification does not,
+/// taken out of the file.
+pub(super) struct TakenOut {
+    capabilities: Value,
+    scheduler: Value,
+}
+
+impl TakenOut {
+    /// Capabilities are names, of which the specification wants the unknown
+    /// ones told apart; of the scheduler's flags oci-spec 0.10 misspells some.
+    pub(super) fn of(file: &mut Value) -> TakenOut {
+        let mut take = |name: &str| match file.get_mut("process").and_then(|process| process.get_mut(name)) {
+            Some(value) => value.take(),
+            None => Value::Null,
+        };
+        TakenOut { capabilities: take("capabilities"), scheduler: take("scheduler") }
+    }
+}
+
+/// Fills in what belongs to the process. The capabilities that do not exist
+/// are added to `unknown`.
+pub(super) fn read(
+    container: &mut Container,
+    process: &Process,
+    taken: &TakenOut,
+    unknown: &mut BTreeSet<String>,
+) -> Result<()> {
+    container.args = process.args().clone().unwrap_or_default();
+    container.env = process.env().clone().unwrap_or_default();
+    container.cwd = process.cwd().clone();
+    let user = process.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
+    container.umask = user.umask().unwrap_or(0o022);
+    container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    container.capabilities = capabilities(&taken.capabilities, unknown)?;
+    for limit in process.rlimits().iter().flatten() {
+        let name = limit.typ().to_string();
+        if container.rlimits.iter().any(|other| other.name == name) {
+            return Err(Error::invalid("process.rlimits", name, "stands there twice"));
+        }
+        container.rlimits.push(Rlimit { name, soft: limit.soft(), hard: limit.hard() });
+    }
+    container.oom_score_adj = process.oom_score_adj();
+    container.scheduler = scheduler(&taken.scheduler)?;
+    container.io_priority = match process.io_priority() {
+        None => None,
+        Some(io) => {
+            let class = match io.class() {
+                IOPriorityClass::IoprioClassRt => IoClass::Rt,
+                IOPriorityClass::IoprioClassBe => IoClass::Be,
+                IOPriorityClass::IoprioClassIdle => IoClass::Idle,
+            };
+            let priority = u8::try_from(io.priority()).map_err(|_| {
+                Error::invalid("process.ioPriority.priority", io.priority().to_string(), "from 0, the first, to 7")
+            })?;
+            Some(IoPriority { class, priority })
+        }
+    };
+    if let Some(affinity) = process.exec_cpu_affinity() {
+        let (initial, last) = (affinity.initial().clone(), affinity.cpu_affinity_final().clone());
+        container.exec_cpu_affinity = CpuAffinity { initial, last };
+    }
+    container.apparmor_profile = process.apparmor_profile().clone().filter(|profile| !profile.is_empty());
+    Ok(())
+}
+
+fn capabilities(value: &Value, unknown: &mut BTreeSet<String>) -> Result<CapabilitySets> {
+    let mut set = |name: &str| -> Result<u64> {
+        let field = format!("process.capabilities.{name}");
+        let mut set = 0;
+        for name in strings(&field, &value[name])? {
+            match parse_capability(&name) {
+                Ok(capability) if name.starts_with("CAP_") => set |= capability.bitmask(),
+                _ => drop(unknown.insert(name)),
+            }
+        }
+        Ok(set)
+    };
+    if !matches!(value, Value::Null | Value::Object(_)) {
+        return Err(Error::invalid("process.capabilities", value.to_string(), "must be an object"));
+    }
+    Ok(CapabilitySets {
+        bounding: set("bounding")?,
+        effective: set("effective")?,
+        permitted: set("permitted")?,
+        inheritable: set("inheritable")?,
+        ambient: set("ambient")?,
+    })
+}
+
+fn scheduler(value: &Value) -> Result<Option<Scheduler>> {
+    let field = |name: &str| format!("process.scheduler.{name}");
+    if value.is_null() {
+        return Ok(None);
+    }
+    if !value.is_object() {
+        return Err(Error::invalid("process.scheduler", value.to_string(), "must be an object"));
+    }
+    let signed = |name: &str| match &value[name] {
+        Value::Null => Ok(0),
+        number => number
+            .as_i64()
+            .and_then(|number| i32::try_from(number).ok())
+            .ok_or_else(|| Error::invalid(field(name), number.to_string(), "must be a number of 32 bits")),
+    };
+    let unsigned = |name: &str| match &value[name] {
+        Value::Null => Ok(0),
+        number => number
+            .as_u64()
+            .ok_or_else(|| Error::invalid(field(name), number.to_string(), "nanoseconds, not below zero")),
+    };
+    let policy = value["policy"].as_str();
+    let policy =
+        policy.ok_or_else(|| Error::invalid(field("policy"), value["policy"].to_string(), "must be a string"))?;
+    Ok(Some(Scheduler {
+        policy: policy.into(),
+        nice: signed("nice")?,
+        priority: signed("priority")?,
+        flags: strings(&field("flags"), &value["flags"])?,
+        runtime: unsigned("runtime")?,
+        deadline: unsigned("deadline")?,
+        period: unsigned("period")?,
+    }))
+}
+
+fn strings(field: &str, value: &Value) -> Result<Vec<String>> {
+    let wrong = |value: &Value| Error::invalid(field, value.to_string(), "must be an array of strings");
+    let string = |value: &Value| match value {
+        Value::String(string) => check_string(field, string).map(|()| string.clone()),
+        other => Err(wrong(other)),
+    };
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(elements) => elements.iter().map(string).collect(),
+        other => Err(wrong(other)),
+    }
+}

@@ -1,0 +1,220 @@
+//! Every property of runtime-spec 1.3 for Linux, and what becomes of it.
+//!
+//! The list is walked twice: over the file, for what is refused by name; and
+//! over what oci-spec's types kept of it, so that nothing which those know can
+//! be missing here. What neither knows is not of the specification, and is
+//! ignored, as it demands.
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// What becomes of a property.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It is done, or the config is refused with a reason of its own.
+    Honoured,
+    /// Nothing is started, for this reason.
+    Refused(&'static str),
+}
+
+use Answer::{Honoured, Refused};
+
+const OTHER_PLATFORM: Answer = Refused("this config is for another platform; podlet runs Linux containers");
+const NOT_YET: Answer = Refused("this property is not honoured yet: remove it");
+const NO_SELINUX: Answer = Refused("SELinux labels are not honoured: remove it, or use a runtime with SELinux support");
+const NO_RDT: Answer = Refused("resctrl groups are not honoured: remove it, and put the process into one yourself");
+
+/// The properties. `[]` stands for the elements of an array, `*` for
+/// everything below.
+pub const PROPERTIES: &[(&str, Answer)] = &[
+    ("ociVersion", Honoured),
+    ("annotations.*", Honoured),
+    ("hostname", Honoured),
+    ("domainname", Honoured),
+    ("root.path", Honoured),
+    ("root.readonly", Honoured),
+    ("mounts[].destination", Honoured),
+    ("mounts[].type", Honoured),
+    ("mounts[].source", Honoured),
+    ("mounts[].options[]", Honoured),
+    ("mounts[].uidMappings[].*", NOT_YET),
+    ("mounts[].gidMappings[].*", NOT_YET),
+    ("process.terminal", Honoured),
+    ("process.consoleSize.height", Honoured),
+    ("process.consoleSize.width", Honoured),
+    ("process.user.uid", Honoured),
+    ("process.user.gid", Honoured),
+    ("process.user.umask", Honoured),
+    ("process.user.additionalGids[]", Honoured),
+    ("process.user.username", OTHER_PLATFORM),
+    ("process.args[]", Honoured),
+    ("process.commandLine", OTHER_PLATFORM),
+    ("process.env[]", Honoured),
+    ("process.cwd", Honoured),
+    ("process.capabilities.bounding[]", Honoured),
+    ("process.capabilities.effective[]", Honoured),
+    ("process.capabilities.permitted[]", Honoured),
+    ("process.capabilities.inheritable[]", Honoured),
+    ("process.capabilities.ambient[]", Honoured),
+    ("process.noNewPrivileges", Honoured),
+    ("process.rlimits[].type", Honoured),
+    ("process.rlimits[].hard", Honoured),
+    ("process.rlimits[].soft", Honoured),
+    ("process.oomScoreAdj", Honoured),
+    ("process.scheduler.policy", Honoured),
+    ("process.scheduler.nice", Honoured),
+    ("process.scheduler.priority", Honoured),
+    ("process.scheduler.flags[]", Honoured),
+    ("process.scheduler.runtime", Honoured),
+    ("process.scheduler.deadline", Honoured),
+    ("process.scheduler.period", Honoured),
+    ("process.ioPriority.class", Honoured),
+    ("process.ioPriority.priority", Honoured),
+    ("process.execCPUAffinity.initial", Honoured),
+    ("process.execCPUAffinity.final", Honoured),
+    ("process.apparmorProfile", Honoured),
+    ("process.selinuxLabel", NO_SELINUX),
+    ("hooks.prestart[].*", Honoured),
+    ("hooks.createRuntime[].*", Honoured),
+    ("hooks.createContainer[].*", Honoured),
+    ("hooks.startContainer[].*", Honoured),
+    ("hooks.poststart[].*", Honoured),
+    ("hooks.poststop[].*", Honoured),
+    ("linux.namespaces[].type", Honoured),
+    ("linux.namespaces[].path", Honoured),
+    ("linux.uidMappings[].containerID", Honoured),
+    ("linux.uidMappings[].hostID", Honoured),
+    ("linux.uidMappings[].size", Honoured),
+    ("linux.gidMappings[].containerID", Honoured),
+    ("linux.gidMappings[].hostID", Honoured),
+    ("linux.gidMappings[].size", Honoured),
+    ("linux.timeOffsets.*", Honoured),
+    ("linux.devices[].path", Honoured),
+    ("linux.devices[].type", Honoured),
+    ("linux.devices[].major", Honoured),
+    ("linux.devices[].minor", Honoured),
+    ("linux.devices[].fileMode", Honoured),
+    ("linux.devices[].uid", Honoured),
+    ("linux.devices[].gid", Honoured),
+    ("linux.netDevices.*", Honoured),
+    ("linux.cgroupsPath", Honoured),
+    ("linux.sysctl.*", Honoured),
+    ("linux.rootfsPropagation", Honoured),
+    ("linux.maskedPaths[]", Honoured),
+    ("linux.readonlyPaths[]", Honoured),
+    ("linux.mountLabel", NO_SELINUX),
+    ("linux.personality.domain", Honoured),
+    ("linux.personality.flags[]", Refused("the specification knows none: leave it empty")),
+    ("linux.memoryPolicy.mode", Honoured),
+    ("linux.memoryPolicy.nodes", Honoured),
+    ("linux.memoryPolicy.flags[]", Honoured),
+    ("linux.intelRdt.*", NO_RDT),
+    ("linux.resources.*", NOT_YET),
+    ("linux.seccomp.*", NOT_YET),
+    ("windows.*", OTHER_PLATFORM),
+    ("solaris.*", OTHER_PLATFORM),
+    ("freebsd.*", OTHER_PLATFORM),
+    ("zos.*", OTHER_PLATFORM),
+    ("vm.*", OTHER_PLATFORM),
+];
+
+/// What must stand there if the object before the last `.` does.
+const REQUIRED: &[&str] = &[
+    "ociVersion",
+    "root",
+    "root.path",
+    "process",
+    "process.cwd",
+    "process.args",
+    "process.user",
+    "process.user.uid",
+    "process.user.gid",
+    "process.consoleSize.height",
+    "process.consoleSize.width",
+    "process.rlimits[].type",
+    "process.rlimits[].soft",
+    "process.rlimits[].hard",
+    "process.scheduler.policy",
+    "process.ioPriority.class",
+    "process.ioPriority.priority",
+    "mounts[].destination",
+    "hooks.prestart[].path",
+    "hooks.createRuntime[].path",
+    "hooks.createContainer[].path",
+    "hooks.startContainer[].path",
+    "hooks.poststart[].path",
+    "hooks.poststop[].path",
+    "linux.namespaces[].type",
+    "linux.uidMappings[].containerID",
+    "linux.uidMappings[].hostID",
+    "linux.uidMappings[].size",
+    "linux.gidMappings[].containerID",
+    "linux.gidMappings[].hostID",
+    "linux.gidMappings[].size",
+    "linux.devices[].path",
+    "linux.devices[].type",
+    "linux.personality.domain",
+    "linux.memoryPolicy.mode",
+];
+
+/// Refuses what the list refuses, and what the specification requires and is
+/// not there.
+pub(super) fn check_file(file: &Value) -> Result<()> {
+    walk(file, "", &|path, value| match answer(path) {
+        Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
+        Some(Honoured) | None => Ok(()),
+    })?;
+    REQUIRED.iter().try_for_each(|path| require(file, path, path))
+}
+
+/// Refuses what oci-spec's types know and the list does not.
+pub(super) fn check_known(known: &Value) -> Result<()> {
+    walk(known, "", &|path, value| match answer(path) {
+        Some(_) => Ok(()),
+        None => Err(Error::invalid(path, show(value), "this property is not honoured: remove it")),
+    })
+}
+
+/// What becomes of the property at `path`, if the specification knows it.
+fn answer(path: &str) -> Option<Answer> {
+    let fits = |known: &str| match known.strip_suffix('*') {
+        Some(prefix) => path.starts_with(prefix),
+        None => path == known,
+    };
+    PROPERTIES.iter().find(|(known, _)| fits(known)).map(|(_, answer)| *answer)
+}
+
+/// Calls `at` for every value that is no object and no array.
+fn walk(value: &Value, path: &str, at: &impl Fn(&str, &Value) -> Result<()>) -> Result<()> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+            walk(value, &format!("{prefix}{name}"), at)
+        }),
+        Value::Array(elements) => elements.iter().try_for_each(|element| walk(element, &format!("{path}[]"), at)),
+        value => at(path, value),
+    }
+}
+
+fn require(value: &Value, path: &str, whole: &str) -> Result<()> {
+    let Some((first, rest)) = path.split_once('.') else {
+        return match value {
+            Value::Object(fields) if fields.get(path).is_none_or(Value::is_null) => {
+                Err(Error::invalid(whole, "", "the specification requires it"))
+            }
+            _ => Ok(()),
+        };
+    };
+    match first.strip_suffix("[]") {
+        Some(array) => {
+            value[array].as_array().into_iter().flatten().try_for_each(|element| require(element, rest, whole))
+        }
+        None => require(&value[first], rest, whole),
+    }
+}
+
+fn show(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
