@@ -6,8 +6,11 @@
 //!   maps     write my id maps, I wait        maker, for an ordinary user
 //!   mounts   the container's mount namespace H, where there is no cgroup
 //!   ready    I hold                          pause
+//!   runtime  run the hooks, I wait           C, of a bundle that has some
+//!   console  here is the terminal            C
+//!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
-//!   (end)    everybody has closed            ─► done, if ready or exec came
+//!   (end)    everybody has closed            ─► done, if ready, created or exec came
 //! ```
 //!
 //! The socket closes by itself: when the last of them executes the container's
@@ -36,6 +39,17 @@ pub(crate) struct Born {
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
     pub mounts: Option<OwnedFd>,
+    /// The controlling end of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+}
+
+/// What a plan may stop for until it is answered.
+#[derive(Debug)]
+pub(crate) enum Question<'a> {
+    /// Write the id maps of this process.
+    Maps(u32),
+    /// Run the hooks of this process, whose root is about to change.
+    Runtime(&'a OwnedFd),
 }
 
 /// After an error the others have this long to notice it.
@@ -54,8 +68,8 @@ pub(crate) struct Ignition<'a> {
     pub handed_over: Vec<(Given, OwnedFd)>,
     /// Where the process is born.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Writes the id maps of process `pid`, for a plan that asks.
-    pub write_maps: &'a dyn Fn(u32) -> Result<()>,
+    /// Does what a plan asks for.
+    pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
     /// Directories for the program, should memfds be forbidden.
     pub places: &'a [PathBuf],
 }
@@ -85,63 +99,112 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
         .doing(starting("executing the sealed program"))?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
-    let result = listen(plan, &ignition, &child, &ours);
+    let mut heard = Heard::default();
+    let result = listen(plan, &ignition, &child, &ours, &mut heard);
+    drop(ours);
     if result.is_err() {
         child.kill();
+        if let Some(born) = &heard.born {
+            kill(born);
+            // Not ours if pause adopted it.
+            sys::reap(born.as_fd());
+        }
     }
     child.reap();
-    result
+    result?;
+    match heard {
+        Heard { born: Some(pidfd), mounts, console, .. } => Ok(Born { pidfd, mounts, console }),
+        _ => Err(Error::Died { object: object.into() }),
+    }
 }
 
-/// Reads the report until everybody has closed it.
-fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd) -> Result<Born> {
-    let object = ignition.object;
-    let mut mounts = None;
+/// Hears the rest of the report of a process that waited to be started.
+///
+/// # Errors
+/// As [`ignite`].
+pub(crate) fn hear_start(plan: &Plan, object: &str, report: &OwnedFd) -> Result<()> {
+    let mut heard = Heard::default();
+    hear(plan, object, report, &mut heard, &mut |_, _| Ok(()))
+}
+
+/// What a report has told so far.
+#[derive(Default)]
+struct Heard {
+    born: Option<OwnedFd>,
+    mounts: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    done: bool,
+    failure: Option<Record>,
+    /// A question that came before the process it is about.
+    waiting: bool,
+}
+
+/// Reads the report until everybody has closed it, and answers.
+fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
+    let go_on = || send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL).doing(|| "answering the report".into());
+    let died = || Error::Died { object: ignition.object.into() };
+    hear(plan, ignition.object, report, heard, &mut |kind, heard| {
+        match kind {
+            Record::MAPS => (ignition.answer)(Question::Maps(child.pid().ok_or_else(died)?))?,
+            // The one process speaks, the other one tells who that is.
+            Record::RUNTIME | Record::BORN => match &heard.born {
+                Some(born) if heard.waiting => {
+                    heard.waiting = false;
+                    (ignition.answer)(Question::Runtime(born))?;
+                }
+                _ => return Ok(()),
+            },
+            _ => return Ok(()),
+        }
+        go_on().map(drop)
+    })
+}
+
+/// Reads a report to its end.
+fn hear(
+    plan: &Plan,
+    object: &str,
+    report: &OwnedFd,
+    heard: &mut Heard,
+    react: &mut dyn FnMut(u32, &mut Heard) -> Result<()>,
+) -> Result<()> {
     let mut deadline = Instant::now() + DEADLINE;
-    let mut born = None;
-    let mut done = false;
-    let mut failure = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let readable = sys::wait_readable(report, Some(left)).doing(|| format!("waiting for {object}"))?;
-        if !readable && failure.is_some() {
+        if !readable && heard.failure.is_some() {
             break;
         }
         if !readable {
-            if let Some(pidfd) = &born {
-                kill(pidfd);
-            }
             return Err(Error::Deadline { what: format!("the start of {object}"), after: DEADLINE });
         }
         let Some((record, descriptor)) = receive(report).doing(|| format!("reading the report of {object}"))? else {
             break;
         };
         match record.kind {
-            Record::BORN => born = descriptor,
-            Record::MOUNTS => mounts = descriptor,
-            Record::READY | Record::EXEC => done = true,
-            Record::MAPS => answer_maps(ignition, child, report)?,
+            Record::BORN => heard.born = descriptor,
+            Record::MOUNTS => heard.mounts = descriptor,
+            Record::CONSOLE => heard.console = descriptor,
+            Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
+            Record::RUNTIME => heard.waiting = true,
             // The first one is the cause; others come of it.
             Record::ERROR => {
-                failure = failure.or(Some(record));
+                heard.failure = heard.failure.or(Some(record));
                 deadline = deadline.min(Instant::now() + AFTERMATH);
+                continue;
             }
             _ => {}
         }
+        let before = Instant::now();
+        react(record.kind, heard)?;
+        // What we did ourselves does not count.
+        deadline += before.elapsed();
     }
-    if let Some(record) = failure {
-        return Err(failed(plan, object, &record));
+    match heard.failure {
+        Some(record) => Err(failed(plan, object, &record)),
+        None if heard.done => Ok(()),
+        None => Err(Error::Died { object: object.into() }),
     }
-    match born {
-        Some(pidfd) if done => Ok(Born { pidfd, mounts }),
-        _ => Err(Error::Died { object: object.into() }),
-    }
-}
-
-fn answer_maps(ignition: &Ignition<'_>, child: &Child, report: &OwnedFd) -> Result<()> {
-    let waiting = child.pid().ok_or_else(|| Error::Died { object: ignition.object.into() })?;
-    (ignition.write_maps)(waiting)?;
-    send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL).doing(|| "answering the report".into()).map(drop)
 }
 
 fn failed(plan: &Plan, object: &str, record: &Record) -> Error {

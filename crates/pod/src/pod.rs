@@ -13,7 +13,7 @@ use crate::cgroup::{self, PodCgroup};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::idmaps::{decide_users, map_by_helper};
-use crate::launch::{Ignition, ignite};
+use crate::launch::{Ignition, Question, ignite};
 use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
@@ -340,7 +340,10 @@ impl Pod {
             // What tells that the other side is gone.
             handed_over: vec![(Given::Lifeline, lifeline_end), (Given::Maker, maker), (Given::Made, made)],
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
-            write_maps: &|pid| map_by_helper(pid, &self.record.users),
+            answer: &|question| match question {
+                Question::Maps(pid) => map_by_helper(pid, &self.record.users),
+                Question::Runtime(_) => Ok(()),
+            },
             places: self.store.places(),
         };
         let pause = ignite(&plan, ignition)?.pidfd;

@@ -362,7 +362,7 @@ impl Pod {
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            write_maps: &|_| Ok(()),
+            answer: &|_| Ok(()),
             places: self.store.places(),
         };
         ignite(plan, ignition)

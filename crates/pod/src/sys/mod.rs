@@ -77,6 +77,14 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()
     Errno::result(result).map(drop)
 }
 
+/// Waits for the end of a child. Whoever else in this program waits for all
+/// children (or ignores SIGCHLD) may have been faster, or it is no child of
+/// this program; that is no failure.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    while waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+}
+
 /// The calling thread's effective capabilities (capget(2)), one bit each.
 pub(crate) fn effective_capabilities() -> nix::Result<u64> {
     const VERSION_3: u32 = 0x2008_0522;

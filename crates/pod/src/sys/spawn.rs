@@ -20,11 +20,9 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Waits for its end. Whoever else in this program waits for all children
-    /// (or ignores SIGCHLD) may have been faster; that is no failure.
+    /// Waits for its end.
     pub(crate) fn reap(&self) {
-        use nix::sys::wait::{Id, WaitPidFlag, waitid};
-        while waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+        super::reap(self.pidfd.as_fd());
     }
 
     /// Its pid.

@@ -1,0 +1,97 @@
+//! Hooks: programs of the bundle's that run at points of a container's life
+//! (runtime-spec, POSIX-platform Hooks).
+//!
+//! Those of the runtime's namespaces are started as any program is; those of
+//! the container's by the sealed program, which joins the container's
+//! namespaces first. Each gets the state on its standard input.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use super::record::State;
+use crate::config::Hook;
+use crate::error::{Context, Error, Result};
+use crate::sys;
+
+/// How much of what a failing hook says is passed on, in bytes.
+const MOST_SAID: u64 = 4096;
+
+/// Runs hooks of the runtime's namespaces, one after the other.
+pub(super) fn run_all(kind: &str, hooks: &[Hook], state: &State, dir: &Path) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(kind, hook, state, dir))
+}
+
+/// Runs one.
+pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path) -> Result<()> {
+    let streams = Streams::new(kind, hook, state)?;
+    let mut command = Command::new(&hook.path);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env_clear();
+    command.envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+    command.current_dir(dir).stdin(Stdio::from(streams.input.try_clone().doing(|| streams.object())?));
+    for output in [Command::stdout, Command::stderr] {
+        output(&mut command, Stdio::from(streams.output.try_clone().doing(|| streams.object())?));
+    }
+    let child = command.spawn().map_err(|error| streams.failed(error.to_string()))?;
+    let pidfd = sys::pidfd_open(child.id()).doing(|| streams.object())?;
+    streams.wait(&pidfd)
+}
+
+/// A hook's standard streams, and what becomes of it.
+pub(super) struct Streams<'a> {
+    kind: &'a str,
+    hook: &'a Hook,
+    pub input: OwnedFd,
+    pub output: File,
+}
+
+impl<'a> Streams<'a> {
+    pub(super) fn new(kind: &'a str, hook: &'a Hook, state: &State) -> Result<Streams<'a>> {
+        let context = || format!("preparing the {kind} hook {}", hook.path.display());
+        let json = serde_json::to_vec(state).map_err(std::io::Error::other).doing(context)?;
+        let mut input = File::from(sys::sealed_file(c"state", &json).doing(context)?);
+        input.rewind().doing(context)?;
+        let output = File::from(sys::memory_file(c"output").doing(context)?);
+        Ok(Streams { kind, hook, input: input.into(), output })
+    }
+
+    fn object(&self) -> String {
+        format!("running the {} hook {}", self.kind, self.hook.path.display())
+    }
+
+    fn failed(&self, how: String) -> Error {
+        let mut said = String::new();
+        let mut output = &self.output;
+        // What cannot be read cannot be passed on.
+        output.rewind().and_then(|()| output.take(MOST_SAID).read_to_string(&mut said)).ok();
+        Error::Hook { kind: self.kind.into(), path: self.hook.path.display().to_string(), how, said: said.trim().into() }
+    }
+
+    /// Waits for a child of ours, as long as the hook may take.
+    pub(super) fn wait(&self, pidfd: &OwnedFd) -> Result<()> {
+        let timeout = self.hook.timeout;
+        if !sys::wait_readable(pidfd, timeout).doing(|| self.object())? {
+            // It may be gone by now.
+            sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            sys::reap(pidfd.as_fd());
+            return Err(self.failed(format!("did not end within {} s", timeout.unwrap_or(Duration::ZERO).as_secs())));
+        }
+        match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+            Ok(WaitStatus::Exited(_, code)) => Err(self.failed(format!("ended with {code}"))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Err(self.failed(format!("was killed by {signal}"))),
+            // Somebody else in this program waited for it: nobody knows how it
+            // ended.
+            _ => Err(self.failed("ended unobserved: this program waits for all its children".into())),
+        }
+    }
+}

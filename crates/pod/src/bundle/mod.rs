@@ -1,0 +1,197 @@
+//! Containers without a pod, as the OCI runtime specification has them:
+//! `create`, `start`, `state`, `kill`, `delete`, and what runc adds to these.
+//!
+//! ```text
+//!   config.json ─► Config ─► Plan ─► sealed program ─► gate ─► execve
+//!                  config    plan    create            start
+//! ```
+//!
+//! There is no pause and no exit table: a container's process is a child of
+//! whoever called [`Runtime::create`], and once that is gone of its subreaper,
+//! who waits for it (conmon, the containerd shim). The runtime keeps a
+//! directory a container:
+//!
+//! ```text
+//!   <root>/<id>/
+//!     record.json    what was asked for, written before anything is made
+//!     process.json   the container's pid and start time
+//!     gate           the socket at which a created container waits
+//!     lock           somebody changes it
+//! ```
+//!
+//! What runs is asked of the kernel. A container is *created* as long as its
+//! gate is there; a `start` takes it away and knocks.
+
+mod create;
+mod exec;
+mod hooks;
+mod life;
+mod namespaces;
+mod place;
+mod record;
+
+pub use create::{Created, Setup};
+pub use exec::{Executed, Extra};
+pub use record::{State, Status};
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::facts::Facts;
+use crate::state::{self, ProcessId};
+
+use self::record::{PROCESS, RECORD, Record};
+
+/// A directory that holds the state of containers without a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    root: PathBuf,
+}
+
+impl Runtime {
+    /// The runtime whose state is at `root`, an absolute path, made if it is
+    /// missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it belongs to somebody else or others can write
+    /// there.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Runtime> {
+        let root = root.into();
+        let shown = root.display().to_string();
+        if !root.is_absolute() {
+            return Err(Error::invalid("root", shown, "give an absolute path"));
+        }
+        state::make_private(&root)?;
+        let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
+        if meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+            let reason = "must belong to you, and nobody else may write there (chmod 700)";
+            return Err(Error::invalid("root", shown, reason));
+        }
+        Ok(Runtime { root })
+    }
+
+    /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
+    /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others.
+    pub fn default_root() -> PathBuf {
+        state::Store::default_root().with_file_name("podlet-oci")
+    }
+
+    /// The container of that id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`].
+    pub fn get(&self, id: &str) -> Result<Instance> {
+        let not_found = || Error::NotFound(format!("container {id:?}"));
+        // An id that no container can have might be a path.
+        check_id(id).map_err(|_| not_found())?;
+        let dir = self.root.join(id);
+        let record = state::read_record(&dir.join(RECORD))?.ok_or_else(not_found)?;
+        let process = state::read_record(&dir.join(PROCESS))?;
+        Ok(Instance { dir, record, process, facts: Facts::read()? })
+    }
+
+    /// All containers, by id. Ones that cannot be read come as the error that
+    /// says why.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Result<Instance>>> {
+        let get = |id: String| match self.get(&id) {
+            // Deleted just now, or being made.
+            Err(Error::NotFound(_)) => None,
+            result => Some(result),
+        };
+        Ok(state::names_in(&self.root)?.into_iter().filter_map(get).collect())
+    }
+}
+
+/// A container without a pod.
+#[derive(Debug)]
+pub struct Instance {
+    dir: PathBuf,
+    record: Record,
+    process: Option<ProcessId>,
+    facts: Facts,
+}
+
+impl Instance {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> SystemTime {
+        self.record.created
+    }
+
+    /// Its root file system.
+    pub fn rootfs(&self) -> &Path {
+        match &self.record.container.root {
+            crate::spec::Root::Dir(path) => path,
+            crate::spec::Root::Host => Path::new("/"),
+        }
+    }
+
+    /// The user who created it.
+    pub fn owner(&self) -> u32 {
+        self.record.owner
+    }
+
+    /// Its cgroup, if there is one.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.record.cgroup.as_deref()
+    }
+
+    /// Its process, while that lives.
+    fn pidfd(&self) -> Option<OwnedFd> {
+        self.process?.open().filter(|_| self.process.is_some_and(|process| !process.is_zombie()))
+    }
+
+    /// What can be said of it now.
+    pub fn status(&self) -> Status {
+        match (self.process, self.pidfd()) {
+            (None, _) => Status::Creating,
+            (_, None) => Status::Stopped,
+            _ if self.cgroup().is_some_and(cgroup::is_frozen) => Status::Paused,
+            _ if self.dir.join(record::GATE).exists() => Status::Created,
+            _ => Status::Running,
+        }
+    }
+
+    /// The state, as the specification has it.
+    pub fn state(&self) -> State {
+        let status = self.status();
+        self.state_as(status)
+    }
+
+    fn state_as(&self, status: Status) -> State {
+        let pid = self.process.map(|process| process.pid).filter(|_| status != Status::Stopped);
+        State {
+            version: self.record.version.clone(),
+            id: self.record.id.clone(),
+            status,
+            pid: pid.unwrap_or(0),
+            bundle: self.record.bundle.clone(),
+            annotations: self.record.annotations.clone(),
+        }
+    }
+
+    fn object(&self) -> String {
+        format!("container {:?}", self.record.id)
+    }
+}
+
+/// Ids become file names.
+fn check_id(id: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(good) {
+        return Err(Error::invalid("container id", id, "1 to 255 of A-Z a-z 0-9 _ + - . and no dot at the start"));
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What is written down of a container, and what is told of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Hooks;
+use crate::plan::hold::Users;
+use crate::spec::Container;
+
+pub(super) const RECORD: &str = "record.json";
+pub(super) const PROCESS: &str = "process.json";
+pub(super) const GATE: &str = "gate";
+
+/// `record.json`. Later changes of config.json have no effect.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub id: String,
+    pub version: String,
+    pub bundle: PathBuf,
+    pub annotations: BTreeMap<String, String>,
+    pub created: SystemTime,
+    pub owner: u32,
+    pub container: Container,
+    pub users: Users,
+    pub hooks: Hooks,
+    pub cgroup: Option<PathBuf>,
+    /// The cgroups that were made for it, outermost first.
+    pub made_cgroups: Vec<PathBuf>,
+    /// Of the steps behind the gate: number and how the plan shows them.
+    pub late_steps: Vec<(u32, String)>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is being made, or its maker was killed.
+    Creating,
+    /// It waits to be started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its process is gone.
+    Stopped,
+}
+
+impl Status {
+    /// As in the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// The state of a container (runtime-spec, State).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// Of the specification, as its config said.
+    #[serde(rename = "ociVersion")]
+    pub version: String,
+    /// Its id.
+    pub id: String,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Its process on this machine; 0 once that is gone.
+    pub pid: u32,
+    /// Its bundle's directory.
+    pub bundle: PathBuf,
+    /// As its config has them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
