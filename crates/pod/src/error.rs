@@ -46,6 +46,9 @@ pub enum Error {
     Step {
         /// What was being started.
         object: String,
+        /// What of it the step serves, such as `the mount on /data`; may be
+        /// empty.
+        part: String,
         /// The step, as the printed plan shows it.
         step: String,
         /// Why.
@@ -119,8 +122,9 @@ impl Display for Error {
                 };
                 write!(f, " ({hint})")
             }
-            Error::Step { object, step, errno } => {
-                write!(f, "cannot start {object}: {step}: {}", errno.desc())?;
+            Error::Step { object, part, step, errno } => {
+                let between = if part.is_empty() { "" } else { ": " };
+                write!(f, "cannot start {object}: {part}{between}{step}: {}", errno.desc())?;
                 match hint(step, *errno) {
                     Some(hint) => write!(f, " ({hint})"),
                     None => Ok(()),
@@ -161,6 +165,16 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::EINVAL) if step.contains("IDMAP") => {
             "this kernel cannot map the ids of that file system: chown the root file system to the pod's ids instead"
         }
+        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) => {
+            "a directory can only be mounted on a directory, and a file on a file"
+        }
+        ("mount" | "fsconfig" | "fsopen", Errno::ENODEV) => {
+            "this kernel does not have that file system: see /proc/filesystems"
+        }
+        ("mount" | "fsconfig", Errno::EINVAL) => {
+            "an option that this file system does not know, or a value it does not take; the kernel's log may say which"
+        }
+        ("mount", Errno::ENOTBLK) => "the source is not a block device",
         ("mount", Errno::EPERM) if step.contains("\"proc\"") || step.contains("\"sysfs\"") => {
             "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"
         }

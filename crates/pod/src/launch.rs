@@ -213,7 +213,10 @@ fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
     match plan.steps().get(number) {
         Some(step) if step.is_exec() => Error::Exec { program: step.program().unwrap_or_default(), errno },
         _ if record.errno == 0 => Error::Died { object: object.into() },
-        _ => Error::Step { object: object.into(), step: plan.call(number), errno },
+        _ => {
+            let part = plan.part(number).unwrap_or_default().into();
+            Error::Step { object: object.into(), part, step: plan.call(number), errno }
+        }
     }
 }
 

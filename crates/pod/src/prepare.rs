@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::plan::hold::{PodShape, Users};
-use crate::plan::launch::{Ids, Image, Launch, Source};
+use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use crate::plan::mounts::find_outside;
 use crate::plan::{Plan, launch};
 use crate::process::Stdio;
-use crate::spec::{Container, Mount, MountKind, Place, Root};
+use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Place, Root};
 use crate::state::Store;
 use crate::sys;
 use crate::users;
@@ -24,6 +25,7 @@ pub(crate) struct Prepared {
     container: Container,
     ids: Ids,
     sources: Vec<Option<Source>>,
+    nodes_outside: Vec<Option<PathBuf>>,
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
@@ -84,7 +86,8 @@ impl Prepared {
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
         let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
         let (upper, work) = (dir.join("upper"), dir.join("work"));
-        Ok(Prepared { container, ids, sources, upper, work, has_host_mqueue, idmapped })
+        let nodes_outside = container.devices.iter().map(node_outside).collect::<Result<_>>()?;
+        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -122,9 +125,24 @@ impl Prepared {
             ids: &self.ids,
             sources: &self.sources,
             has_host_mqueue: self.has_host_mqueue,
+            nodes: Nodes::Bound,
+            nodes_outside: &self.nodes_outside,
+            attach: Path::new(IN_PAUSE),
             entry,
         })
     }
+}
+
+/// Where the machine has a device, to bind it from; a pipe is made.
+fn node_outside(device: &Device) -> Result<Option<PathBuf>> {
+    if device.kind == DeviceKind::Fifo {
+        return Ok(None);
+    }
+    let found = find_outside(device).ok_or_else(|| {
+        let reason = format!("this machine has no node {}:{} of that kind to bind", device.major, device.minor);
+        Error::invalid("devices", device.path.to_string_lossy(), reason)
+    });
+    found.map(Some)
 }
 
 /// Whether the machine's own file systems can be mounted, not only bound: its
@@ -138,12 +156,8 @@ fn can_mount_afresh(pod: &PodShape<'_>, facts: &Facts) -> bool {
 fn writable_places() -> impl Iterator<Item = Mount> {
     let places = [("/tmp", "1777"), ("/run", "755"), ("/var/tmp", "1777"), ("/home", "755"), ("/root", "700")];
     // Only what is there: the machine's root cannot get new directories.
-    places.into_iter().filter(|(target, _)| Path::new(target).is_dir()).map(|(target, mode)| Mount {
-        target: target.into(),
-        kind: MountKind::Tmpfs,
-        flags: libc::MS_NOSUID | libc::MS_NODEV,
-        recursive_flags: 0,
-        data: format!("mode={mode}"),
+    places.into_iter().filter(|(target, _)| Path::new(target).is_dir()).map(|(target, mode)| {
+        Mount::new(target, MountKind::Tmpfs).with(libc::MS_NOSUID | libc::MS_NODEV, format!("mode={mode}"))
     })
 }
 

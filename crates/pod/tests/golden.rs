@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use pod::facts::{Facts, IdMap};
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
-use pod::plan::launch::{self, Ids, Image, Launch, Source};
-use pod::spec::MountKind;
+use pod::plan::launch::{self, IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
 use serde_json::Value;
 
@@ -114,6 +114,8 @@ fn text(spec: &Value) -> String {
         Some("overlay") => Image::Overlay { upper: Path::new("/state/upper"), work: Path::new("/state/work") },
         Some(_) => Image::ReadOnlyHost,
     };
+    let node = |device: &Device| (device.kind != DeviceKind::Fifo).then(|| device.path.clone());
+    let nodes_outside: Vec<_> = container.devices.iter().map(node).collect();
     let launch = Launch {
         facts: &facts,
         pod: &shape,
@@ -122,6 +124,9 @@ fn text(spec: &Value) -> String {
         ids: &ids,
         sources: &sources,
         has_host_mqueue: true,
+        nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
+        nodes_outside: &nodes_outside,
+        attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
         entry: 2,
     };
     format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))

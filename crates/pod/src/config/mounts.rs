@@ -60,5 +60,5 @@ pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path) -> Resul
     if let Some(other) = data.iter().find(|option| !known(option)) {
         return Err(Error::invalid(field, *other, "this option is not honoured for this kind of mount"));
     }
-    Ok(Mount { target: mount.destination().clone(), kind, flags, recursive_flags: 0, data: data.join(",") })
+    Ok(Mount::new(mount.destination(), kind).with(flags, data.join(",")))
 }

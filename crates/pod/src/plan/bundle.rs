@@ -61,6 +61,7 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     given.extend(bundle.gate.map(|_| Given::Gate));
     given.extend((0..bundle.preserved).map(Given::Preserved));
     let kept = given.len();
+    given.extend(mounts::given(&bundle.launch));
     given.extend(bundle.joined.iter().map(|&kind| Given::Namespace(kind)));
     let mut plan = Plan::new(&given);
     let p = &mut plan;
@@ -149,8 +150,8 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         p.push(step::await_message(p.slot_of(Given::Report)));
     }
     match bundle.pivot {
-        true => mounts::change_root(p, container, trees),
-        false => mounts::move_root(p, container, trees),
+        true => mounts::change_root(p, launch, trees),
+        false => mounts::move_root(p, launch, trees),
     }
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));

@@ -42,6 +42,10 @@ impl Plan {
             let value = format!("{} descriptors in use", self.names.len());
             return Err(Error::invalid("mounts", value, format!("a launch has {MAX_SLOTS}: use fewer mounts")));
         }
+        if self.steps.len() > usize::from(u16::MAX) {
+            let value = format!("{} steps", self.steps.len());
+            return Err(Error::invalid("mounts", value, format!("a launch has {}: use fewer mounts", u16::MAX)));
+        }
         let header = Header {
             magic: MAGIC,
             steps: self.steps.len() as u32,

@@ -17,7 +17,7 @@
 //! process inside it can mount, so there C is cloned first and builds the root
 //! itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pause::table::{self, Entry};
 use pause::wire::{Record, Slot, TABLE_BASE};
@@ -61,6 +61,19 @@ pub enum Source {
     File,
 }
 
+/// Where device nodes come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nodes {
+    /// There are no rules for devices: the machine's own nodes are bound into
+    /// a fresh `/dev`, and no others can be opened, because everything else
+    /// is mounted `nodev`.
+    Bound,
+    /// There are rules (a BPF program of its cgroup): nodes are made, in a
+    /// user namespace bound, and mounts have the options that are asked for
+    /// and no others.
+    Made,
+}
+
 /// Everything the plan of a container depends on.
 #[derive(Debug)]
 pub struct Launch<'a> {
@@ -78,14 +91,34 @@ pub struct Launch<'a> {
     pub sources: &'a [Option<Source>],
     /// The machine has `/dev/mqueue`.
     pub has_host_mqueue: bool,
+    /// Where its device nodes come from.
+    pub nodes: Nodes,
+    /// For each of the container's devices: where the machine has it, if it
+    /// has to be bound.
+    pub nodes_outside: &'a [Option<PathBuf>],
+    /// Where the root is attached before it becomes `/`; on a mount that is
+    /// not shared.
+    pub attach: &'a Path,
     /// The slot in the exit table.
     pub entry: usize,
 }
 
+/// Where the root is attached in a copy of pause's.
+pub const IN_PAUSE: &str = "/root";
+
 impl Launch<'_> {
     /// Whether the machine's file systems can be mounted, or must be bound.
     pub(super) fn can_mount_afresh(&self) -> bool {
-        self.facts.initial_users && *self.pod.users == Users::Caller
+        self.facts.initial_users && self.in_callers_users()
+    }
+
+    pub(super) fn in_callers_users(&self) -> bool {
+        *self.pod.users == Users::Caller
+    }
+
+    /// Whether device nodes can be made, and may.
+    pub(super) fn makes_nodes(&self) -> bool {
+        self.nodes == Nodes::Made && self.can_mount_afresh()
     }
 
     pub(super) fn host_net(&self) -> bool {
@@ -108,6 +141,10 @@ impl Launch<'_> {
     pub(super) fn source_of(&self, mount: &Mount) -> Option<Source> {
         let place = self.container.mounts.iter().position(|other| std::ptr::eq(other, mount))?;
         *self.sources.get(place)?
+    }
+
+    pub(super) fn is_file(&self, mount: &Mount) -> bool {
+        self.source_of(mount) == Some(Source::File)
     }
 
     /// Where pause keeps the pod's own of this kind.
@@ -173,6 +210,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     if idmapped {
         given.push(Given::PauseUsers);
     }
+    given.extend(mounts::given(launch));
     let mut plan = Plan::new(&given);
     let p = &mut plan;
 
@@ -194,7 +232,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let enter_last = !launch.own_pid() && !cfg!(feature = "test-old-order");
     if enter_last {
         mounts::build(p, launch, &trees);
-        mounts::change_root(p, launch.container, &trees);
+        mounts::change_root(p, launch, &trees);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         become_container(p, launch);
         let keep_below = p.slot_of(Given::Table);
@@ -210,7 +248,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         |p| {
             if !enter_last {
                 mounts::build(p, launch, &trees);
-                mounts::change_root(p, launch.container, &trees);
+                mounts::change_root(p, launch, &trees);
                 p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
                 become_container(p, launch);
             }

@@ -20,7 +20,7 @@ pub mod exec;
 pub mod hold;
 mod ids;
 pub mod launch;
-mod mounts;
+pub(crate) mod mounts;
 mod print;
 pub mod step;
 
@@ -74,6 +74,10 @@ pub enum Given {
     Preserved(u16),
     /// A namespace to join.
     Namespace(Namespace),
+    /// The user namespace whose ids the mount of this number has.
+    MountUsers(u16),
+    /// A detached tmpfs, filled, for the mount of this number.
+    Copied(u16),
 }
 
 impl Given {
@@ -99,6 +103,8 @@ impl Given {
             Given::Gate => "gate",
             Given::Preserved(_) => "preserved",
             Given::Namespace(kind) => kind.name(),
+            Given::MountUsers(_) => "mount_users",
+            Given::Copied(_) => "copied",
         }
     }
 }
@@ -109,13 +115,27 @@ pub struct Plan {
     steps: Vec<Step>,
     given: Vec<Given>,
     names: Vec<&'static str>,
+    /// Slots that can be used again.
+    free: Vec<Slot>,
+    /// Which part of what is asked for the steps from a number on serve.
+    parts: Vec<(usize, String)>,
     resume: usize,
 }
+
+/// Up to here slots are not worth closing one by one.
+const PLENTY: usize = 256;
 
 impl Plan {
     fn new(given: &[Given]) -> Plan {
         let names = given.iter().map(|given| given.name()).collect();
-        Plan { steps: Vec::with_capacity(160), given: given.to_vec(), names, resume: 0 }
+        Plan {
+            steps: Vec::with_capacity(160),
+            given: given.to_vec(),
+            names,
+            free: Vec::new(),
+            parts: Vec::new(),
+            resume: 0,
+        }
     }
 
     /// The descriptors the process must be born with, in the order of their
@@ -135,10 +155,35 @@ impl Plan {
         Slot(place.expect("the plan asks for this descriptor") as u16)
     }
 
-    /// A new slot, shown as `name`.
+    /// A new slot, shown as `name`; or an old one of that name, so that the
+    /// printed plan stays true.
     fn slot(&mut self, name: &'static str) -> Slot {
+        let of_that_name = |slot: &Slot| self.names[usize::from(slot.0)] == name;
+        if let Some(place) = self.free.iter().position(of_that_name) {
+            return self.free.swap_remove(place);
+        }
         self.names.push(name);
         Slot((self.names.len() - 1) as u16)
+    }
+
+    /// A descriptor that is not needed any more. Few are left to the
+    /// `close_range` at the end; of many each is closed and its slot used again.
+    fn free(&mut self, slot: Slot) {
+        if self.names.len() > PLENTY {
+            self.push(step::close(slot));
+            self.free.push(slot);
+        }
+    }
+
+    /// The steps from here on serve `what`; nothing in particular, if empty.
+    fn begin_part(&mut self, what: String) {
+        self.parts.push((self.steps.len(), what));
+    }
+
+    /// What step `number` serves: such as `the mount on /data`.
+    pub fn part(&self, number: usize) -> Option<&str> {
+        let begun = self.parts.partition_point(|(first, _)| *first <= number);
+        Some(self.parts.get(begun.checked_sub(1)?)?.1.as_str()).filter(|what| !what.is_empty())
     }
 
     fn push(&mut self, step: Step) {

@@ -140,10 +140,10 @@ flag_table!(CLONE: CLONE_PARENT, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLON
     CLONE_NEWCGROUP, CLONE_NEWTIME);
 flag_table!(MOUNT: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOSYMFOLLOW, MS_BIND, MS_REC,
     MS_MOVE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, MS_NOATIME, MS_NODIRATIME, MS_RELATIME, MS_STRICTATIME,
-    MS_SYNCHRONOUS, MS_MANDLOCK, MS_DIRSYNC);
+    MS_SYNCHRONOUS, MS_MANDLOCK, MS_DIRSYNC, MS_I_VERSION, MS_LAZYTIME, MS_SILENT);
 flag_table!(TREE: OPEN_TREE_CLONE, AT_RECURSIVE, AT_EMPTY_PATH, OPEN_TREE_CLOEXEC);
 flag_table!(MOVE: MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH);
-flag_table!(AT: AT_EMPTY_PATH, AT_RECURSIVE);
+flag_table!(AT: AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW);
 flag_table!(UMOUNT: MNT_DETACH);
 flag_table!(PROT: PROT_READ, PROT_WRITE);
 flag_table!(MAP: MAP_SHARED, MAP_FIXED_NOREPLACE);
@@ -203,10 +203,17 @@ pub fn mkdirat(dir: Slot, path: impl AsRef<Path>, mode: u32) -> Step {
 }
 
 /// `mknodat(2)`.
-pub fn mknodat(dir: Slot, path: &str, mode: u32, device: u64) -> Step {
+pub fn mknodat(dir: Slot, path: impl AsRef<Path>, mode: u32, device: u64) -> Step {
     let (major, minor) = (libc::major(device), libc::minor(device));
     let device = Arg::Device(device, format!("{major}:{minor}"));
     Step::new("mknodat", libc::SYS_mknodat, vec![Arg::Slot(dir), arg_text(path), Arg::Mode(mode), device])
+}
+
+/// `fchownat(2)`, of a link itself.
+pub fn fchownat(dir: Slot, path: impl AsRef<Path>, uid: u32, gid: u32) -> Step {
+    let flags = Arg::Flags(libc::AT_SYMLINK_NOFOLLOW as u64, AT);
+    let args = vec![Arg::Slot(dir), arg_text(path), Arg::Num(uid.into()), Arg::Num(gid.into()), flags];
+    Step::new("fchownat", libc::SYS_fchownat, args)
 }
 
 /// `symlinkat(2)`.
@@ -279,6 +286,12 @@ pub fn open_tree(path: impl AsRef<Path>, recursive: bool) -> Step {
     Step::new("open_tree", libc::SYS_open_tree, vec![CWD, arg_text(path), Arg::Flags(flags, TREE)])
 }
 
+/// `open_tree(2)` of what is below an open directory.
+pub fn open_tree_below(dir: Slot, path: impl AsRef<Path>) -> Step {
+    let flags = u64::from(libc::OPEN_TREE_CLONE) | u64::from(libc::OPEN_TREE_CLOEXEC) | libc::AT_RECURSIVE as u64;
+    Step::new("open_tree", libc::SYS_open_tree, vec![Arg::Slot(dir), arg_text(path), Arg::Flags(flags, TREE)])
+}
+
 /// `open_tree(2)` of what is already open.
 pub fn open_tree_at(at: Slot, recursive: bool) -> Step {
     let recursive = if recursive { libc::AT_RECURSIVE as u64 } else { 0 };
@@ -333,7 +346,7 @@ pub fn move_mount(tree: Slot, onto: Slot) -> Step {
 }
 
 /// `move_mount(2)` of a detached tree onto a path.
-pub fn move_mount_to(tree: Slot, path: &str) -> Step {
+pub fn move_mount_to(tree: Slot, path: impl AsRef<Path>) -> Step {
     let flags = u64::from(libc::MOVE_MOUNT_F_EMPTY_PATH);
     let args = vec![Arg::Slot(tree), empty(), CWD, arg_text(path), Arg::Flags(flags, MOVE)];
     Step::new("move_mount", libc::SYS_move_mount, args)
@@ -344,6 +357,13 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> 
     let data = if data.is_empty() { NULL } else { arg_text(data) };
     let args = vec![arg_text(source), arg_text(target), arg_text(kind), Arg::Flags(flags, MOUNT), data];
     Step::new("mount", libc::SYS_mount, args)
+}
+
+/// `mount(2)` as a change of the file system at `target`.
+pub fn reconfigure(target: &str, flags: u64, data: &str) -> Step {
+    let data = if data.is_empty() { NULL } else { arg_text(data) };
+    let flags = Arg::Flags(flags | libc::MS_REMOUNT, MOUNT);
+    Step::new("mount", libc::SYS_mount, vec![NULL, arg_text(target), NULL, flags, data])
 }
 
 /// `mount(2)` as a change of the mount at `target`.
@@ -361,6 +381,12 @@ pub fn fsconfig(fs: Slot, key: &str, value: impl AsRef<Path>) -> Step {
     let command = Arg::Word(1, "FSCONFIG_SET_STRING");
     let args = vec![Arg::Slot(fs), command, arg_text(key), arg_text(value), Arg::Num(0)];
     Step::new("fsconfig", libc::SYS_fsconfig, args)
+}
+
+/// `fsconfig(2)`, one option without a value.
+pub fn fsconfig_flag(fs: Slot, key: &str) -> Step {
+    let command = Arg::Word(0, "FSCONFIG_SET_FLAG");
+    Step::new("fsconfig", libc::SYS_fsconfig, vec![Arg::Slot(fs), command, arg_text(key), NULL, Arg::Num(0)])
 }
 
 /// `fsconfig(2)`, the last: make it.

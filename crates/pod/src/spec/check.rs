@@ -4,7 +4,8 @@ use std::path::{Component, Path};
 
 use caps::Capability;
 
-use super::container::{Mount, MountKind};
+use super::mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountKind};
+use super::process::Device;
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
 
@@ -73,21 +74,91 @@ pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The longest text of options mount(2) takes: a page, its end included.
+const DATA_MAX: usize = 4095;
+
 pub(super) fn check_mount(mount: &Mount) -> Result<()> {
     check_path("mount destination", &mount.target)?;
     check_string("mount options", &mount.data)?;
     if mount.target == Path::new("/") {
         return Err(Error::invalid("mount destination", "/", "that is the rootfs: use --rootfs or root.path"));
     }
-    if let MountKind::Bind { source, .. } = &mount.kind {
-        let shown = source.to_string_lossy();
-        check_string("mount source", &shown)?;
-        if !source.is_absolute() {
-            return Err(Error::invalid("mount source", shown, "give an absolute path"));
+    let here = |what: &str| format!("{what} of the mount on {}", mount.target.display());
+    if mount.data.len() > DATA_MAX {
+        let value = format!("{} bytes", mount.data.len());
+        return Err(Error::invalid(here("options"), value, format!("at most {DATA_MAX} bytes")));
+    }
+    check_propagation(&here("propagation"), mount.propagation)?;
+    let of_one_mount = mount.recursive_flags | mount.clear | mount.recursive_clear;
+    if mount.flags & !(MOUNT_FLAGS | FILE_SYSTEM_FLAGS) | of_one_mount & !MOUNT_FLAGS != 0 {
+        let value = format!("{:#x}", mount.flags | of_one_mount);
+        return Err(Error::invalid(here("flags"), value, "has bits that are no options of mounts"));
+    }
+    if mount.copy_up && mount.kind != MountKind::Tmpfs {
+        return Err(Error::invalid(here("options"), "tmpcopyup", "only a tmpfs can begin with a copy"));
+    }
+    if let Some(ids) = &mount.ids {
+        if !matches!(mount.kind, MountKind::Bind { .. }) {
+            return Err(Error::invalid(here("options"), "idmap", "only a bind can have ids of its own"));
         }
-        if let Err(error) = std::fs::metadata(source) {
-            return Err(Error::invalid("mount source", shown, describe(&error)));
+        if ids.uids.is_empty() != ids.gids.is_empty() {
+            let reason = "give both, or none for those of the container's user namespace";
+            return Err(Error::invalid(here("uidMappings and gidMappings"), "", reason));
         }
+        check_ranges(&here("uidMappings"), &ids.uids)?;
+        check_ranges(&here("gidMappings"), &ids.gids)?;
+    }
+    match &mount.kind {
+        MountKind::Bind { source, .. } => check_bind(mount, source),
+        MountKind::Other { fstype, source } => {
+            check_string("mount type", fstype)?;
+            check_string("mount source", source)?;
+            if fstype.is_empty() {
+                return Err(Error::invalid(here("type"), "", "name a file system of /proc/filesystems"));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_bind(mount: &Mount, source: &Path) -> Result<()> {
+    let shown = source.to_string_lossy();
+    check_string("mount source", &shown)?;
+    if !source.is_absolute() {
+        return Err(Error::invalid("mount source", shown, "give an absolute path"));
+    }
+    if let Err(error) = std::fs::metadata(source) {
+        return Err(Error::invalid("mount source", shown, describe(&error)));
+    }
+    let field = || format!("options of the mount on {}", mount.target.display());
+    if !mount.data.is_empty() {
+        return Err(Error::invalid(field(), &mount.data, "not an option of a bind, which takes no others"));
+    }
+    if mount.flags & FILE_SYSTEM_FLAGS & !libc::MS_SILENT != 0 {
+        let reason = "sync, dirsync, iversion and lazytime belong to the whole file system: a bind cannot change them";
+        return Err(Error::invalid(field(), "", reason));
+    }
+    Ok(())
+}
+
+/// One kind, perhaps recursive; or nothing.
+pub(super) fn check_propagation(field: &str, propagation: u64) -> Result<()> {
+    let kinds = [0, libc::MS_PRIVATE, libc::MS_SLAVE, libc::MS_SHARED, libc::MS_UNBINDABLE];
+    if kinds.contains(&(propagation & !libc::MS_REC)) && propagation != libc::MS_REC {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format!("{propagation:#x}"), "one of private, slave, shared, unbindable"))
+}
+
+pub(super) fn check_device(device: &Device) -> Result<()> {
+    check_path("devices", &device.path)?;
+    let shown = device.path.to_string_lossy();
+    if device.path.file_name().is_none() {
+        return Err(Error::invalid("devices", shown, "give the path of a file"));
+    }
+    if device.mode.is_some_and(|mode| mode > 0o7777) {
+        return Err(Error::invalid("devices", shown, "fileMode is at most 07777, and has no file type"));
     }
     Ok(())
 }
@@ -132,15 +203,20 @@ pub fn parse_capability(name: &str) -> Result<Capability> {
 }
 
 pub(super) fn check_maps(field: &str, maps: &[IdMap]) -> Result<()> {
+    check_ranges(field, maps)?;
+    if !maps.is_empty() && !maps.iter().any(|map| map.contains(0)) {
+        return Err(Error::invalid(field, "", "the pod needs an id 0: map INSIDE 0 to something"));
+    }
+    Ok(())
+}
+
+fn check_ranges(field: &str, maps: &[IdMap]) -> Result<()> {
     for map in maps {
         let shown = format!("{}:{}:{}", map.inside, map.outside, map.count);
         let fits = |first: u32| first.checked_add(map.count).is_some();
         if map.count == 0 || !fits(map.inside) || !fits(map.outside) {
             return Err(Error::invalid(field, shown, "INSIDE:OUTSIDE:COUNT, with COUNT at least 1 and no overflow"));
         }
-    }
-    if !maps.is_empty() && !maps.iter().any(|map| map.contains(0)) {
-        return Err(Error::invalid(field, "", "the pod needs an id 0: map INSIDE 0 to something"));
     }
     Ok(())
 }

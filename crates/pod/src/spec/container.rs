@@ -6,7 +6,11 @@ use std::path::PathBuf;
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::check::{check_hostname, check_mount, check_name, check_path, check_rootfs, check_string, rlimit_number};
+use super::check::{
+    check_device, check_hostname, check_mount, check_name, check_path, check_propagation, check_rootfs, check_string,
+    rlimit_number,
+};
+use super::mount::{Mount, MountKind};
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use crate::error::{Error, Result};
 
@@ -49,49 +53,6 @@ pub enum User {
         /// Supplementary groups.
         groups: Vec<u32>,
     },
-}
-
-/// What is mounted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MountKind {
-    /// A directory or file of this machine.
-    Bind {
-        /// Which.
-        source: PathBuf,
-        /// With the mounts below it.
-        recursive: bool,
-    },
-    /// The pod's `/proc`, or the container's own.
-    Proc,
-    /// `/sys`, for the container's network namespace.
-    Sysfs,
-    /// POSIX message queues, for the container's ipc namespace.
-    Mqueue,
-    /// Shared memory: the pod's, if it shares ipc.
-    Shm,
-    /// An empty file system in memory.
-    Tmpfs,
-    /// Pseudo-terminals.
-    Devpts,
-    /// The cgroup v2 hierarchy.
-    Cgroup,
-}
-
-/// One mount, in the order they are made.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute path inside.
-    pub target: PathBuf,
-    /// What.
-    pub kind: MountKind,
-    /// `MS_*` flags of mount(2); of these RDONLY, NOSUID, NODEV, NOEXEC,
-    /// NOATIME, NODIRATIME, STRICTATIME, RELATIME.
-    pub flags: u64,
-    /// Of the same, those that count for the mounts below, too.
-    pub recursive_flags: u64,
-    /// The file system's own options, comma-separated.
-    pub data: String,
 }
 
 /// The five sets of capabilities(7), one bit a capability.
@@ -137,6 +98,14 @@ pub struct Container {
     pub root: Root,
     /// Its root file system cannot be written.
     pub read_only: bool,
+    /// What is mounted later, outside on what it has from there, or inside:
+    /// `MS_PRIVATE` (neither is seen on the other side), `MS_SLAVE` (what is
+    /// mounted outside is seen inside), `MS_SHARED` (and the other way round)
+    /// or `MS_UNBINDABLE`, perhaps with `MS_REC` for the mounts below, too
+    /// (mount_namespaces(7)). 0: what comes from outside is a slave, the rest
+    /// stays as each mount says.
+    #[serde(default = "private")]
+    pub root_propagation: u64,
     /// The program and its arguments.
     pub args: Vec<String>,
     /// The environment, all of it, in order: `NAME=value`.
@@ -209,6 +178,10 @@ pub struct Container {
     pub net_devices: BTreeMap<String, String>,
 }
 
+fn private() -> u64 {
+    libc::MS_PRIVATE | libc::MS_REC
+}
+
 /// What `podman` and `docker` leave a container: capabilities that root in it
 /// needs for ordinary work, and none that reaches out of it.
 pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
@@ -256,6 +229,7 @@ impl Container {
             name: name.into(),
             root,
             read_only: false,
+            root_propagation: private(),
             args: vec!["sh".into()],
             env: vec![format!("PATH={DEFAULT_PATH}"), "container=podlet".into()],
             cwd: "/".into(),
@@ -326,22 +300,17 @@ impl Container {
 
     /// Binds a directory or file of this machine, recursively.
     pub fn bind(mut self, source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Container {
-        self.mounts.push(Mount {
-            target: target.into(),
-            kind: MountKind::Bind { source: source.into(), recursive: true },
-            flags: 0,
-            // A mount below would be a hole in what "read-only" promises.
-            recursive_flags: if read_only { libc::MS_RDONLY } else { 0 },
-            data: String::new(),
-        });
+        let mut mount = Mount::new(target, MountKind::Bind { source: source.into(), recursive: true });
+        // A mount below would be a hole in what "read-only" promises.
+        mount.recursive_flags = if read_only { libc::MS_RDONLY } else { 0 };
+        self.mounts.push(mount);
         self
     }
 
     /// Mounts an empty file system in memory.
     pub fn tmpfs(mut self, target: impl Into<PathBuf>) -> Container {
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
-        let (target, data) = (target.into(), "mode=1777".into());
-        self.mounts.push(Mount { target, kind: MountKind::Tmpfs, flags, recursive_flags: 0, data });
+        self.mounts.push(Mount::new(target, MountKind::Tmpfs).with(flags, "mode=1777"));
         self
     }
 
@@ -400,6 +369,10 @@ impl Container {
         for mount in &self.mounts {
             check_mount(mount)?;
         }
+        check_propagation("rootfsPropagation", self.root_propagation)?;
+        for device in &self.devices {
+            check_device(device)?;
+        }
         for path in self.masked_paths.iter().chain(&self.readonly_paths) {
             check_path("maskedPaths or readonlyPaths", path)?;
         }
@@ -423,13 +396,7 @@ impl Container {
 
 fn default_mounts() -> Vec<Mount> {
     const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    let mount = |target: &str, kind, flags, data: &str| Mount {
-        target: target.into(),
-        kind,
-        flags,
-        recursive_flags: 0,
-        data: data.into(),
-    };
+    let mount = |target: &str, kind, flags, data: &str| Mount::new(target, kind).with(flags, data);
     vec![
         mount("/proc", MountKind::Proc, STRICT, ""),
         mount("/dev", MountKind::Tmpfs, libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k"),

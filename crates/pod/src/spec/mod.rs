@@ -8,13 +8,13 @@
 
 mod check;
 mod container;
+mod mount;
 mod pod;
 mod process;
 
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
-pub use container::{
-    CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
-};
+pub use container::{CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Place, Rlimit, Root, User};
+pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
 pub use pod::{Namespace, PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};

@@ -1,0 +1,226 @@
+//! Steps that build a container's root.
+//!
+//! Two rules keep every mount inside. A target is found with `openat2` from
+//! the descriptor of the new root (`RESOLVE_IN_ROOT`, no magic links; where
+//! the specification names the target, no symbolic links at all), and mounted
+//! on by that descriptor: what somebody renames in between does not matter.
+//! And what is mounted from outside was opened outside, as a detached tree.
+
+mod attr;
+mod dev;
+mod paths;
+mod trees;
+
+use std::path::Path;
+
+use pause::wire::Slot;
+
+use super::launch::{Image, Launch, Nodes};
+use super::step::{self, MountAttr};
+use super::{Given, Plan};
+use crate::spec::{Mount, MountKind};
+use attr::{MADE_STRICT, attributes};
+use trees::Tree;
+
+pub(crate) use dev::find_outside;
+pub(super) use paths::open_strict;
+pub(super) use trees::{Trees, open as open_trees};
+
+/// Descriptors that the mounts need besides what every launch has.
+pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
+    let mounts = &launch.container.mounts;
+    let count = |is: fn(&Mount) -> bool| mounts.iter().filter(|mount| is(mount)).count() as u16;
+    let users = (0..count(|mount| mount.ids.is_some())).map(Given::MountUsers);
+    users.chain((0..count(|mount| mount.copy_up)).map(Given::Copied)).collect()
+}
+
+/// Attaches the root and everything in it.
+pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    let container = launch.container;
+    if let Some(holder) = trees.holder {
+        p.push(step::move_mount_to(holder, launch.attach));
+    }
+    p.push(step::move_mount_to(trees.root, launch.attach));
+    p.push(step::umask(0));
+    let mut copied = 0;
+    for (mount, tree) in container.mounts.iter().zip(&trees.binds) {
+        p.begin_part(format!("the mount on {}", mount.target.display()));
+        let tree = match tree {
+            Some(Tree::Slot(slot)) => Some(*slot),
+            Some(Tree::Held(number)) => {
+                trees.holder.map(|holder| p.keep("tree", step::open_tree_below(holder, number.to_string())))
+            }
+            None if mount.copy_up => {
+                copied += 1;
+                Some(p.slot_of(Given::Copied(copied - 1)))
+            }
+            None => None,
+        };
+        add_mount(p, launch, trees, mount, tree);
+    }
+    p.begin_part(String::new());
+    dev::finish(p, launch, trees.root, &trees.devices);
+    for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
+        p.begin_part(format!("the mount on {}", mount.target.display()));
+        let mounted = paths::open_mounted(p, trees.root, mount);
+        p.push(step::mount_setattr(mounted, attributes(libc::MS_RDONLY, 0), false));
+        p.free(mounted);
+    }
+    paths::mask(p, container, trees);
+    for path in &container.readonly_paths {
+        paths::make_read_only(p, trees.root, path);
+    }
+    p.begin_part(String::new());
+}
+
+/// Makes what was built the root, by `pivot_root(2)`.
+pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    finish(p, launch, trees);
+    become_root(p, launch, trees.root);
+    p.push(step::umask(launch.container.umask));
+}
+
+/// The same where the machine's root is a ramdisk, which cannot be pivoted:
+/// it stays below.
+pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    finish(p, launch, trees);
+    p.push(step::fchdir(trees.root));
+    p.push(step::move_here_to_root());
+    p.push(step::chroot("."));
+    p.push(step::chdir("/"));
+    p.push(step::umask(launch.container.umask));
+}
+
+fn finish(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    if launch.container.read_only {
+        p.push(step::mount_setattr(trees.root, attributes(libc::MS_RDONLY, 0), false));
+    }
+}
+
+fn become_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    let propagation = launch.container.root_propagation;
+    let shared = propagation & libc::MS_SHARED != 0;
+    // Unmounting the old root must not reach where it came from.
+    let old = shared.then(|| p.keep("old_root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY)));
+    p.push(step::fchdir(root));
+    p.push(step::pivot_root());
+    if let Some(old) = old {
+        p.push(step::fchdir(old));
+        p.push(step::remount(".", libc::MS_SLAVE | libc::MS_REC));
+    }
+    p.push(step::detach("."));
+    p.push(step::chdir("/"));
+    if propagation & !libc::MS_REC & !libc::MS_PRIVATE != 0 {
+        p.push(step::remount("/", propagation));
+    }
+}
+
+/// A tmpfs that cannot be written once everything else is in place.
+fn is_late(mount: &Mount) -> bool {
+    mount.kind == MountKind::Tmpfs && all_flags(mount) & libc::MS_RDONLY != 0
+}
+
+/// Flags of a mount that has none below.
+fn all_flags(mount: &Mount) -> u64 {
+    mount.flags | mount.recursive_flags
+}
+
+fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
+    if let MountKind::Remount { bind } = mount.kind {
+        return change_mount(p, trees.root, mount, bind);
+    }
+    let target = paths::target(p, trees.root, mount, launch.is_file(mount));
+    // Something that pause holds, or that was opened outside: attach it.
+    let tree = tree.or_else(|| {
+        let path = launch.pods_own(&mount.kind)?;
+        let tree = p.keep("tree", step::open_tree(path, true));
+        let attr = attributes(all_flags(mount), 0);
+        if attr.set & !MADE_STRICT != 0 {
+            p.push(step::mount_setattr(tree, attr, false));
+        }
+        Some(tree)
+    });
+    let tree = tree.or_else(|| {
+        let blind = matches!(launch.image, Image::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
+        blind.then(|| detached_tmpfs(p, mount))
+    });
+    match tree {
+        Some(tree) => {
+            propagate(p, tree, mount);
+            p.push(step::move_mount(tree, target));
+            p.free(tree);
+        }
+        None => {
+            // mount(2) onto "." is onto the open directory itself.
+            p.push(step::fchdir(target));
+            p.push(fresh(launch, mount));
+            if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
+                let mounted = paths::open_mounted(p, trees.root, mount);
+                propagate(p, mounted, mount);
+                p.free(mounted);
+            }
+        }
+    }
+    p.free(target);
+    if mount.target == Path::new("/dev") && mount.kind == MountKind::Tmpfs {
+        dev::fill_fresh(p, launch, trees.root, &trees.devices);
+    }
+}
+
+/// A new file system on the current directory.
+fn fresh(launch: &Launch<'_>, mount: &Mount) -> step::Step {
+    let (kind, source) = match &mount.kind {
+        MountKind::Proc => ("proc", "proc"),
+        MountKind::Sysfs => ("sysfs", "sysfs"),
+        MountKind::Mqueue => ("mqueue", "mqueue"),
+        MountKind::Devpts => ("devpts", "devpts"),
+        MountKind::Cgroup => ("cgroup2", "cgroup2"),
+        MountKind::Other { fstype, source } => (fstype.as_str(), source.as_str()),
+        _ => ("tmpfs", "tmpfs"),
+    };
+    let mut flags = all_flags(mount);
+    if launch.nodes == Nodes::Bound && mount.kind != MountKind::Devpts {
+        flags |= libc::MS_NODEV;
+    }
+    if is_late(mount) {
+        flags &= !libc::MS_RDONLY;
+    }
+    step::mount(source, ".", kind, flags, &launch.data_of(mount))
+}
+
+/// Other options for what is mounted there.
+fn change_mount(p: &mut Plan, root: Slot, mount: &Mount, bind: bool) {
+    let mounted = paths::open_mounted(p, root, mount);
+    if bind {
+        p.push(step::mount_setattr(mounted, attributes(mount.flags, mount.clear), false));
+    } else {
+        p.push(step::fchdir(mounted));
+        p.push(step::reconfigure(".", mount.flags, &mount.data));
+    }
+    propagate(p, mounted, mount);
+    p.free(mounted);
+}
+
+/// Who sees what is mounted on it later. Private and slave are what a tree
+/// from outside has become already.
+fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
+    let kind = mount.propagation & !libc::MS_REC;
+    if kind & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+        let attr = MountAttr { propagation: kind, ..MountAttr::default() };
+        p.push(step::mount_setattr(mounted, attr, mount.propagation & libc::MS_REC != 0));
+    }
+}
+
+/// A tmpfs to be moved into place. Where the machine's root is seen by an
+/// ordinary user, a place like /root cannot be entered to mount on ".".
+fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
+    let fs = p.keep("fs", step::fsopen("tmpfs"));
+    for option in mount.data.split(',').filter(|option| !option.is_empty()) {
+        p.push(match option.split_once('=') {
+            Some((key, value)) => step::fsconfig(fs, key, value),
+            None => step::fsconfig_flag(fs, option),
+        });
+    }
+    p.push(step::fscreate(fs));
+    p.keep("tree", step::fsmount(fs, attributes(all_flags(mount) & !libc::MS_RDONLY, 0).set))
+}

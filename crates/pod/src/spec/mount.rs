@@ -1,0 +1,135 @@
+//! Mounts of a container.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::IdMap;
+
+/// What is mounted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A directory or file of this machine.
+    Bind {
+        /// Which.
+        source: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// The pod's `/proc`, or the container's own.
+    Proc,
+    /// `/sys`, for the container's network namespace.
+    Sysfs,
+    /// POSIX message queues, for the container's ipc namespace.
+    Mqueue,
+    /// Shared memory: the pod's, if it shares ipc.
+    Shm,
+    /// An empty file system in memory.
+    Tmpfs,
+    /// Pseudo-terminals.
+    Devpts,
+    /// The cgroup v2 hierarchy.
+    Cgroup,
+    /// Any other file system of `/proc/filesystems`.
+    Other {
+        /// Its name there.
+        fstype: String,
+        /// What it is made of: a block device, or whatever that file system
+        /// takes (mount(2)).
+        source: String,
+    },
+    /// Nothing new: other options for the mount that is there already.
+    Remount {
+        /// The mount's own options alone (`MS_REMOUNT|MS_BIND`), not the file
+        /// system's.
+        bind: bool,
+    },
+}
+
+/// One mount, in the order they are made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path inside.
+    pub target: PathBuf,
+    /// What.
+    pub kind: MountKind,
+    /// `MS_*` flags of mount(2): [`MOUNT_FLAGS`], and of the file system
+    /// [`FILE_SYSTEM_FLAGS`].
+    pub flags: u64,
+    /// Of [`MOUNT_FLAGS`], those that count for the mounts below, too.
+    pub recursive_flags: u64,
+    /// The file system's own options, comma-separated.
+    pub data: String,
+    /// Of [`MOUNT_FLAGS`], those that a bind does not take over from its
+    /// source.
+    #[serde(default)]
+    pub clear: u64,
+    /// The same, for the mounts below, too.
+    #[serde(default)]
+    pub recursive_clear: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`, perhaps with
+    /// `MS_REC` (mount_namespaces(7)); 0: as [`Container::root_propagation`]
+    /// says.
+    ///
+    /// [`Container::root_propagation`]: super::Container::root_propagation
+    #[serde(default)]
+    pub propagation: u64,
+    /// A bind whose files appear to belong to others.
+    #[serde(default)]
+    pub ids: Option<MountIds>,
+    /// A tmpfs that begins with a copy of what the image has there.
+    #[serde(default)]
+    pub copy_up: bool,
+}
+
+/// Whom the files of an idmapped mount appear to belong to (mount_setattr(2),
+/// `MOUNT_ATTR_IDMAP`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MountIds {
+    /// From the ids on disk to those of this machine; none: as the
+    /// container's user namespace maps them.
+    pub uids: Vec<IdMap>,
+    /// The same for groups.
+    pub gids: Vec<IdMap>,
+    /// The mounts below, too.
+    pub recursive: bool,
+}
+
+impl Mount {
+    /// A mount without options.
+    pub fn new(target: impl Into<PathBuf>, kind: MountKind) -> Mount {
+        Mount {
+            target: target.into(),
+            kind,
+            flags: 0,
+            recursive_flags: 0,
+            data: String::new(),
+            clear: 0,
+            recursive_clear: 0,
+            propagation: 0,
+            ids: None,
+            copy_up: false,
+        }
+    }
+
+    /// With these [`flags`](Mount::flags) and [`data`](Mount::data).
+    pub(crate) fn with(self, flags: u64, data: impl Into<String>) -> Mount {
+        Mount { flags, data: data.into(), ..self }
+    }
+}
+
+/// Flags of one mount of a file system.
+pub const MOUNT_FLAGS: u64 = libc::MS_RDONLY
+    | libc::MS_NOSUID
+    | libc::MS_NODEV
+    | libc::MS_NOEXEC
+    | libc::MS_NOATIME
+    | libc::MS_NODIRATIME
+    | libc::MS_STRICTATIME
+    | libc::MS_RELATIME
+    | libc::MS_NOSYMFOLLOW;
+
+/// Flags of a whole file system, which a bind cannot change.
+pub const FILE_SYSTEM_FLAGS: u64 =
+    libc::MS_SYNCHRONOUS | libc::MS_DIRSYNC | libc::MS_I_VERSION | libc::MS_LAZYTIME | libc::MS_SILENT;
