@@ -110,13 +110,17 @@ fn parent(facts: &Facts) -> Option<PathBuf> {
     if facts.privileged && facts.initial_users {
         return Some(mount.join("podlet"));
     }
+    Some(mount.join(own()?).join("podlet"))
+}
+
+/// This process's own cgroup, as a path below the hierarchy.
+pub(crate) fn own() -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(mount.join(own).join("podlet"))
+    own.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
 /// The mount point of the v2 hierarchy.
-fn hierarchy() -> Option<PathBuf> {
+pub(crate) fn hierarchy() -> Option<PathBuf> {
     let candidates = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     candidates.into_iter().find(|path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
 }
@@ -165,8 +169,29 @@ fn is_gone(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
+/// Whether the processes in a cgroup do not run.
+pub(crate) fn is_frozen(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Stops the processes in a cgroup, and waits until all of them stand, or lets
+/// them go on.
+pub(crate) fn freeze(dir: &Path, on: bool, timeout: Duration) -> Result<()> {
+    let word = if on { "1" } else { "0" };
+    fs::write(dir.join("cgroup.freeze"), word).doing(|| format!("freezing the cgroup {}", dir.display()))?;
+    if wait_event(dir, &format!("frozen {word}"), timeout)? {
+        return Ok(());
+    }
+    Err(Error::Deadline { what: format!("the freezing of {}", dir.display()), after: timeout })
+}
+
 /// Waits for `populated 0`.
 pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
+    wait_event(dir, "populated 0", timeout)
+}
+
+/// Waits for a line of `cgroup.events`, or the end of the cgroup.
+fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
     let end = Instant::now() + timeout;
     let context = || format!("watching the cgroup {}", dir.display());
     let mut events = match File::open(dir.join("cgroup.events")) {
@@ -179,7 +204,7 @@ pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
             Err(error) if is_gone(&error) => return Ok(true),
             result => result.doing(context)?,
         };
-        if text.lines().any(|line| line == "populated 0") {
+        if text.lines().any(|line| line == wanted) {
             return Ok(true);
         }
         let left = end.saturating_duration_since(Instant::now());

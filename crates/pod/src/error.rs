@@ -59,6 +59,17 @@ pub enum Error {
         /// What was being started.
         object: String,
     },
+    /// A hook failed, and with it what it belongs to.
+    Hook {
+        /// Such as `createRuntime`.
+        kind: String,
+        /// The program.
+        path: String,
+        /// Such as `ended with 1`.
+        how: String,
+        /// What it wrote, as far as that is of use.
+        said: String,
+    },
     /// It did not happen in time.
     Deadline {
         /// What was waited for.
@@ -131,6 +142,8 @@ impl Display for Error {
                 }
             }
             Error::Died { object } => write!(f, "{object} was killed while it started"),
+            Error::Hook { kind, path, how, said } if said.is_empty() => write!(f, "{kind} hook {path:?} {how}"),
+            Error::Hook { kind, path, how, said } => write!(f, "{kind} hook {path:?} {how}: {said}"),
             Error::Deadline { what, after } => write!(f, "{what} did not happen within {} s", after.as_secs()),
             Error::TableFull(pod) => write!(
                 f,

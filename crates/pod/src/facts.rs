@@ -67,6 +67,14 @@ impl Facts {
     }
 }
 
+/// The names of the capabilities this kernel knows, by number.
+pub fn capability_names() -> Vec<String> {
+    let (_, last) = sys::bounding_capabilities();
+    let mut known: Vec<_> = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= last).collect();
+    known.sort_by_key(|cap| cap.index());
+    known.iter().map(ToString::to_string).collect()
+}
+
 /// A line of `uid_map` or `gid_map` (user_namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IdMap {
@@ -90,7 +98,8 @@ pub fn show_maps(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()
 }
 
-fn parse_map(text: &str) -> Vec<IdMap> {
+/// The lines of a `uid_map` or `gid_map`.
+pub(crate) fn parse_map(text: &str) -> Vec<IdMap> {
     let line = |line: &str| {
         let mut words = line.split_whitespace().map(|word| word.parse().ok());
         Some(IdMap { inside: words.next()??, outside: words.next()??, count: words.next()?? })

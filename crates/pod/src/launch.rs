@@ -118,13 +118,13 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     }
 }
 
-/// Hears the rest of the report of a process that waited to be started.
+/// Hears the rest of the report of a process that waited to be started;
+/// `explain` knows its plan.
 ///
 /// # Errors
 /// As [`ignite`].
-pub(crate) fn hear_start(plan: &Plan, object: &str, report: &OwnedFd) -> Result<()> {
-    let mut heard = Heard::default();
-    hear(plan, object, report, &mut heard, &mut |_, _| Ok(()))
+pub(crate) fn hear_start(object: &str, report: &OwnedFd, explain: &dyn Fn(&Record) -> Error) -> Result<()> {
+    hear(object, report, &mut Heard::default(), explain, &mut |_, _| Ok(()))
 }
 
 /// What a report has told so far.
@@ -143,7 +143,8 @@ struct Heard {
 fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
     let go_on = || send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL).doing(|| "answering the report".into());
     let died = || Error::Died { object: ignition.object.into() };
-    hear(plan, ignition.object, report, heard, &mut |kind, heard| {
+    let explain = |record: &Record| failed(plan, ignition.object, record);
+    hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
         match kind {
             Record::MAPS => (ignition.answer)(Question::Maps(child.pid().ok_or_else(died)?))?,
             // The one process speaks, the other one tells who that is.
@@ -162,10 +163,10 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
 
 /// Reads a report to its end.
 fn hear(
-    plan: &Plan,
     object: &str,
     report: &OwnedFd,
     heard: &mut Heard,
+    explain: &dyn Fn(&Record) -> Error,
     react: &mut dyn FnMut(u32, &mut Heard) -> Result<()>,
 ) -> Result<()> {
     let mut deadline = Instant::now() + DEADLINE;
@@ -201,7 +202,7 @@ fn hear(
         deadline += before.elapsed();
     }
     match heard.failure {
-        Some(record) => Err(failed(plan, object, &record)),
+        Some(record) => Err(explain(&record)),
         None if heard.done => Ok(()),
         None => Err(Error::Died { object: object.into() }),
     }

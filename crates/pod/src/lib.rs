@@ -44,6 +44,7 @@
 //! that ends; [`Pod::detach`] lets it live on.
 #![deny(missing_docs)]
 
+pub mod bundle;
 mod cgroup;
 pub mod config;
 mod containers;

@@ -112,12 +112,16 @@ impl Prepared {
     /// The plan, with the container registered in slot `entry` of the exit
     /// table.
     pub(crate) fn plan(&self, pod: &PodShape<'_>, facts: &Facts, entry: usize) -> Plan {
+        launch::plan(&self.launch(pod, facts, entry))
+    }
+
+    fn launch<'a>(&'a self, pod: &'a PodShape<'a>, facts: &'a Facts, entry: usize) -> Launch<'a> {
         let image = match &self.container.root {
             Root::Dir(path) => Image::Dir { path, idmapped: self.idmapped },
             Root::Host if self.overlays(pod, facts) => Image::Overlay { upper: &self.upper, work: &self.work },
             Root::Host => Image::ReadOnlyHost,
         };
-        launch::plan(&Launch {
+        Launch {
             facts,
             pod,
             container: &self.container,
@@ -129,7 +133,25 @@ impl Prepared {
             nodes_outside: &self.nodes_outside,
             attach: Path::new(IN_PAUSE),
             entry,
-        })
+        }
+    }
+
+    /// The launch without a pod: everything exactly as a config has it, and
+    /// the root attached where it comes from.
+    pub(crate) fn alone<'a>(&'a self, pod: &'a PodShape<'a>, facts: &'a Facts) -> Launch<'a> {
+        let launch = self.launch(pod, facts, 0);
+        let Root::Dir(path) = &self.container.root else { return launch };
+        Launch { image: Image::Dir { path, idmapped: false }, nodes: Nodes::Made, attach: path, ..launch }
+    }
+
+    /// The container, with what was looked up.
+    pub(crate) fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// Who it runs as.
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
     }
 }
 

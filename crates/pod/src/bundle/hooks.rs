@@ -73,7 +73,12 @@ impl<'a> Streams<'a> {
         let mut output = &self.output;
         // What cannot be read cannot be passed on.
         output.rewind().and_then(|()| output.take(MOST_SAID).read_to_string(&mut said)).ok();
-        Error::Hook { kind: self.kind.into(), path: self.hook.path.display().to_string(), how, said: said.trim().into() }
+        Error::Hook {
+            kind: self.kind.into(),
+            path: self.hook.path.display().to_string(),
+            how,
+            said: said.trim().into(),
+        }
     }
 
     /// Waits for a child of ours, as long as the hook may take.

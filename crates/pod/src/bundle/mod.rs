@@ -35,15 +35,16 @@ pub use exec::{Executed, Extra};
 pub use record::{State, Status};
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::state::{self, ProcessId};
+use crate::sys;
 
 use self::record::{PROCESS, RECORD, Record};
 
@@ -150,7 +151,8 @@ impl Instance {
 
     /// Its process, while that lives.
     fn pidfd(&self) -> Option<OwnedFd> {
-        self.process?.open().filter(|_| self.process.is_some_and(|process| !process.is_zombie()))
+        let ended = |pidfd: &OwnedFd| sys::wait_readable(pidfd, Some(Duration::ZERO)).unwrap_or(true);
+        self.process?.open().filter(|pidfd| !ended(pidfd))
     }
 
     /// What can be said of it now.
@@ -194,4 +196,23 @@ fn check_id(id: &str) -> Result<()> {
         return Err(Error::invalid("container id", id, "1 to 255 of A-Z a-z 0-9 _ + - . and no dot at the start"));
     }
     Ok(())
+}
+
+/// The pid of a process that a descriptor stands for, until it is reaped.
+pub fn pid_of(process: &OwnedFd) -> Option<u32> {
+    sys::pid_of(process.as_fd())
+}
+
+/// Sends a signal to a process that a descriptor stands for.
+///
+/// # Errors
+/// [`Error::Os`], also if the process is gone.
+pub fn signal(process: &OwnedFd, signal: i32) -> Result<()> {
+    sys::pidfd_signal(process.as_fd(), signal).doing(|| format!("sending signal {signal}"))
+}
+
+/// A descriptor that this program was started with to pass it on: open, and
+/// not one of the library's, which close at `execve`.
+pub fn inherited(number: i32) -> Option<OwnedFd> {
+    sys::is_stdio(number).then(|| sys::duplicate(number).ok()).flatten()
 }

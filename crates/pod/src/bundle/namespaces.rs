@@ -100,7 +100,8 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
         }
         Some(_) if facts.privileged => Ok(Users::New { uids, gids }),
         Some(_) => {
-            let single = |maps: &[IdMap], own: u32| matches!(maps, [IdMap { outside, count: 1, .. }] if *outside == own);
+            let single =
+                |maps: &[IdMap], own: u32| matches!(maps, [IdMap { outside, count: 1, .. }] if *outside == own);
             let by_helper = !(single(&uids, facts.uid) && single(&gids, facts.gid));
             Ok(Users::Nested { uids, gids, by_helper })
         }

@@ -2,7 +2,6 @@
 //! says, and removed as far as it was made.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use crate::cgroup;
@@ -36,27 +35,22 @@ pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Opt
     Ok(Some(ours.join(path)))
 }
 
-/// Makes the cgroup with what is missing above it, which it hands back,
-/// outermost first.
-pub(super) fn make(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut made = Vec::new();
-    let above: Vec<_> = dir.ancestors().collect();
-    for dir in above.into_iter().rev() {
-        match fs::create_dir(dir) {
-            Ok(()) => made.push(dir.to_path_buf()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                remove(&made).ok();
-                return Err(error).doing(|| format!("making the cgroup {}", dir.display()));
-            }
-        }
-    }
-    let busy = made.last().is_none_or(|last| last != dir) && !cgroup::processes(dir).is_empty();
-    if busy {
+/// The cgroup and those above it that are not there yet, outermost first.
+pub(super) fn missing(dir: &Path) -> Vec<PathBuf> {
+    let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect();
+    missing.reverse();
+    missing
+}
+
+/// Makes the cgroup and what is missing above it.
+pub(super) fn make(dir: &Path) -> Result<()> {
+    let was_there = dir.exists();
+    fs::create_dir_all(dir).doing(|| format!("making the cgroup {}", dir.display()))?;
+    if was_there && !cgroup::processes(dir).is_empty() {
         let reason = "there are processes in it already: give each container a cgroup of its own";
         return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
     }
-    Ok(made)
+    Ok(())
 }
 
 /// Removes the cgroups that were made. One that somebody else uses by now

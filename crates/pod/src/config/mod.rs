@@ -201,6 +201,37 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     })
 }
 
+/// A `process.json`: what a config has under `process`, for another process in
+/// `container`, from which everything else is taken.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
+    let malformed = |error: serde_json::Error| Error::invalid("process.json", "", error.to_string());
+    // Looked at alone, so that it cannot say more than a process.
+    let Strict(process) = serde_json::from_slice(bytes).map_err(malformed)?;
+    let whole = serde_json::json!({ "ociVersion": "1.0.0", "root": { "path": "rootfs" }, "process": process });
+    let bytes = serde_json::to_vec(&whole).map_err(malformed)?;
+    let mut config = parse(&container.name, Path::new("/"), &bytes)?;
+    let read = config.container;
+    config.container = Container {
+        args: read.args,
+        env: read.env,
+        cwd: read.cwd,
+        user: read.user,
+        umask: read.umask,
+        capabilities: read.capabilities,
+        no_new_privileges: read.no_new_privileges,
+        rlimits: read.rlimits,
+        oom_score_adj: read.oom_score_adj,
+        scheduler: read.scheduler,
+        io_priority: read.io_priority,
+        apparmor_profile: read.apparmor_profile,
+        ..container.clone()
+    };
+    Ok(config)
+}
+
 impl Config {
     /// For a container of a pod: what belongs to the pod becomes hints.
     ///

@@ -13,7 +13,7 @@
 //!   asks for it; [`enter`]: of another process in one.
 
 pub mod bundle;
-mod console;
+pub mod console;
 mod encode;
 pub mod enter;
 pub mod exec;
@@ -147,6 +147,16 @@ impl Plan {
     /// The steps.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The steps behind the one at which a container waits to be started:
+    /// their numbers, and how they are shown. The last one is `execve`.
+    pub(crate) fn late_steps(&self) -> Vec<(u32, String)> {
+        let gate = self.steps.iter().position(|step| step.name() == "accept");
+        let late = gate.map_or(self.steps.len(), |gate| gate + 1)..;
+        late.take_while(|&number| number < self.steps.len() && !self.steps[number - 1].is_exec())
+            .map(|number| (number as u32, self.call(number)))
+            .collect()
     }
 
     /// The slot of a descriptor the process is born with.

@@ -57,6 +57,12 @@ pub(crate) fn is_stdio(number: RawFd) -> bool {
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
+/// Another descriptor for what `number` stands for; close-on-exec.
+pub(crate) fn duplicate(number: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: no memory arguments.
+    owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())
+}
+
 /// A descriptor that is readable, for ever: the pidfd of a process that is
 /// gone and has no pidfd.
 pub(crate) fn always_readable() -> nix::Result<OwnedFd> {
@@ -137,6 +143,11 @@ pub(crate) fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> nix::Result<Ow
     let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let memfd = memfd(name, sealing | MFD_NOEXEC_SEAL).or_else(|_| memfd(name, sealing))?;
     fill_and_seal(memfd, bytes)
+}
+
+/// A memfd to write to.
+pub(crate) fn memory_file(name: &std::ffi::CStr) -> nix::Result<OwnedFd> {
+    memfd(name, libc::MFD_CLOEXEC)
 }
 
 fn memfd(name: &std::ffi::CStr, flags: libc::c_uint) -> nix::Result<OwnedFd> {
@@ -241,6 +252,23 @@ pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
     // SAFETY: the kernel writes 8 bytes, or nothing.
     Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) })?;
     Ok(id)
+}
+
+/// `CLONE_NEW*` of the namespace behind an open `/proc/<pid>/ns/...`
+/// (ioctl_nsfs(2)).
+pub(crate) fn namespace_kind(namespace: &File) -> nix::Result<u64> {
+    // _IO(0xb7, 3)
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: no memory arguments.
+    Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) }).map(|kind| kind as u32 as u64)
+}
+
+/// The user namespace that owns a namespace.
+pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    // _IO(0xb7, 1)
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: no memory arguments.
+    owned(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) }.into())
 }
 
 /// A poll on one descriptor.

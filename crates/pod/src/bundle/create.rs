@@ -1,0 +1,297 @@
+//! `create`, and `run`, which is `create` and `start` in one.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::time::SystemTime;
+
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+
+use super::namespaces::{self, Namespaces};
+use super::record::{GATE, PROCESS, RECORD, Record, Status};
+use super::{Instance, Runtime, check_id, exec, hooks, place};
+use crate::cgroup;
+use crate::config::Config;
+use crate::error::{Context, Error, Result};
+use crate::facts::{Facts, IdMap};
+use crate::idmaps;
+use crate::launch::{Born, Ignition, Question, ignite};
+use crate::plan::bundle::{self, Bundle};
+use crate::plan::hold::{PodShape, Users};
+use crate::plan::{Given, Plan};
+use crate::prepare::{self, Prepared};
+use crate::process::Io;
+use crate::spec::PodOptions;
+use crate::state::{self, Hold, Lock, ProcessId};
+use crate::sys;
+
+/// How a container is made, besides what its config says.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its standard streams, unless it has a terminal.
+    pub io: Io,
+    /// Descriptors it gets from 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// Its root becomes one by `pivot_root(2)`; false where the machine's root
+    /// is a ramdisk, which cannot be pivoted.
+    pub pivot: bool,
+    /// It gets a session keyring of its own.
+    pub keyring: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { io: Io::default(), preserved: Vec::new(), pivot: true, keyring: true }
+    }
+}
+
+/// A container that was just made.
+#[derive(Debug)]
+pub struct Created {
+    /// The container.
+    pub instance: Instance,
+    /// Its process, a child of this program.
+    pub process: OwnedFd,
+    /// The controlling end of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+impl Runtime {
+    /// Makes a container that waits to be started.
+    ///
+    /// Its process is a child of this program.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Invalid`], [`Error::Hook`], or why it cannot
+    /// be done here. Nothing is left behind.
+    pub fn create(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+        self.make(id, config, setup, true)
+    }
+
+    /// Makes a container and starts it.
+    ///
+    /// # Errors
+    /// As [`create`](Runtime::create) and [`Instance::start`].
+    pub fn run(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+        // The one hook that comes between the two needs somebody to wait.
+        let gate = !config.hooks.start_container.is_empty();
+        let mut created = self.make(id, config, setup, gate)?;
+        let result = if gate { created.instance.start() } else { created.instance.after_start() };
+        if let Err(error) = result {
+            // What went wrong first is what counts.
+            created.instance.delete(true).ok();
+            sys::reap(created.process.as_fd());
+            return Err(error);
+        }
+        Ok(created)
+    }
+
+    fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<Created> {
+        check_id(id)?;
+        let facts = Facts::read()?;
+        let namespaces = namespaces::prepare(config, &facts)?;
+        let mut container = config.container.clone();
+        container.name = "container".into();
+        namespaces::place(&mut container, config);
+        if namespaces.users == Users::Caller {
+            // The specification wants what cannot be granted left out.
+            let sets = &mut container.capabilities;
+            for set in
+                [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable, &mut sets.ambient]
+            {
+                *set &= facts.capabilities;
+            }
+        }
+        let options = PodOptions::new("none").share([]);
+        let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
+        let dir = self.root.join(id);
+        let prepared = Prepared::new(&container, &shape, &facts, &self.root, &dir)?;
+        let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
+        let bundle = Bundle {
+            launch: prepared.alone(&shape, &facts),
+            made: namespaces.made,
+            joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
+            time_offsets: config.time_offsets,
+            terminal: config.terminal.then_some(config.console_size),
+            hooks: !(config.hooks.prestart.is_empty()
+                && config.hooks.create_runtime.is_empty()
+                && config.hooks.create_container.is_empty()),
+            pivot: setup.pivot,
+            keyring: setup.keyring,
+            preserved: setup.preserved.len() as u16,
+            gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
+        };
+        let plan = bundle::plan(&bundle);
+        plan.encode()?;
+        let record = Record {
+            id: id.into(),
+            version: config.version.clone(),
+            bundle: config.bundle.clone(),
+            annotations: config.annotations.clone(),
+            created: SystemTime::now(),
+            owner: facts.uid,
+            container: prepared.container().clone(),
+            users: namespaces.users.clone(),
+            hooks: config.hooks.clone(),
+            made_cgroups: cgroup.as_deref().map(place::missing).unwrap_or_default(),
+            cgroup,
+            late_steps: plan.late_steps(),
+        };
+
+        let object = format!("container {id:?}");
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::Exists(object)),
+            made => made.doing(|| format!("making the directory {}", dir.display()))?,
+        }
+        let mut instance = Instance { dir, record, process: None, facts };
+        let made = instance.make(&plan, &namespaces, &prepared, setup, gate);
+        match made {
+            Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
+            Err(error) => {
+                // What went wrong first is what counts.
+                instance.erase().ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Instance {
+    fn make(
+        &mut self,
+        plan: &Plan,
+        namespaces: &Namespaces,
+        prepared: &Prepared,
+        setup: Setup,
+        gate: bool,
+    ) -> Result<Born> {
+        let object = self.object();
+        state::make_private(&self.dir)?;
+        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
+        state::write_record(&self.dir.join(RECORD), &self.record)?;
+        if let Some(cgroup) = self.cgroup() {
+            place::make(cgroup)?;
+        }
+        let gate = gate.then(|| self.make_gate()).transpose()?;
+        let streams = [(setup.io.stdin, 0), (setup.io.stdout, 1), (setup.io.stderr, 2)];
+        let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &self.dir.join("log")));
+        let [stdin, stdout, stderr] = streams;
+        let streams = [stdin?, stdout?, stderr?];
+        let owner = outside(prepared.ids().uid, self.record.users.uids());
+        streams.iter().for_each(|stream| give(stream, owner));
+        let birthplace = self.cgroup().map(cgroup::open_dir).transpose()?;
+        let mut fds: Vec<(Given, BorrowedFd<'_>)> =
+            [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams.iter().map(AsFd::as_fd)).collect();
+        fds.extend(gate.iter().map(|gate| (Given::Gate, gate.as_fd())));
+        fds.extend((0..).zip(&setup.preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
+        fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
+        let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
+        let ignition = Ignition {
+            object: &object,
+            title: &title,
+            fds: &fds,
+            handed_over: Vec::new(),
+            cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            answer: &|question| match question {
+                Question::Maps(pid) => write_maps(pid, &self.record.users),
+                Question::Runtime(pidfd) => self.run_create_hooks(pidfd),
+            },
+            places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
+        };
+        let born = ignite(plan, ignition)?;
+        let gone = || Error::Died { object: object.clone() };
+        let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).ok_or_else(gone)?;
+        self.process = Some(process);
+        state::write_record(&self.dir.join(PROCESS), &process)?;
+        Ok(born)
+    }
+
+    /// The socket at which the container will wait, for this user alone.
+    fn make_gate(&self) -> Result<OwnedFd> {
+        let context = || format!("making the gate of {}", self.object());
+        let gate = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
+        let dir = File::open(&self.dir).doing(context)?;
+        // A path of any length fits.
+        let path = format!("/proc/self/fd/{}/{GATE}", dir.as_raw_fd());
+        bind(gate.as_raw_fd(), &UnixAddr::new(path.as_str()).doing(context)?).doing(context)?;
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.dir.join(GATE), private).doing(context)?;
+        listen(&gate, Backlog::new(1).doing(context)?).doing(context)?;
+        Ok(gate)
+    }
+
+    /// Hooks that run while the container's root is not yet changed.
+    fn run_create_hooks(&self, pidfd: &OwnedFd) -> Result<()> {
+        let gone = || Error::Died { object: self.object() };
+        let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(gone)?;
+        let mut state = self.state_as(Status::Creating);
+        state.pid = pid;
+        let hooks = &self.record.hooks;
+        hooks::run_all("prestart", &hooks.prestart, &state, &self.record.bundle)?;
+        hooks::run_all("createRuntime", &hooks.create_runtime, &state, &self.record.bundle)?;
+        hooks.create_container.iter().try_for_each(|hook| {
+            let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
+            self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)
+        })
+    }
+}
+
+/// How user `uid` of this machine appears in a user namespace with these maps.
+fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
+    const OVERFLOW: u32 = 65534;
+    if *users == Users::Caller {
+        return uid;
+    }
+    let found = maps.iter().find(|map| uid >= map.outside && uid - map.outside < map.count);
+    found.map_or(OVERFLOW, |map| map.inside + (uid - map.outside))
+}
+
+/// What an id inside is on this machine.
+fn outside(uid: u32, maps: &[IdMap]) -> u32 {
+    maps.iter().find(|map| map.contains(uid)).map_or(uid, |map| map.outside + (uid - map.inside))
+}
+
+/// The container's user may open its own /dev/stdout: a pipe or terminal gets
+/// that owner, as runc does it.
+fn give(stream: &OwnedFd, uid: u32) {
+    let Ok(meta) = stream.try_clone().map(File::from).and_then(|file| file.metadata()) else { return };
+    let null = meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 3);
+    if meta.uid() != uid && !null {
+        // Where it cannot be given, it is as it is.
+        std::os::unix::fs::fchown(stream, Some(uid), None).ok();
+    }
+}
+
+/// The id maps of a new user namespace, by whoever may write them.
+fn write_maps(pid: u32, users: &Users) -> Result<()> {
+    if let Users::Nested { by_helper: true, .. } = users {
+        return idmaps::map_by_helper(pid, users);
+    }
+    let write = |name: &str, text: &str| {
+        let path = format!("/proc/{pid}/{name}");
+        fs::write(&path, text).doing(|| format!("writing {path}"))
+    };
+    if let Users::Nested { .. } = users {
+        // Only without groups to drop may an ordinary user map one.
+        write("setgroups", "deny")?;
+    }
+    write("uid_map", &crate::facts::show_maps(users.uids()))?;
+    write("gid_map", &crate::facts::show_maps(users.gids()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_from_both_sides() {
+        let maps = vec![IdMap { inside: 0, outside: 1000, count: 1 }, IdMap { inside: 1, outside: 100_000, count: 10 }];
+        let users = Users::New { uids: maps.clone(), gids: maps.clone() };
+        assert_eq!(seen_inside(1000, &maps, &users), 0);
+        assert_eq!(seen_inside(100_003, &maps, &users), 4);
+        assert_eq!(seen_inside(0, &maps, &users), 65534);
+        assert_eq!(outside(4, &maps), 100_003);
+        assert_eq!(outside(7, &[]), 7);
+    }
+}

@@ -1,0 +1,182 @@
+//! More processes in a container: `exec`, and hooks that run inside.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::record::{State, Status};
+use super::{Instance, hooks};
+use crate::cgroup;
+use crate::config::{Hook, NamespaceKind};
+use crate::error::{Error, Result};
+use crate::launch::{Born, Ignition, ignite};
+use crate::plan::enter::{self, Enter};
+use crate::plan::launch::Ids;
+use crate::plan::{Given, console};
+use crate::prepare;
+use crate::process::{Io, Stdio};
+use crate::spec::Container;
+use crate::users;
+
+/// Another process to run in a container.
+#[derive(Debug)]
+pub struct Extra {
+    /// What it is to be: of a container only what is a process's own counts.
+    /// Begin with [`Instance::container`].
+    pub process: Container,
+    /// It gets a terminal, of this size (rows, columns) if one is given.
+    pub terminal: Option<Option<console::Size>>,
+    /// Its standard streams, unless it has a terminal.
+    pub io: Io,
+    /// Descriptors it gets from 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// Also in a container that is paused, where it will wait.
+    pub even_paused: bool,
+}
+
+/// A process that was just started in a container.
+#[derive(Debug)]
+pub struct Executed {
+    /// A child of this program.
+    pub process: OwnedFd,
+    /// The controlling end of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+impl Instance {
+    /// What the container was made from.
+    pub fn container(&self) -> &Container {
+        &self.record.container
+    }
+
+    /// Runs another program in the container, as a child of this program.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
+    pub fn exec(&self, extra: Extra) -> Result<Executed> {
+        match extra.even_paused {
+            true => self.expect(&[Status::Running, Status::Created, Status::Paused], "cannot be executed in")?,
+            false => self.expect(&[Status::Running, Status::Created], "cannot be executed in")?,
+        }
+        let gone = || Error::state(self.object(), "is stopped: it cannot be executed in");
+        let pidfd = self.pidfd().ok_or_else(gone)?;
+        let mut process = extra.process;
+        process.check()?;
+        let pid = crate::sys::pid_of(pidfd.as_fd()).ok_or_else(gone)?;
+        let setgroups = self.record.users.setgroups(&self.facts);
+        let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        let found = users::look_up(root.as_fd(), &process.user, &self.record.users, setgroups)?;
+        if process.env_value("HOME").is_none() {
+            process.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
+        }
+        let Io { stdin, stdout, stderr } = extra.io;
+        let open = |stdio: Stdio, number| prepare::open_stdio(stdio, number, &self.dir.join("log"));
+        let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+        let enter = Enter {
+            facts: &self.facts,
+            users: &self.record.users,
+            namespaces: differing(pid).ok_or_else(gone)?,
+            program: &process.args[0],
+            ids: Some(&found.ids),
+            cwd: &process.cwd,
+            terminal: extra.terminal,
+            preserved: extra.preserved.len() as u16,
+            process: &process,
+        };
+        let object = format!("exec in {}", self.object());
+        let streams = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
+        let Born { pidfd: process, console, .. } = self.enter(&object, &enter, streams, &extra.preserved, &pidfd)?;
+        Ok(Executed { process, console })
+    }
+
+    /// Runs a hook in the container's namespaces.
+    pub(super) fn run_inside(
+        &self,
+        kind: &str,
+        hook: &Hook,
+        state: &State,
+        container: &OwnedFd,
+        cwd: &Path,
+        ids: Option<&Ids>,
+    ) -> Result<()> {
+        let streams = hooks::Streams::new(kind, hook, state)?;
+        let program = hook.path.to_string_lossy().into_owned();
+        let gone = || Error::Died { object: self.object() };
+        let pid = crate::sys::pid_of(container.as_fd()).ok_or_else(gone)?;
+        let mut process = self.record.container.clone();
+        process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
+        process.env = hook.env.clone();
+        let enter = Enter {
+            facts: &self.facts,
+            users: &self.record.users,
+            process: &process,
+            namespaces: differing(pid).ok_or_else(gone)?,
+            program: &program,
+            ids,
+            cwd,
+            terminal: None,
+            preserved: 0,
+        };
+        let object = format!("{kind} hook {program:?}");
+        let output = streams.output.as_fd();
+        let born = self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container)?;
+        streams.wait(&born.pidfd)
+    }
+
+    fn enter(
+        &self,
+        object: &str,
+        enter: &Enter<'_>,
+        streams: [BorrowedFd<'_>; 3],
+        preserved: &[OwnedFd],
+        container: &OwnedFd,
+    ) -> Result<Born> {
+        let plan = enter::plan(enter);
+        let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
+        fds.extend((0..).zip(preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
+        fds.push((Given::Container, container.as_fd()));
+        let cgroup = self.cgroup().map(cgroup::open_dir).transpose()?;
+        let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
+        let ignition = Ignition {
+            object,
+            title: &title,
+            fds: &fds,
+            handed_over: Vec::new(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            answer: &|_| Ok(()),
+            places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
+        };
+        ignite(&plan, ignition)
+    }
+
+    /// Who the container runs as.
+    pub(super) fn ids(&self) -> Result<Ids> {
+        let root = users::open_root(Path::new("/"))?;
+        let setgroups = self.record.users.setgroups(&self.facts);
+        Ok(users::look_up(root.as_fd(), &self.record.container.user, &self.record.users, setgroups)?.ids)
+    }
+}
+
+/// `CLONE_NEW*` of the namespaces that process `pid` has and we have not.
+fn differing(pid: u32) -> Option<u64> {
+    let inode =
+        |who: &str, kind: NamespaceKind| Some(fs::metadata(format!("/proc/{who}/ns/{}", kind.file())).ok()?.ino());
+    let mut flags = 0;
+    for kind in NamespaceKind::ALL {
+        // A kernel without time namespaces has no such file.
+        let ours = inode("self", kind);
+        if ours.is_some() && inode(&pid.to_string(), kind)? != ours? {
+            flags |= kind.flag();
+        }
+    }
+    Some(flags)
+}
+
+/// The pid that a process of this machine has in its own pid namespace.
+pub(super) fn inner_pid(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_string();
+    line.split_whitespace().last()?.parse().ok()
+}

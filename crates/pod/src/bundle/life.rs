@@ -1,0 +1,227 @@
+//! What happens to a container once it is created: `start`, `kill`, `pause`,
+//! `resume`, `delete`.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use pause::wire::Record as Report;
+
+use super::record::{GATE, PROCESS, RECORD, Status};
+use super::{Instance, exec, hooks, place};
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::launch::hear_start;
+use crate::pod::PATIENCE;
+use crate::state::{self, Hold, Lock};
+use crate::sys;
+
+impl Instance {
+    /// Starts the program of a created container.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not waiting for that, [`Error::Exec`],
+    /// [`Error::Hook`]; the container is stopped then.
+    pub fn start(&mut self) -> Result<()> {
+        {
+            let _lock = self.lock()?;
+            self.expect(&[Status::Created], "cannot be started")?;
+            let result = self.run_start_hooks().and_then(|()| self.open_gate());
+            if result.is_err() {
+                self.kill_process();
+            }
+            result?;
+        }
+        self.after_start()
+    }
+
+    fn run_start_hooks(&self) -> Result<()> {
+        let gone = || Error::Died { object: self.object() };
+        let state = self.state_as(Status::Created);
+        for hook in &self.record.hooks.start_container {
+            let pidfd = self.pidfd().ok_or_else(gone)?;
+            let state = super::State { pid: exec::inner_pid(state.pid).ok_or_else(gone)?, ..state.clone() };
+            let ids = self.ids()?;
+            self.run_inside("startContainer", hook, &state, &pidfd, "/".as_ref(), Some(&ids))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the container go on, and hears how far it comes.
+    fn open_gate(&self) -> Result<()> {
+        let context = || format!("starting {}", self.object());
+        let path = self.dir.join(GATE);
+        let gate = {
+            use std::os::unix::fs::OpenOptionsExt;
+            let mut options = File::options();
+            options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&path).doing(context)?
+        };
+        // From here on nobody else starts it.
+        fs::remove_file(&path).doing(context)?;
+        let report = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
+        let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
+        connect(report.as_raw_fd(), &address).doing(context)?;
+        let object = self.object();
+        hear_start(&object, &report, &|report| self.explain(report))
+    }
+
+    fn explain(&self, report: &Report) -> Error {
+        let errno = nix::errno::Errno::from_raw(report.errno as i32);
+        let steps = &self.record.late_steps;
+        match steps.iter().find(|(number, _)| *number == report.step) {
+            Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
+                Error::Exec { program: self.record.container.args[0].clone(), errno }
+            }
+            Some((_, step)) => Error::Step { object: self.object(), part: String::new(), step: step.clone(), errno },
+            None => Error::Died { object: self.object() },
+        }
+    }
+
+    /// What follows when the program runs.
+    pub(super) fn after_start(&self) -> Result<()> {
+        let state = self.state_as(Status::Running);
+        let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle);
+        if result.is_err() {
+            self.kill_process();
+        }
+        result
+    }
+
+    /// Sends a signal to the container's process.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is gone.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
+        let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
+        let pidfd = self.pidfd().ok_or_else(gone)?;
+        match sys::pidfd_signal(pidfd.as_fd(), signal) {
+            Err(nix::errno::Errno::ESRCH) => Err(gone()),
+            Err(nix::errno::Errno::EINVAL) => Err(Error::invalid("signal", signal.to_string(), "not a signal")),
+            result => result.doing(|| format!("signalling {}", self.object())),
+        }
+    }
+
+    /// Sends a signal to all processes of the container, also when its first
+    /// one is gone.
+    ///
+    /// # Errors
+    /// [`Error::State`] without a cgroup: nobody knows which they are.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        let Some(cgroup) = self.cgroup() else { return self.kill(signal) };
+        if signal == libc::SIGKILL {
+            return cgroup::kill(cgroup, PATIENCE);
+        }
+        for pid in cgroup::processes(cgroup) {
+            // Opened, then looked at again: the pid may be another's now.
+            if let Ok(pidfd) = sys::pidfd_open(pid)
+                && cgroup::processes(cgroup).contains(&pid)
+            {
+                sys::pidfd_signal(pidfd.as_fd(), signal).ok();
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes of the container, as this machine numbers them.
+    pub fn processes(&self) -> Vec<u32> {
+        match self.cgroup() {
+            Some(cgroup) => cgroup::processes(cgroup),
+            None => self.pidfd().and_then(|pidfd| sys::pid_of(pidfd.as_fd())).into_iter().collect(),
+        }
+    }
+
+    /// Stops all its processes where they are, or lets them go on.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run, or has no cgroup.
+    pub fn freeze(&self, on: bool) -> Result<()> {
+        let (from, what): (&[Status], _) = match on {
+            true => (&[Status::Running, Status::Created], "cannot be paused"),
+            false => (&[Status::Paused], "cannot be resumed"),
+        };
+        self.expect(from, what)?;
+        let none = || Error::state(self.object(), "has no cgroup: its processes cannot be frozen");
+        cgroup::freeze(self.cgroup().ok_or_else(none)?, on, PATIENCE)
+    }
+
+    /// Removes all that was made for the container. With `force` it is killed
+    /// first if it runs.
+    ///
+    /// What comes back are the poststop hooks that failed: that changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it runs, or what could not be removed; calling it
+    /// again goes on.
+    pub fn delete(&self, force: bool) -> Result<Vec<Error>> {
+        let lock = self.lock()?;
+        if !force {
+            self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
+        }
+        self.kill_process();
+        let state = self.state_as(Status::Stopped);
+        self.erase()?;
+        drop(lock);
+        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle).err();
+        Ok(self.record.hooks.poststop.iter().filter_map(run).collect())
+    }
+
+    /// Removes everything; the container's process has been killed, or was
+    /// never born.
+    pub(super) fn erase(&self) -> Result<()> {
+        if let Some(cgroup) = self.cgroup() {
+            // Frozen ones would never end.
+            cgroup::kill(cgroup, PATIENCE)?;
+            place::remove(&self.record.made_cgroups)?;
+        }
+        // The record goes last but for the directory: as long as it is there,
+        // whoever comes by can go on.
+        for file in [GATE, PROCESS, RECORD] {
+            let path = self.dir.join(file);
+            state::ignore_missing(fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+        }
+        state::remove_all(&self.dir)
+    }
+
+    /// SIGKILL, and waits until it has worked.
+    fn kill_process(&self) {
+        if let Some(pidfd) = self.pidfd() {
+            // Gone already is as good.
+            sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            sys::wait_readable(&pidfd, Some(PATIENCE)).ok();
+        }
+    }
+
+    /// Waits for the end of the container's process, at most for a time.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        match self.pidfd() {
+            Some(pidfd) => sys::wait_readable(&pidfd, timeout).doing(|| format!("waiting for {}", self.object())),
+            None => Ok(true),
+        }
+    }
+
+    /// A descriptor of its process, while that lives.
+    pub fn open_process(&self) -> Option<OwnedFd> {
+        self.pidfd()
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        let gone = || Error::NotFound(self.object());
+        let lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
+        // Somebody may have deleted it while we waited.
+        if self.dir.join(RECORD).exists() { Ok(lock) } else { Err(gone()) }
+    }
+
+    pub(super) fn expect(&self, wanted: &[Status], what: &str) -> Result<()> {
+        let status = self.status();
+        match wanted.contains(&status) {
+            true => Ok(()),
+            false => Err(Error::state(self.object(), format!("is {}: it {what}", status.name()))),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `podlet-oci create`, and what `run` has in common with it.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pod::bundle::{Created, Runtime, Setup, inherited};
+use pod::config::{self, Config};
+
+use crate::log::Log;
+use crate::process::{Terminal, write_pid};
+
+/// Create a container, which waits for `start`
+#[derive(Args)]
+pub struct Create {
+    #[command(flatten)]
+    pub bundle: Bundle,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+/// How a bundle becomes a container.
+#[derive(Args)]
+pub struct Bundle {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+    /// Send the terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Write the process's pid to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Do not use pivot_root: for a root on a ramdisk
+    #[arg(long)]
+    no_pivot: bool,
+    /// Leave the process our session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass on this many descriptors after the first three (and $LISTEN_FDS)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u16,
+}
+
+impl Create {
+    pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
+        let config = self.bundle.read(log)?;
+        let terminal = self.bundle.terminal(&config, true);
+        terminal.check()?;
+        let created = runtime.create(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        let id = self.id.clone();
+        self.bundle.hand_out(&terminal, created, log)?;
+        log.debug(&format!("created container {id:?}"));
+        Ok(0)
+    }
+}
+
+impl Bundle {
+    /// The config, with a word on what is left out.
+    pub fn read(&self, log: &Log) -> Result<Config> {
+        let bundle = std::path::absolute(&self.bundle)?;
+        let config = config::read("container", &bundle)?;
+        for name in &config.unknown_capabilities {
+            log.warning(&format!("process.capabilities {name:?}: not a capability, left out"));
+        }
+        Ok(config)
+    }
+
+    pub fn terminal(&self, config: &Config, detach: bool) -> Terminal<'_> {
+        Terminal { wanted: config.terminal, socket: self.console_socket.as_deref(), detach }
+    }
+
+    pub fn setup(&self, terminal: &Terminal<'_>) -> Result<Setup> {
+        let preserved = preserved(self.preserve_fds)?;
+        Ok(Setup { io: terminal.io(), preserved, pivot: !self.no_pivot, keyring: !self.no_new_keyring })
+    }
+
+    /// The terminal and the pid, or else the container is deleted again.
+    fn hand_out(&self, terminal: &Terminal<'_>, created: Created, log: &Log) -> Result<()> {
+        let result =
+            terminal.place(created.console).and_then(|_| write_pid(self.pid_file.as_deref(), &created.process));
+        if result.is_err() {
+            for warning in created.instance.delete(true)? {
+                log.warning(&warning.to_string());
+            }
+        }
+        result
+    }
+}
+
+/// Descriptors from 3 on that the container is to get.
+pub fn preserved(count: u16) -> Result<Vec<OwnedFd>> {
+    let listening: u16 = match std::env::var("LISTEN_FDS") {
+        Ok(text) => text.parse().with_context(|| format!("LISTEN_FDS={text:?}"))?,
+        Err(_) => 0,
+    };
+    let take = |number: u16| match inherited(i32::from(number) + 3) {
+        Some(fd) => Ok(fd),
+        None => bail!("--preserve-fds: descriptor {} was not given to podlet-oci", number + 3),
+    };
+    (0..count.saturating_add(listening)).map(take).collect()
+}

@@ -1,0 +1,64 @@
+//! `podlet-oci run`: create, start, and in the foreground wait and delete.
+
+use anyhow::Result;
+use clap::Args;
+use pod::bundle::Runtime;
+
+use super::create::Bundle;
+use crate::log::Log;
+use crate::process::{Signals, write_pid};
+
+/// Create and start a container
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    bundle: Bundle,
+    /// Leave it running
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete the container when it has ended
+    #[arg(long)]
+    keep: bool,
+    /// Accepted: podlet-oci never is one
+    #[arg(long)]
+    no_subreaper: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Run {
+    pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
+        let config = self.bundle.read(log)?;
+        let terminal = self.bundle.terminal(&config, self.detach);
+        terminal.check()?;
+        let mut signals = Signals::hold()?;
+        let created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        let delete = || -> Result<()> {
+            for warning in created.instance.delete(true)? {
+                log.warning(&warning.to_string());
+            }
+            Ok(())
+        };
+        let placed = terminal.place(created.console);
+        let placed = placed.and_then(|proxy| {
+            write_pid(self.bundle.pid_file.as_deref(), &created.process)?;
+            Ok(proxy)
+        });
+        let proxy = match placed {
+            Ok(proxy) => proxy,
+            Err(error) => {
+                delete()?;
+                return Err(error);
+            }
+        };
+        if self.detach {
+            return Ok(0);
+        }
+        let code = signals.wait_for(&created.process, proxy)?;
+        if !self.keep {
+            delete()?;
+        }
+        Ok(code)
+    }
+}

@@ -1,0 +1,147 @@
+//! A container's terminal: handed to whoever asked for it, or shown on ours.
+
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+/// Sends the terminal's controlling end to the socket at `path`, as runc does.
+pub fn send(path: &Path, console: &OwnedFd) -> Result<()> {
+    let to = || format!("sending the terminal to {}", path.display());
+    let connection = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(to)?;
+    let dir = File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    let dir = dir.with_context(to)?;
+    // A path of any length fits.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str()).with_context(to)?;
+    connect(connection.as_raw_fd(), &address).with_context(to)?;
+    let fds = [console.as_raw_fd()];
+    let part = [IoSlice::new(b"/dev/ptmx")];
+    let control = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(connection.as_raw_fd(), &part, &control, MsgFlags::MSG_NOSIGNAL, None).with_context(to)?;
+    Ok(())
+}
+
+/// Rows and columns of our own terminal, if standard input is one.
+pub fn own_size() -> Option<(u16, u16)> {
+    sys::size(std::io::stdin().as_fd())
+}
+
+/// Our own terminal, in raw mode as long as this lives, in front of a
+/// container's.
+pub struct Proxy {
+    console: File,
+    before: Option<Termios>,
+    input_open: bool,
+}
+
+impl Proxy {
+    pub fn new(console: OwnedFd) -> Proxy {
+        let before = tcgetattr(std::io::stdin()).ok();
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            cfmakeraw(&mut raw);
+            // Without it the terminal's echo is double, no more.
+            tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw).ok();
+        }
+        let proxy = Proxy { console: File::from(console), before, input_open: true };
+        proxy.resize();
+        proxy
+    }
+
+    /// Gives the container's terminal the size of ours.
+    pub fn resize(&self) {
+        if let Some(size) = own_size() {
+            sys::set_size(self.console.as_fd(), size);
+        }
+    }
+
+    /// What to poll for input: our terminal, then the container's.
+    pub fn descriptors(&self) -> [PollFd<'_>; 2] {
+        // Nothing is asked of an input that has ended.
+        let input = if self.input_open { PollFlags::POLLIN } else { PollFlags::empty() };
+        [PollFd::new(stdin(), input), PollFd::new(self.console.as_fd(), PollFlags::POLLIN)]
+    }
+
+    /// Copies what is there; false once the container's side is closed.
+    pub fn copy(&mut self, from_us: bool, from_container: bool) -> bool {
+        let mut buffer = [0u8; 8192];
+        if from_us && self.input_open {
+            match std::io::stdin().lock().read(&mut buffer) {
+                // EOF is a character on a terminal.
+                Ok(0) | Err(_) => {
+                    self.input_open = false;
+                    self.console.write_all(&[4]).ok();
+                }
+                Ok(count) => drop(self.console.write_all(&buffer[..count])),
+            }
+        }
+        if from_container {
+            match self.console.read(&mut buffer) {
+                Ok(count @ 1..) => {
+                    let mut output = std::io::stdout().lock();
+                    // Nobody reads it if this fails.
+                    output.write_all(&buffer[..count]).and_then(|()| output.flush()).ok();
+                }
+                // EIO: nobody has the other side open any more.
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// What the container wrote before its end.
+    pub fn drain(&mut self) {
+        loop {
+            let mut fds = [PollFd::new(self.console.as_fd(), PollFlags::POLLIN)];
+            let some = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+            if !some || !self.copy(false, true) {
+                return;
+            }
+        }
+    }
+}
+
+fn stdin() -> BorrowedFd<'static> {
+    // What `std::io::stdin` gives does not live long enough to be polled.
+    static STDIN: std::sync::OnceLock<std::io::Stdin> = std::sync::OnceLock::new();
+    STDIN.get_or_init(std::io::stdin).as_fd()
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            tcsetattr(std::io::stdin(), SetArg::TCSANOW, before).ok();
+        }
+    }
+}
+
+/// The one ioctl that `nix` has no function for.
+mod sys {
+    #![allow(unsafe_code)] // TIOCGWINSZ and TIOCSWINSZ.
+
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use nix::libc::{TIOCGWINSZ, TIOCSWINSZ, ioctl, winsize};
+
+    pub fn size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
+        let mut size = winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel writes the structure, which outlives the call.
+        let result = unsafe { ioctl(terminal.as_raw_fd(), TIOCGWINSZ, &raw mut size) };
+        (result == 0).then_some((size.ws_row, size.ws_col))
+    }
+
+    pub fn set_size(terminal: BorrowedFd<'_>, (rows, columns): (u16, u16)) {
+        let size = winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel reads the structure, which outlives the call. A
+        // terminal of another size is no failure.
+        unsafe { ioctl(terminal.as_raw_fd(), TIOCSWINSZ, &raw const size) };
+    }
+}

@@ -1,0 +1,67 @@
+//! Errors, where runc's callers look for them: in the file of `--log`, one
+//! line each, and on standard error.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+use serde_json::json;
+
+/// The form of a line.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `time="..." level=error msg="..."`
+    Text,
+    /// `{"level":"error","msg":"...","time":"..."}`
+    Json,
+}
+
+/// Where messages go.
+pub struct Log {
+    file: Option<PathBuf>,
+    format: Format,
+    debug: bool,
+}
+
+impl Log {
+    pub fn new(file: Option<PathBuf>, format: Format, debug: bool) -> Log {
+        Log { file, format, debug }
+    }
+
+    /// Something failed.
+    pub fn error(&self, message: &str) {
+        self.say("error", message);
+        if self.file.is_some() {
+            // Nobody reads it if this fails.
+            writeln!(std::io::stderr(), "{message}").ok();
+        }
+    }
+
+    /// Something is not as asked for, and it goes on.
+    pub fn warning(&self, message: &str) {
+        self.say("warning", message);
+    }
+
+    /// Something was done.
+    pub fn debug(&self, message: &str) {
+        if self.debug {
+            self.say("debug", message);
+        }
+    }
+
+    fn say(&self, level: &str, message: &str) {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        let line = match self.format {
+            Format::Json => json!({ "level": level, "msg": message, "time": time.to_string() }).to_string(),
+            Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+        };
+        // Nobody reads it if one of these fails.
+        let file = self.file.as_ref().and_then(|path| File::options().append(true).create(true).open(path).ok());
+        match file {
+            Some(mut file) => writeln!(file, "{line}").ok(),
+            None => writeln!(std::io::stderr(), "{line}").ok(),
+        };
+    }
+}

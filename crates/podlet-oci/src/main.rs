@@ -1,0 +1,144 @@
+//! `podlet-oci`: OCI bundles, with the command line of runc, for podman,
+//! containerd, CRI-O and people who know it.
+//!
+//! One file a subcommand, in `commands`; each is a thin layer over
+//! `pod::bundle`. Exit codes are runc's: the program's own for `run` and
+//! `exec` in the foreground, 255 for an `exec` that failed, 1 for everything
+//! else that failed.
+
+mod commands;
+mod console;
+mod log;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use pod::bundle::Runtime;
+
+use log::{Format, Log};
+
+/// Runs OCI bundles
+#[derive(Parser)]
+#[command(name = "podlet-oci", disable_version_flag = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What stands before the subcommand.
+#[derive(Args)]
+pub struct Global {
+    /// Directory for the state of containers [default: /run/podlet-oci, or $XDG_RUNTIME_DIR/podlet-oci]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Write errors to this file, too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Form of the lines in the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+    /// Write down what is done, too
+    #[arg(long)]
+    debug: bool,
+    /// Let systemd make cgroups: not here
+    #[arg(long)]
+    systemd_cgroup: bool,
+    /// Accepted: an ordinary user is known as such
+    #[arg(long, value_name = "BOOL|auto")]
+    rootless: Option<String>,
+    /// Accepted, and of no use: see checkpoint
+    #[arg(long, value_name = "PATH")]
+    criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(short, long)]
+    version: bool,
+}
+
+#[derive(Subcommand)]
+// Only the options of the one that is called are built.
+#[command(defer = true)]
+enum Command {
+    Create(commands::create::Create),
+    Start(commands::start::Start),
+    State(commands::state::State),
+    Kill(commands::kill::Kill),
+    Delete(commands::delete::Delete),
+    Run(commands::run::Run),
+    Exec(Box<commands::exec::Exec>),
+    Ps(commands::ps::Ps),
+    List(commands::list::List),
+    Pause(commands::pause::Pause),
+    Resume(commands::pause::Resume),
+    Spec(commands::spec::Spec),
+    Features(commands::features::Features),
+    Checkpoint(commands::checkpoint::Checkpoint),
+    Restore(commands::checkpoint::Checkpoint),
+}
+
+/// What podlet-oci says of its own failures.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody reads it if this fails.
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    let log = Log::new(cli.global.log.clone(), cli.global.log_format, cli.global.debug);
+    let failed = if matches!(cli.command, Some(Command::Exec(_))) { 255 } else { FAILED };
+    match run(cli, &log) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            log.error(&format!("{error:#}"));
+            ExitCode::from(failed)
+        }
+    }
+}
+
+fn run(cli: Cli, log: &Log) -> Result<u8> {
+    let global = cli.global;
+    if global.version {
+        println!("podlet-oci version {}\nspec: 1.3.0", env!("CARGO_PKG_VERSION"));
+        return Ok(0);
+    }
+    let Some(command) = cli.command else { bail!("say what to do: see podlet-oci --help") };
+    if global.systemd_cgroup {
+        bail!(
+            "--systemd-cgroup: podlet-oci makes cgroups itself and does not ask systemd; choose the cgroupfs manager \
+             (podman --cgroup-manager=cgroupfs, SystemdCgroup = false for containerd)"
+        );
+    }
+    match command {
+        Command::Spec(spec) => return spec.run(),
+        Command::Features(_) => return commands::features::run(),
+        Command::Checkpoint(_) | Command::Restore(_) => return commands::checkpoint::run(),
+        _ => {}
+    }
+    let root = match global.root {
+        Some(root) => std::path::absolute(root)?,
+        None => Runtime::default_root(),
+    };
+    let runtime = Runtime::open(root)?;
+    match command {
+        Command::Create(create) => create.run(&runtime, log),
+        Command::Start(start) => start.run(&runtime),
+        Command::State(state) => state.run(&runtime),
+        Command::Kill(kill) => kill.run(&runtime),
+        Command::Delete(delete) => delete.run(&runtime, log),
+        Command::Run(run) => run.run(&runtime, log),
+        Command::Exec(exec) => exec.run(&runtime),
+        Command::Ps(ps) => ps.run(&runtime),
+        Command::List(list) => list.run(&runtime, log),
+        Command::Pause(pause) => pause.run(&runtime),
+        Command::Resume(resume) => resume.run(&runtime),
+        Command::Spec(_) | Command::Features(_) | Command::Checkpoint(_) | Command::Restore(_) => Ok(0),
+    }
+}

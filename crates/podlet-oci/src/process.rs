@@ -1,0 +1,130 @@
+//! A process in the foreground: signals that podlet-oci gets are passed on to
+//! it, its terminal is shown on ours, and its exit becomes podlet-oci's.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use pod::bundle;
+use pod::{Io, Stdio};
+
+use crate::console::{self, Proxy};
+
+/// Where a new process's terminal goes, if it has one.
+pub struct Terminal<'a> {
+    pub wanted: bool,
+    pub socket: Option<&'a Path>,
+    pub detach: bool,
+}
+
+impl Terminal<'_> {
+    /// runc's rules.
+    pub fn check(&self) -> Result<()> {
+        match (self.wanted, self.socket, self.detach) {
+            (true, None, true) => {
+                bail!("process.terminal is true: a container that is detached needs --console-socket for it")
+            }
+            (false, Some(_), _) => bail!("--console-socket: process.terminal is false, there is nothing to send"),
+            (_, Some(_), false) => bail!("--console-socket: is for a container that is detached"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The standard streams of a process with or without one.
+    pub fn io(&self) -> Io {
+        match self.wanted {
+            true => Io { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null },
+            false => Io::inherit(),
+        }
+    }
+
+    /// Sends it away, or comes back with it to be shown.
+    pub fn place(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
+        match (console, self.socket) {
+            (Some(console), Some(socket)) => console::send(socket, &console).map(|()| None),
+            (Some(console), None) => Ok(Some(Proxy::new(console))),
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+/// Writes a pid beside its place, and renames it there.
+pub fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
+    let Some(path) = file else { return Ok(()) };
+    let pid = bundle::pid_of(process).context("the process is gone already")?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, pid.to_string()).and_then(|()| fs::rename(&new, path)).with_context(|| path.display().to_string())
+}
+
+/// Signals on their way to a process that may not have been born yet.
+pub struct Signals(SignalFd);
+
+/// What people and service managers send. SIGTSTP and the like stay our own:
+/// job control of the shell that runs us.
+const PASSED_ON: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+];
+
+impl Signals {
+    /// From now on signals wait. Before anything is started, so that none is
+    /// lost.
+    pub fn hold() -> Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in PASSED_ON {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Waits for the end of our child, and comes back with its exit code.
+    pub fn wait_for(&mut self, process: &OwnedFd, mut proxy: Option<Proxy>) -> Result<u8> {
+        loop {
+            let mut fds =
+                vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            fds.extend(proxy.iter().flat_map(Proxy::descriptors));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            let ready: Vec<_> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+            if ready[1] {
+                break;
+            }
+            while let Some(info) = self.0.read_signal()? {
+                match &proxy {
+                    Some(proxy) if info.ssi_signo == Signal::SIGWINCH as u32 => proxy.resize(),
+                    // It may have ended in the meantime.
+                    _ => drop(bundle::signal(process, info.ssi_signo as i32)),
+                }
+            }
+            if let Some(shown) = &mut proxy
+                && !shown.copy(ready[2], ready[3])
+            {
+                proxy = None;
+            }
+        }
+        if let Some(mut proxy) = proxy {
+            proxy.drain();
+        }
+        Ok(match waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED)? {
+            WaitStatus::Exited(_, code) => code as u8,
+            WaitStatus::Signaled(_, signal, _) => 128 + signal as u8,
+            other => bail!("an end that is none: {other:?}"),
+        })
+    }
+}
