@@ -192,6 +192,9 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
             "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"
         }
         ("setresuid" | "setresgid" | "setgroups", Errno::EINVAL) => "the id has no mapping in the pod's user namespace",
+        ("prlimit64", Errno::EPERM) => {
+            "raising a limit above podlet's own hard one takes CAP_SYS_RESOURCE: ask for less (`ulimit -H -a`)"
+        }
         ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
         _ => return None,
     })

@@ -212,7 +212,10 @@ fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
     let errno = Errno::from_raw(record.errno as i32);
     let number = record.step as usize;
     match plan.steps().get(number) {
-        Some(step) if step.is_exec() => Error::Exec { program: step.program().unwrap_or_default(), errno },
+        Some(step) if step.is_exec() || step.looks_for_program() => {
+            let program = plan.steps().iter().rev().find_map(|step| step.program());
+            Error::Exec { program: program.unwrap_or_default(), errno }
+        }
         _ if record.errno == 0 => Error::Died { object: object.into() },
         _ => {
             let part = plan.part(number).unwrap_or_default().into();

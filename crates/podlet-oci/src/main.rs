@@ -94,10 +94,17 @@ fn main() -> ExitCode {
     };
     let log = Log::new(cli.global.log.clone(), cli.global.log_format, cli.global.debug);
     let failed = if matches!(cli.command, Some(Command::Exec(_))) { 255 } else { FAILED };
+    let is_kill = matches!(cli.command, Some(Command::Kill(_)));
     match run(cli, &log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            log.error(&format!("{error:#}"));
+            // What containerd looks for in runc's words.
+            let known = match error.downcast_ref() {
+                Some(pod::Error::NotFound(_)) => "container does not exist: ",
+                Some(pod::Error::State { .. }) if is_kill => "container not running: ",
+                _ => "",
+            };
+            log.error(&format!("{known}{error:#}"));
             ExitCode::from(failed)
         }
     }

@@ -164,6 +164,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     launch::go_to(p, &container.cwd);
     p.push(step::close_from(kept));
     if let Some(user) = bundle.gate {
+        launch::look_for_program(p, &container.args[0], &container.env);
         wait_at_gate(p, user);
     }
     let first_not_kept = keep_descriptors(p, bundle.preserved);

@@ -391,6 +391,22 @@ pub(super) fn start_program(p: &mut Plan, end: Slot, program: &str, args: &[Stri
     p.push(step::execve(candidates(program, env), strings(args), strings(env)));
 }
 
+/// Whether the program is there, for one that is started later: who makes the
+/// container is to hear of it.
+pub(super) fn look_for_program(p: &mut Plan, program: &str, env: &[String]) {
+    let mut candidates = candidates(program, env);
+    let Some(last) = candidates.pop() else { return };
+    let first = p.steps.len();
+    for candidate in candidates {
+        p.push(step::may_execute(candidate).tolerate(&[libc::ENOENT, libc::ENOTDIR, libc::EACCES]));
+    }
+    p.push(step::may_execute(last));
+    let end = p.steps.len();
+    for at in first..end {
+        p.steps[at].skip_ok = (end - at - 1) as u16;
+    }
+}
+
 /// Where the program may be: as execvp(3) looks for it.
 fn candidates(program: &str, env: &[String]) -> Vec<std::ffi::CString> {
     if program.contains('/') {

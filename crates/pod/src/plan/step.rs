@@ -99,6 +99,11 @@ impl Step {
         self.call.op == Op::Exec
     }
 
+    /// Whether it looks for the program before there is an `execve`.
+    pub fn looks_for_program(&self) -> bool {
+        self.call.number == libc::SYS_faccessat && self.call.op == Op::Call
+    }
+
     /// The program an `execve` was asked for.
     pub fn program(&self) -> Option<String> {
         match self.args.get(1) {
@@ -254,6 +259,12 @@ pub fn close_from_at_exec(first: Slot) -> Step {
 pub fn close_range(first: Slot, last: Slot) -> Step {
     let args = vec![Arg::Num(first.0.into()), Arg::Num(last.0.into()), Arg::Num(0)];
     Step::new("close_range", libc::SYS_close_range, args)
+}
+
+/// `faccessat(2)`: whether this process may execute a file.
+pub fn may_execute(path: CString) -> Step {
+    let mode = Arg::Word(libc::X_OK.into(), "X_OK");
+    Step::new("faccessat", libc::SYS_faccessat, vec![CWD, Arg::Text(path), mode])
 }
 
 /// `close(2)`.
