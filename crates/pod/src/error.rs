@@ -143,6 +143,22 @@ impl Display for Error {
 fn hint(step: &str, errno: Errno) -> Option<&'static str> {
     let call = step.split('(').next().unwrap_or_default();
     Some(match (call, errno) {
+        ("openat2", Errno::ENOENT | Errno::EACCES) if step.contains(", \"sys/") => {
+            "this kernel has no such parameter, or lets nobody but the machine's root set it"
+        }
+        ("write", Errno::EINVAL | Errno::ERANGE) if step.contains("(sysctl,") => "the kernel does not take this value",
+        ("write", Errno::EACCES | Errno::EPERM) if step.contains("(oom_score_adj,") => {
+            "lowering it below podlet's own takes CAP_SYS_RESOURCE"
+        }
+        ("write", Errno::ENOENT) if step.contains("(attr_exec,") => "no profile of that name is loaded",
+        ("sched_setattr" | "ioprio_set", Errno::EPERM) => {
+            "a place before others takes CAP_SYS_NICE on the machine, which podlet does not have here"
+        }
+        ("sched_setattr", Errno::EBUSY) => "the processors are promised to others already",
+        ("sched_setaffinity", Errno::EINVAL) => "none of these processors is there, or in the container's cpuset",
+        ("set_mempolicy", Errno::EINVAL) => {
+            "none of these memory nodes is there, or the kernel is too old for the mode"
+        }
         ("openat2", Errno::ELOOP) => {
             "the image has a symbolic link there: a mount over it could leave the container, so it is refused"
         }

@@ -17,6 +17,7 @@ mod ids;
 pub mod launch;
 mod mounts;
 mod print;
+mod process;
 pub mod step;
 
 pub use step::{Arg, Step};

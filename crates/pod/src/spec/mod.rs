@@ -10,6 +10,7 @@ mod check;
 mod container;
 mod pod;
 mod process;
+pub(crate) mod sysctl;
 
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
