@@ -302,8 +302,8 @@ fn namespaces(pid: &str) {
 
 /// What the kernel has it run as, but for ids and limits.
 fn how_it_runs() {
-    let attr = [0u32; 14];
-    told_call("sched_getattr", unsafe { syscall(315, 0, attr.as_ptr(), 56, 0) });
+    let mut attr = [0u32; 14];
+    told_call("sched_getattr", unsafe { syscall(315, 0, attr.as_mut_ptr(), 56, 0) });
     let flags = u64::from(attr[2]) | u64::from(attr[3]) << 32;
     let time = |at: usize| u64::from(attr[at]) | u64::from(attr[at + 1]) << 32;
     say(format!("policy {} flags {flags} nice {} priority {}", attr[1], attr[4] as i32, attr[5]));
@@ -316,11 +316,11 @@ fn how_it_runs() {
     let part = |i: usize| String::from_utf8_lossy(&name[i * 65..i * 65 + 65]).trim_end_matches('\0').to_string();
     say(format!("machine {}", part(4)));
     say(format!("domainname {}", part(5)));
-    let (mode, nodes) = ([0i32; 1], [0u64; 16]);
-    unsafe { syscall(239, mode.as_ptr(), nodes.as_ptr(), 1024, 0usize, 0) };
-    say(format!("mempolicy {} nodes {}", mode[0], nodes[0]));
-    let mask = [0u64; 16];
-    unsafe { syscall(204, 0, size_of_val(&mask), mask.as_ptr()) };
+    let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+    unsafe { syscall(239, &raw mut mode, nodes.as_mut_ptr(), 1024, 0usize, 0) };
+    say(format!("mempolicy {mode} nodes {}", nodes[0]));
+    let mut mask = [0u64; 16];
+    unsafe { syscall(204, 0, size_of_val(&mask), mask.as_mut_ptr()) };
     say(format!("cpus {}", mask[0]));
     say(format!("oom_score_adj {}", fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim()));
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

@@ -104,8 +104,13 @@ impl Error {
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Invalid { field, value, reason } if value.is_empty() => write!(f, "{field}: {reason}"),
-            Error::Invalid { field, value, reason } => write!(f, "{field} {value:?}: {reason}"),
+            Error::Invalid { field, value, reason } => {
+                let (field, reason) = (readable(field, 200), readable(reason, 600));
+                match value.is_empty() {
+                    true => write!(f, "{field}: {reason}"),
+                    false => write!(f, "{field} \"{}\": {reason}", readable(value, 200)),
+                }
+            }
             Error::NotFound(object) => write!(f, "no such {object}"),
             Error::Exists(object) => write!(f, "{object} exists already"),
             Error::State { object, state } => write!(f, "{object} {state}"),
@@ -137,6 +142,23 @@ impl Display for Error {
             Error::Corrupt { path, reason } => write!(f, "{path}: {reason}; `podlet rm -f` removes the pod"),
         }
     }
+}
+
+/// What somebody else wrote, short enough to be read and without anything a
+/// terminal would obey.
+fn readable(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            ' '..='~' => shown.push(c),
+            c if c.is_control() || !c.is_alphanumeric() => shown.extend(c.escape_debug()),
+            c => shown.push(c),
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// What helps with the failures of a plan that people really meet.

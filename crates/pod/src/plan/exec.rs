@@ -47,8 +47,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     let p = &mut plan;
     p.push(step::set_name("podlet:exec"));
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
-    let (initial, last) = container.exec_cpu_affinity.masks().unwrap_or_default();
-    process::affinity(p, container.exec_cpu_affinity.initial.as_ref(), initial);
+    process::affinity(p, container.exec_cpu_affinity.initial.as_ref());
     process::while_dumpable(p, container);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
@@ -96,7 +95,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
             p.push(step::die_with_parent());
         }
     };
-    process::affinity(p, container.exec_cpu_affinity.last.as_ref(), last);
+    process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
     plan
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use pause::wire::Slot;
 
 use super::{Plan, step};
-use crate::spec::{Container, Namespace, Personality, Scheduler, sysctl};
+use crate::spec::{Container, CpuAffinity, Namespace, Personality, Scheduler, sysctl};
 
 /// What goes through files of `/proc/self`, which an undumpable process of an
 /// ordinary user cannot open. `/proc` must be one that no container can touch:
@@ -69,9 +69,11 @@ fn schedule(p: &mut Plan, scheduler: &Scheduler) {
     }
 }
 
-/// The processors of an exec, on its way in and from there on.
-pub(super) fn affinity(p: &mut Plan, list: Option<&String>, mask: Option<Vec<u8>>) {
-    if let (Some(list), Some(mask)) = (list, mask) {
+/// The processors of an exec, on its way in or from there on.
+pub(super) fn affinity(p: &mut Plan, list: Option<&String>) {
+    if let Some(list) = list
+        && let Ok(mask) = CpuAffinity::mask(list)
+    {
         p.push(step::sched_setaffinity(mask, list));
     }
 }

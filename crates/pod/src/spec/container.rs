@@ -440,7 +440,7 @@ impl Container {
         if let Some(io) = self.io_priority.filter(|io| io.priority > 7) {
             return Err(Error::invalid("ioPriority.priority", io.priority.to_string(), "from 0, the first, to 7"));
         }
-        self.exec_cpu_affinity.masks()?;
+        self.exec_cpu_affinity.check()?;
         if let Some(policy) = &self.memory_policy {
             policy.check()?;
         }

@@ -241,15 +241,16 @@ const MOST_NODES: u32 = 1024;
 const MOST_CPUS: u32 = 8192;
 
 impl CpuAffinity {
-    /// Masks for sched_setaffinity(2).
+    /// The mask of one of the lists, for sched_setaffinity(2).
     ///
     /// # Errors
     /// [`Error::Invalid`] for what is no list.
-    pub(crate) fn masks(&self) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
-        let mask = |name: &str, list: &Option<String>| {
-            list.as_ref().map(|list| bits(&format!("execCPUAffinity.{name}"), list, MOST_CPUS)).transpose()
-        };
-        Ok((mask("initial", &self.initial)?, mask("final", &self.last)?))
+    pub(crate) fn mask(list: &str) -> Result<Vec<u8>> {
+        bits("execCPUAffinity", list, MOST_CPUS)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.initial.iter().chain(&self.last).try_for_each(|list| CpuAffinity::mask(list).map(drop))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use pod::config::PodHints;
 use pod::facts::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
@@ -60,6 +61,19 @@ impl PodArgs {
         let (monotonic, boottime) = (self.monotonic_offset, self.boottime_offset);
         options.time_offsets = TimeOffsets { monotonic, boottime, ..TimeOffsets::default() };
         Ok(options)
+    }
+
+    /// Adds what a config says of the pod, where the command line does not.
+    pub fn take(&self, options: &mut PodOptions, hints: PodHints) {
+        if self.share.is_none() {
+            options.share = hints.share;
+        }
+        if self.uid_maps.is_empty() && self.gid_maps.is_empty() {
+            (options.uid_maps, options.gid_maps) = (hints.uid_maps, hints.gid_maps);
+        }
+        if options.time_offsets == TimeOffsets::default() {
+            options.time_offsets = hints.time_offsets;
+        }
     }
 
     /// What `--sysctl` says; the last of a name counts.

@@ -170,13 +170,8 @@ impl Run {
             }
             None => {
                 let mut options = self.options.options(name)?;
-                if let Some(namespaces) = share {
-                    if self.options.share.is_none() {
-                        options.share = namespaces.share;
-                        options.uid_maps = namespaces.uid_maps;
-                        options.gid_maps = namespaces.gid_maps;
-                        options.time_offsets = namespaces.time_offsets;
-                    }
+                if let Some(hints) = share {
+                    self.options.take(&mut options, hints);
                 }
                 options.adopt(&mut container)?;
                 options.end_with_last = true;
