@@ -135,6 +135,7 @@ fn perform(words: &[&str], args: &[String]) {
         }),
         ["args"] => say(format!("{args:?}")),
         ["cwd"] => say(std::env::current_dir().unwrap_or_default().display()),
+        ["how"] => how_it_runs(),
         ["umask"] => say(format!("{:o}", unsafe { umask(0o22) })),
         ["session"] => unsafe {
             let tty = File::open("/dev/tty").is_ok();
@@ -297,6 +298,34 @@ fn namespaces(pid: &str) {
             Err(error) => told(format!("ns {kind}"), Err(error)),
         }
     }
+}
+
+/// What the kernel has it run as, but for ids and limits.
+fn how_it_runs() {
+    let mut attr = [0u32; 14];
+    told_call("sched_getattr", unsafe { syscall(315, 0, attr.as_mut_ptr(), 56, 0) });
+    let flags = u64::from(attr[2]) | u64::from(attr[3]) << 32;
+    let time = |at: usize| u64::from(attr[at]) | u64::from(attr[at + 1]) << 32;
+    say(format!("policy {} flags {flags} nice {} priority {}", attr[1], attr[4] as i32, attr[5]));
+    say(format!("times {} {} {}", time(6), time(8), time(10)));
+    let io = unsafe { syscall(252, 1, 0) };
+    say(format!("ioprio {} {}", io >> 13, io & 0x1fff));
+    say(format!("personality {}", unsafe { syscall(135, 0xffff_ffffu64) }));
+    let mut name = [0u8; 65 * 6];
+    unsafe { syscall(63, name.as_mut_ptr()) };
+    let part = |i: usize| String::from_utf8_lossy(&name[i * 65..i * 65 + 65]).trim_end_matches('\0').to_string();
+    say(format!("machine {}", part(4)));
+    say(format!("domainname {}", part(5)));
+    let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+    unsafe { syscall(239, &raw mut mode, nodes.as_mut_ptr(), 1024, 0usize, 0) };
+    say(format!("mempolicy {mode} nodes {}", nodes[0]));
+    let mut mask = [0u64; 16];
+    unsafe { syscall(204, 0, size_of_val(&mask), mask.as_mut_ptr()) };
+    say(format!("cpus {}", mask[0]));
+    say(format!("oom_score_adj {}", fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim()));
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limits = limits.lines().filter(|line| line.starts_with("Max open files") || line.starts_with("Max core"));
+    limits.for_each(|line| say(line.split_whitespace().collect::<Vec<_>>().join(" ")));
 }
 
 fn descriptors() {

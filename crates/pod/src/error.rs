@@ -118,8 +118,13 @@ impl Error {
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Invalid { field, value, reason } if value.is_empty() => write!(f, "{field}: {reason}"),
-            Error::Invalid { field, value, reason } => write!(f, "{field} {value:?}: {reason}"),
+            Error::Invalid { field, value, reason } => {
+                let (field, reason) = (readable(field, 200), readable(reason, 600));
+                match value.is_empty() {
+                    true => write!(f, "{field}: {reason}"),
+                    false => write!(f, "{field} \"{}\": {reason}", readable(value, 200)),
+                }
+            }
             Error::NotFound(object) => write!(f, "no such {object}"),
             Error::Exists(object) => write!(f, "{object} exists already"),
             Error::State { object, state } => write!(f, "{object} {state}"),
@@ -156,10 +161,43 @@ impl Display for Error {
     }
 }
 
+/// What somebody else wrote, short enough to be read and without anything a
+/// terminal would obey.
+fn readable(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            ' '..='~' => shown.push(c),
+            c if c.is_control() || !c.is_alphanumeric() => shown.extend(c.escape_debug()),
+            c => shown.push(c),
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// What helps with the failures of a plan that people really meet.
 fn hint(step: &str, errno: Errno) -> Option<&'static str> {
     let call = step.split('(').next().unwrap_or_default();
     Some(match (call, errno) {
+        ("openat2", Errno::ENOENT | Errno::EACCES) if step.contains(", \"sys/") => {
+            "this kernel has no such parameter, or lets nobody but the machine's root set it"
+        }
+        ("write", Errno::EINVAL | Errno::ERANGE) if step.contains("(sysctl,") => "the kernel does not take this value",
+        ("write", Errno::EACCES | Errno::EPERM) if step.contains("(oom_score_adj,") => {
+            "lowering it below podlet's own takes CAP_SYS_RESOURCE"
+        }
+        ("write", Errno::ENOENT) if step.contains("(attr_exec,") => "no profile of that name is loaded",
+        ("sched_setattr" | "ioprio_set", Errno::EPERM) => {
+            "a place before others takes CAP_SYS_NICE on the machine, which podlet does not have here"
+        }
+        ("sched_setattr", Errno::EBUSY) => "the processors are promised to others already",
+        ("sched_setaffinity", Errno::EINVAL) => "none of these processors is there, or in the container's cpuset",
+        ("set_mempolicy", Errno::EINVAL) => {
+            "none of these memory nodes is there, or the kernel is too old for the mode"
+        }
         ("openat2", Errno::ELOOP) => {
             "the image has a symbolic link there: a mount over it could leave the container, so it is refused"
         }

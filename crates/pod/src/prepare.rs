@@ -45,6 +45,7 @@ impl Prepared {
         dir: &Path,
     ) -> Result<Prepared> {
         container.check()?;
+        container.check_in(pod.options)?;
         let mut container = container.clone();
         let root = match &container.root {
             Root::Dir(dir) => dir.clone(),

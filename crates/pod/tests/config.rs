@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use pod::config::{PodHints, parse};
-use pod::spec::{Container, MountKind, Place, User};
+use pod::config::{Hooks, NamespaceKind, PodHints, parse};
+use pod::facts::IdMap;
+use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
 use pod::{Error, Namespace, Root};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ fn with(pointer: &str, value: Value) -> Value {
         };
     }
     match name.parse::<usize>() {
+        Ok(index) if index == at.as_array().map_or(0, Vec::len) => at.as_array_mut().unwrap().push(value),
         Ok(index) => at[index] = value,
         Err(_) => at[name] = value,
     }
@@ -69,7 +71,7 @@ fn what_is_honoured_arrives() {
     assert_eq!(container.mounts[1].data, "mode=755,size=65536k");
     assert_eq!(container.masked_paths.len(), 2);
     assert_eq!((container.net, container.pid, container.cgroup), (Place::Pod, Place::Pod, Place::Pod));
-    assert_eq!(hints.hostname.as_deref(), Some("plain"));
+    assert_eq!(container.hostname.as_deref(), Some("plain"));
     let four = [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts];
     assert_eq!(hints.share, four.into());
 }
@@ -83,50 +85,316 @@ fn a_namespace_that_is_not_listed_is_the_machines() {
     let (container, hints) = read(&kinds(&["pid", "mount", "uts"])).unwrap();
     assert_eq!((container.net, container.ipc, container.cgroup), (Place::Host, Place::Host, Place::Host));
     assert_eq!(hints.share, [Namespace::Pid, Namespace::Uts].into());
-    for (list, named) in [
-        (&["mount", "uts"][..], "pid"),
-        (&["pid", "uts"], "mnt"),
-        (&["pid", "mount"], "uts"),
-        (&["pid", "mount", "uts", "user"], "user"),
-        (&["pid", "mount", "uts", "pid"], "pid"),
-    ] {
+    for (list, named) in
+        [(&["mount", "uts"][..], "pid"), (&["pid", "uts"], "mount"), (&["pid", "mount", "uts", "pid"], "pid")]
+    {
         assert_eq!(refusal(&kinds(list)), ("linux.namespaces".into(), named.into()));
     }
+    assert_eq!(refusal(&kinds(&["pid", "mount"])), ("hostname".into(), "plain".into()));
+}
+
+#[test]
+fn namespaces_arrive_with_their_paths_maps_and_offsets() {
+    let all = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user", "time"];
+    let mut list: Vec<_> = all.iter().map(|kind| json!({ "type": kind })).collect();
+    list[1] = json!({ "type": "network", "path": "/run/netns/a" });
+    let mut config = with("/linux/namespaces", list.into());
+    config["linux"]["uidMappings"] = json!([
+        { "containerID": 0, "hostID": 1000, "size": 1 },
+        { "containerID": 1, "hostID": 100000, "size": 65536 },
+    ]);
+    config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+    config["linux"]["timeOffsets"] =
+        json!({ "monotonic": { "secs": -7 }, "boottime": { "secs": 8, "nanosecs": 999_999_999 } });
+    let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
+    let kinds: Vec<_> = config.namespaces.iter().map(|entry| entry.kind.name()).collect();
+    assert_eq!(kinds, all);
+    assert_eq!(config.namespace(NamespaceKind::Network).unwrap().path.as_deref(), Some(Path::new("/run/netns/a")));
+    assert_eq!(config.namespace(NamespaceKind::User).unwrap().path, None);
+    assert_eq!(config.uid_maps[1], IdMap { inside: 1, outside: 100_000, count: 65536 });
+    assert_eq!(config.gid_maps.len(), 1);
+    assert_eq!(config.time_offsets.text(), "monotonic -7 0\nboottime 8 999999999\n");
+    assert_eq!(config.bundle, Path::new("/bundle"));
+    // A pod has no place for a namespace by path.
+    match config.clone().for_pod() {
+        Err(Error::Invalid { field, value, reason }) => {
+            assert_eq!((field.as_str(), value.as_str()), ("linux.namespaces[].path", "/run/netns/a"));
+            assert!(reason.contains("podlet-oci"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut config = config;
+    config.namespaces[1].path = None;
+    let (_, hints) = config.for_pod().unwrap();
+    assert!(hints.share.contains(&Namespace::User) && hints.share.contains(&Namespace::Time));
+    assert_eq!((hints.uid_maps.len(), hints.time_offsets.boottime), (2, 8));
+    assert_eq!(hints.beyond_a_pod(), Some("linux.namespaces user"));
+}
+
+#[test]
+fn the_process_arrives() {
+    let mut config = with("/process/oomScoreAdj", json!(-17));
+    config["process"]["scheduler"] = json!({
+        "policy": "SCHED_DEADLINE", "runtime": 10_000, "deadline": 20_000, "period": 30_000,
+        "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"],
+    });
+    config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 3 });
+    config["process"]["execCPUAffinity"] = json!({ "initial": "0-1", "final": "1" });
+    config["process"]["terminal"] = json!(true);
+    config["process"]["consoleSize"] = json!({ "height": 24, "width": 80 });
+    config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+    config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] });
+    config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel/sem": "1 2 3 4" });
+    config["linux"]["cgroupsPath"] = json!("user.slice:podman:c1");
+    config["linux"]["devices"] = json!([
+        { "path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438, "uid": 5, "gid": 6 },
+        { "path": "/pipe", "type": "p" },
+    ]);
+    config["domainname"] = json!("example.org");
+    config["hooks"] = json!({
+        "createRuntime": [{ "path": "/bin/a", "args": ["a", "b"], "env": ["C=d"], "timeout": 5 }],
+        "poststop": [{ "path": "/bin/z" }],
+    });
+    let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
+    let container = &config.container;
+    assert_eq!(container.oom_score_adj, Some(-17));
+    let scheduler = container.scheduler.as_ref().unwrap();
+    assert_eq!((scheduler.policy.as_str(), scheduler.runtime, scheduler.period), ("SCHED_DEADLINE", 10_000, 30_000));
+    assert_eq!(scheduler.flags.len(), 2);
+    assert_eq!(container.io_priority.unwrap(), IoPriority { class: IoClass::Idle, priority: 3 });
+    assert_eq!(container.exec_cpu_affinity.initial.as_deref(), Some("0-1"));
+    assert_eq!(container.exec_cpu_affinity.last.as_deref(), Some("1"));
+    assert_eq!(container.personality, Some(Personality::Linux32));
+    assert_eq!(container.memory_policy.as_ref().unwrap().mode, "MPOL_BIND");
+    assert_eq!(container.sysctl["kernel/sem"], "1 2 3 4");
+    assert_eq!(container.domainname.as_deref(), Some("example.org"));
+    let fuse = &container.devices[0];
+    assert_eq!((fuse.kind, fuse.major, fuse.minor, fuse.mode), (DeviceKind::Char, 10, 229, Some(0o666)));
+    assert_eq!((fuse.uid, fuse.gid, container.devices[1].kind), (Some(5), Some(6), DeviceKind::Fifo));
+    assert_eq!((config.terminal, config.console_size), (true, Some((24, 80))));
+    assert_eq!(config.cgroups_path.as_deref(), Some(Path::new("user.slice:podman:c1")));
+    assert_eq!(config.annotations["org.example"], "kept");
+    let hook = &config.hooks.create_runtime[0];
+    assert_eq!((hook.args.len(), hook.env[0].as_str(), hook.timeout.unwrap().as_secs()), (2, "C=d", 5));
+    assert_eq!(config.hooks.poststop[0].timeout, None);
+    let kept: Hooks = serde_json::from_value(serde_json::to_value(&config.hooks).unwrap()).unwrap();
+    assert_eq!(kept, config.hooks);
+    let kept: Container = serde_json::from_value(serde_json::to_value(container).unwrap()).unwrap();
+    assert_eq!(kept, *container);
+    assert_eq!(config.version, "1.3.0");
+}
+
+/// As the specification has it, for files that are shorter.
+#[test]
+fn what_may_be_left_out_may_be_left_out() {
+    let config = json!({
+        "ociVersion": "1.0.2-dev+x",
+        "root": { "path": "/abs" },
+        "process": { "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["x"],
+                     "consoleSize": { "height": 99999, "width": 1 } },
+    });
+    let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
+    assert!(config.namespaces.is_empty() && config.hooks.is_empty() && config.container.mounts.is_empty());
+    assert_eq!(config.container.root, Root::Dir("/abs".into()));
+    assert_eq!((config.terminal, config.console_size), (false, None));
+    assert_eq!(config.container.umask, 0o022);
+}
+
+/// The specification wants a warning and no failure; a pod's container is
+/// refused.
+#[test]
+fn a_capability_that_does_not_exist_is_told() {
+    let config = with("/process/capabilities/bounding", json!(["CAP_KILL", "CAP_NOPE", "kill"]));
+    assert_eq!(refusal(&config), ("process.capabilities".into(), "CAP_NOPE".into()));
+    let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
+    assert_eq!(config.unknown_capabilities, ["CAP_NOPE".to_string(), "kill".into()].into());
+    assert_eq!(config.container.capabilities.bounding, 1 << 5);
 }
 
 #[test]
 fn what_is_not_honoured_is_refused_by_its_name() {
     let hook = json!([{ "path": "/bin/true" }]);
+    let map = |inside: u32, outside: u32, size: u64| json!({ "containerID": inside, "hostID": outside, "size": size });
     for (pointer, value, field) in [
         ("/process/terminal", json!(true), "process.terminal"),
-        ("/process/oomScoreAdj", json!(100), "process.oomScoreAdj"),
-        ("/process/apparmorProfile", json!("p"), "process.apparmorProfile"),
         ("/process/selinuxLabel", json!("l"), "process.selinuxLabel"),
-        ("/process/scheduler", json!({ "policy": "SCHED_BATCH" }), "process.scheduler.policy"),
-        ("/hooks/prestart", hook.clone(), "hooks.prestart[].path"),
-        ("/hooks/poststop", hook, "hooks.poststop[].path"),
-        ("/domainname", json!("d"), "domainname"),
+        ("/process/commandLine", json!("x"), "process.commandLine"),
+        ("/process/user/username", json!("x"), "process.user.username"),
+        ("/hooks/prestart", hook.clone(), "hooks.prestart"),
+        ("/hooks/poststop", hook, "hooks.poststop"),
+        ("/hooks/poststart", json!([{ "path": "bin/true" }]), "hooks.poststart[0].path"),
+        ("/hooks/poststart", json!([{ "args": ["a"] }]), "hooks.poststart[].path"),
+        ("/hooks/poststart", json!([{ "path": "/x", "timeout": 0 }]), "hooks.poststart[0].timeout"),
+        ("/hooks/poststart", json!([{ "path": "/x", "timeout": 9e17 as u64 }]), "hooks.poststart[0].timeout"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
-        ("/linux/resources", json!({ "pids": { "limit": 5 } }), "linux.resources.pids.limit"),
-        ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl.net.ipv4.ip_forward"),
-        ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }), "linux.seccomp.defaultAction"),
-        ("/linux/rootfsPropagation", json!("shared"), "linux.rootfsPropagation"),
+        ("/linux/sysctl", json!({ "vm.swappiness": "1" }), "sysctl"),
+        ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),
-        (
-            "/linux/uidMappings",
-            json!([{ "containerID": 0, "hostID": 5, "size": 1 }]),
-            "linux.uidMappings[].containerID",
-        ),
+        ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt.closID"),
+        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices.eth9"),
+        ("/linux/personality", json!({ "domain": "LINUX", "flags": ["X"] }), "linux.personality.flags[]"),
+        ("/linux/personality", json!({}), "linux.personality.domain"),
+        ("/linux/uidMappings", json!([map(0, 5, 1)]), "linux.uidMappings"),
+        ("/linux/timeOffsets", json!({ "monotonic": { "secs": 1 } }), "linux.timeOffsets.monotonic"),
+        ("/linux/timeOffsets", json!({ "realtime": { "secs": 1 } }), "linux.timeOffsets.realtime"),
         ("/linux/namespaces/0/path", json!("/proc/1/ns/pid"), "linux.namespaces[].path"),
-        ("/mounts/7/options", json!(["rbind", "rro"]), "mounts[7].options"),
-        ("/mounts/7/options", json!(["bind", "shared"]), "mounts[7].options"),
+        ("/linux/namespaces/0/path", json!("ns/pid"), "linux.namespaces[].path"),
+        ("/linux/devices", json!([{ "path": "/dev/x", "type": "a", "major": 1, "minor": 1 }]), "linux.devices[0].type"),
+        (
+            "/linux/devices",
+            json!([{ "path": "/dev/x", "type": "c", "major": -1, "minor": 1 }]),
+            "linux.devices[0].major",
+        ),
+        ("/linux/devices", json!([{ "type": "c" }]), "linux.devices[].path"),
+        ("/linux/devices", json!([{ "path": "/dev/x", "type": "b", "minor": 1 }]), "linux.devices[0].major"),
         ("/mounts/0/type", json!("ext4"), "mounts[0].type"),
+        ("/mounts/0/destination", json!(null), "mounts[].destination"),
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
+        ("/ociVersion", json!("1.3"), "ociVersion"),
+        ("/ociVersion", json!("1.03.0"), "ociVersion"),
+        ("/ociVersion", json!("1.3.0 "), "ociVersion"),
+        ("/ociVersion", json!(null), "ociVersion"),
         ("/root", json!({}), "root.path"),
+        ("/root", json!(null), "root"),
         ("/root", json!([]), "root.path"),
-        ("/process/capabilities/bounding", json!(["CAP_NOPE"]), "config.json"),
+        ("/process/cwd", json!("srv"), "process.cwd"),
+        ("/process/cwd", json!(null), "process.cwd"),
+        ("/process/user/gid", json!(null), "process.user.gid"),
+        ("/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 256 }), "process.ioPriority.priority"),
+        ("/process/scheduler", json!({ "nice": 1 }), "process.scheduler.policy"),
+        ("/process/scheduler", json!([]), "process.scheduler"),
+        ("/process/scheduler", json!({ "policy": "SCHED_BATCH", "nice": 1e10 as u64 }), "process.scheduler.nice"),
+        ("/process/rlimits/1", json!(null), "process.rlimits[1]"),
+        ("/process/capabilities", json!(["CAP_KILL"]), "process.capabilities"),
+        ("/windows", json!({ "layerFolders": ["x"] }), "windows.layerFolders[]"),
+        ("/freebsd", json!({ "jail": { "vnet": "new" } }), "freebsd.jail.vnet"),
+        ("/vm", json!({ "kernel": { "path": "/k" } }), "vm.kernel.path"),
     ] {
         assert_eq!(refusal(&with(pointer, value.clone())).0, field, "{pointer} = {value}");
+    }
+    let twice = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 });
+    assert_eq!(refusal(&with("/process/rlimits", json!([twice, twice]))).0, "process.rlimits");
+    // Host and domain name, kernel parameters: never the machine's.
+    for (pointer, value, field) in [
+        ("/domainname", json!("d"), "domainname"),
+        ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl"),
+        ("/linux/sysctl", json!({ "kernel.sem": "1" }), "linux.sysctl"),
+    ] {
+        let mut config = with(pointer, value);
+        config["hostname"] = json!(null);
+        config["linux"]["namespaces"] = json!([{ "type": "pid" }, { "type": "mount" }]);
+        assert_eq!(refusal(&config).0, field, "{pointer}");
+    }
+    // Maps that cannot be.
+    for maps in [
+        json!([]),
+        json!([map(0, 0, 0)]),
+        json!([map(0, 0, 4294967295), map(4294967294, 9, 1)]),
+        json!([map(0, 10, 5), map(5, 14, 1)]),
+        json!([map(4294967295, 0, 1)]),
+    ] {
+        let mut config = with("/linux/namespaces/6", json!(null));
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list[6] = json!({ "type": "user" });
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = json!([map(0, 0, 1)]);
+        assert_eq!(refusal(&config).0, "linux.uidMappings", "{maps}");
+    }
+}
+
+#[test]
+fn what_a_container_cannot_have_is_refused() {
+    let good = Container::new("c", Root::Host);
+    good.check().unwrap();
+    let change = |change: Value| {
+        let mut json = serde_json::to_value(&good).unwrap();
+        for (name, value) in change.as_object().unwrap() {
+            json[name] = value.clone();
+        }
+        let container: Container = serde_json::from_value(json).unwrap();
+        container.check()
+    };
+    let scheduler = |policy: &str, nice: i32, priority: i32, flags: &[&str], times: [u64; 3]| {
+        json!({ "scheduler": { "policy": policy, "nice": nice, "priority": priority, "flags": flags,
+            "runtime": times[0], "deadline": times[1], "period": times[2] } })
+    };
+    let policy = |mode: &str, nodes: &str, flags: &[&str]| json!({ "memory_policy": { "mode": mode, "nodes": nodes, "flags": flags } });
+    let device = |path: &str, major: u32, minor: u32, mode: u32| json!({ "path": path, "kind": "char", "major": major, "minor": minor, "mode": mode, "uid": null, "gid": null });
+    for bad in [
+        scheduler("SCHED_ISO", 0, 0, &[], [0; 3]),
+        scheduler("SCHED_OTHER", 20, 0, &[], [0; 3]),
+        scheduler("SCHED_IDLE", 1, 0, &[], [0; 3]),
+        scheduler("SCHED_OTHER", 0, 1, &[], [0; 3]),
+        scheduler("SCHED_FIFO", 0, 0, &[], [0; 3]),
+        scheduler("SCHED_FIFO", 0, 100, &[], [0; 3]),
+        scheduler("SCHED_FIFO", 0, -1, &[], [0; 3]),
+        scheduler("SCHED_FIFO", 0, 1, &[], [1, 0, 0]),
+        scheduler("SCHED_DEADLINE", 0, 0, &[], [0; 3]),
+        scheduler("SCHED_DEADLINE", 0, 0, &[], [20_000, 10_000, 30_000]),
+        scheduler("SCHED_OTHER", 0, 0, &["SCHED_FLAG_UTIL_CLAMP_MIN"], [0; 3]),
+        scheduler("SCHED_OTHER", 0, 0, &["SCHED_FLAG_RECLAIM", "SCHED_FLAG_RECLAIM"], [0; 3]),
+        policy("MPOL_NOPE", "", &[]),
+        policy("MPOL_BIND", "", &[]),
+        policy("MPOL_DEFAULT", "0", &[]),
+        policy("MPOL_BIND", "0-", &[]),
+        policy("MPOL_BIND", "1024", &[]),
+        policy("MPOL_BIND", "0", &["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]),
+        policy("MPOL_PREFERRED", "0", &["MPOL_F_NUMA_BALANCING"]),
+        json!({ "io_priority": { "class": "be", "priority": 8 } }),
+        json!({ "oom_score_adj": 1001 }),
+        json!({ "oom_score_adj": -1001 }),
+        json!({ "exec_cpu_affinity": { "initial": "x", "final": null } }),
+        json!({ "exec_cpu_affinity": { "initial": null, "final": "9-2" } }),
+        json!({ "sysctl": { "net.a": "1\n2" } }),
+        json!({ "sysctl": { "net.a.b": "1", "net/a/b": "1" } }),
+        json!({ "domainname": "a b" }),
+        json!({ "devices": [device("dev/x", 1, 1, 0)] }),
+        json!({ "devices": [device("/dev/../x", 1, 1, 0)] }),
+        json!({ "devices": [device("/dev/x", 4096, 1, 0)] }),
+        json!({ "devices": [device("/dev/x", 1, 1 << 20, 0)] }),
+        json!({ "devices": [device("/dev/x", 1, 1, 0o10000)] }),
+        json!({ "devices": [device("/dev/x", 1, 1, 0), device("/dev/x", 1, 3, 0)] }),
+        json!({ "rlimits": [{ "name": "RLIMIT_CPU", "soft": 2, "hard": 1 }] }),
+        json!({ "net_devices": { "a/b": "x" } }),
+        json!({ "net_devices": { "a": "x", "b": "x" } }),
+        json!({ "apparmor_profile": "a\nb" }),
+    ] {
+        match change(bad.clone()) {
+            Err(Error::Invalid { field, reason, .. }) => assert!(!field.is_empty() && !reason.is_empty(), "{bad}"),
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+    for fine in [
+        scheduler("SCHED_RR", 0, 99, &["SCHED_RESET_ON_FORK"], [0; 3]),
+        scheduler("SCHED_BATCH", -20, 0, &[], [0; 3]),
+        scheduler("SCHED_DEADLINE", 0, 0, &["SCHED_FLAG_DL_OVERRUN"], [1024, 2048, 0]),
+        policy("MPOL_LOCAL", "", &[]),
+        policy("MPOL_PREFERRED", "", &[]),
+        policy("MPOL_BIND", "0-1,5", &["MPOL_F_NUMA_BALANCING", "MPOL_F_STATIC_NODES"]),
+        json!({ "oom_score_adj": -1000, "domainname": "example.org", "sysctl": { "net.a": "" } }),
+        json!({ "devices": [device("/dev/x", 4095, 1048575, 0o7777)] }),
+    ] {
+        change(fine.clone()).unwrap_or_else(|error| panic!("{fine}: {error}"));
+    }
+}
+
+/// What is honoured only where the kernel can.
+#[test]
+fn an_apparmor_profile_needs_a_kernel_with_apparmor() {
+    let mut container = Container::new("c", Root::Host);
+    container.apparmor_profile = Some("crun-default".into());
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|said| said.starts_with(b"Y"));
+    match container.check() {
+        Ok(()) => assert!(enabled),
+        Err(error) => assert!(!enabled && error.to_string().contains("without AppArmor"), "{error}"),
+    }
+}
+
+#[test]
+fn a_property_that_stands_there_twice_is_refused() {
+    for text in [r#"{"ociVersion":"1.3.0","ociVersion":"1.3.0"}"#, r#"{"x":{"a":[{"b":1,"b":2}]}}"#] {
+        let refused = parse("c", Path::new("/"), text.as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("twice"), "{refused}");
     }
 }
 
@@ -138,15 +406,15 @@ fn what_the_specification_does_not_know_is_ignored() {
 
 #[test]
 fn what_is_malformed_is_refused() {
-    for (pointer, value) in [
-        ("/process/args", json!("sh")),
-        ("/process/user/uid", json!(-1)),
-        ("/process/user/uid", json!(4294967296u64)),
-        ("/process/cwd", json!(7)),
-        ("/linux/namespaces/0/type", json!("pidd")),
-        ("/process/rlimits/0/type", json!("RLIMIT_NOPE")),
+    for (pointer, value, field) in [
+        ("/process/args", json!("sh"), "process.args"),
+        ("/process/user/uid", json!(-1), "process.user.uid"),
+        ("/process/user/uid", json!(4294967296u64), "process.user.uid"),
+        ("/process/cwd", json!(7), "process.cwd"),
+        ("/linux/namespaces/0/type", json!("pidd"), "linux.namespaces[0].type"),
+        ("/process/rlimits/0/type", json!("RLIMIT_NOPE"), "process.rlimits[0].type"),
     ] {
-        assert_eq!(refusal(&with(pointer, value.clone())).0, "config.json", "{pointer} = {value}");
+        assert_eq!(refusal(&with(pointer, value.clone())).0, field, "{pointer} = {value}");
     }
     for text in ["", "{", "[]", "null", "\"x\"", "{\"ociVersion\": \"1.0.2\"}"] {
         assert!(matches!(parse("c", Path::new("/"), text.as_bytes()), Err(Error::Invalid { .. })), "{text}");

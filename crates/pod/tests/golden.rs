@@ -52,10 +52,10 @@ fn users(which: &str) -> Users {
     }
 }
 
-/// `change` over `value`, object by object.
+/// `change` over `value`, object by object; an empty one is a map.
 fn merge(value: &mut Value, change: &Value) {
     match (value, change) {
-        (Value::Object(value), Value::Object(change)) => {
+        (Value::Object(value), Value::Object(change)) if !value.is_empty() => {
             for (name, change) in change {
                 merge(value.get_mut(name).unwrap_or_else(|| panic!("there is no {name:?}")), change);
             }

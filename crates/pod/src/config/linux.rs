@@ -1,22 +1,20 @@
 //! `linux`, but for namespaces, resources, seccomp and mounts.
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonalityDomain};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
 
-pub(super) fn read(container: &mut Container, linux: &Linux) -> Result<()> {
+/// `file` is the same as it stands in the file.
+pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Result<()> {
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());
     container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
-    container.devices = linux
-        .devices()
-        .iter()
-        .flatten()
-        .enumerate()
-        .map(|(i, device)| read_device(i, device))
-        .collect::<Result<_>>()?;
+    let devices = linux.devices().iter().flatten().enumerate();
+    container.devices =
+        devices.map(|(i, device)| read_device(i, device, &file["devices"][i])).collect::<Result<_>>()?;
     for (name, device) in linux.net_devices().iter().flatten() {
         let inside = device.name().clone().filter(|name| !name.is_empty());
         container.net_devices.insert(name.clone(), inside.unwrap_or_else(|| name.clone()));
@@ -33,7 +31,7 @@ pub(super) fn read(container: &mut Container, linux: &Linux) -> Result<()> {
     Ok(())
 }
 
-fn read_device(index: usize, device: &LinuxDevice) -> Result<Device> {
+fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Device> {
     let field = |name: &str| format!("linux.devices[{index}].{name}");
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
@@ -43,6 +41,7 @@ fn read_device(index: usize, device: &LinuxDevice) -> Result<Device> {
     };
     let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
         (DeviceKind::Fifo, _) => Ok(0),
+        _ if file[name].is_null() => Err(Error::invalid(field(name), "", "the specification requires it")),
         (_, Ok(number)) => Ok(number),
         (..) => Err(Error::invalid(field(name), value.to_string(), "not a device number")),
     };

@@ -31,7 +31,7 @@ use serde::de::Deserialize;
 use self::strict::Strict;
 use crate::error::{Context, Error, Result};
 use crate::facts::IdMap;
-use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string};
+use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string, sysctl};
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
@@ -78,14 +78,21 @@ pub struct Config {
 pub struct PodHints {
     /// Namespaces it wants new ones of.
     pub share: BTreeSet<Namespace>,
-    /// Host name.
-    pub hostname: Option<String>,
     /// User ids, with [`Namespace::User`].
     pub uid_maps: Vec<IdMap>,
     /// Group ids, with [`Namespace::User`].
     pub gid_maps: Vec<IdMap>,
     /// With [`Namespace::Time`].
     pub time_offsets: TimeOffsets,
+}
+
+impl PodHints {
+    /// The first property that a pod must have been made with.
+    pub fn beyond_a_pod(&self) -> Option<&'static str> {
+        let wants = |namespace| self.share.contains(&namespace);
+        (wants(Namespace::User).then_some("linux.namespaces user"))
+            .or_else(|| wants(Namespace::Time).then_some("linux.namespaces time"))
+    }
 }
 
 /// Reads `config.json` in the directory `bundle` as container `name`.
@@ -152,9 +159,20 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     process::read(&mut container, process, &taken, &mut unknown_capabilities)?;
     let mounts = spec.mounts().iter().flatten().enumerate();
     container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle)).collect::<Result<_>>()?;
-    linux::read(&mut container, linux)?;
+    linux::read(&mut container, linux, &file["linux"])?;
 
     let namespaces = namespaces::entries(linux)?;
+    for name in container.sysctl.keys() {
+        let kind = match sysctl::parse(name)?.namespace {
+            Namespace::Net => NamespaceKind::Network,
+            Namespace::Ipc => NamespaceKind::Ipc,
+            _ => NamespaceKind::Uts,
+        };
+        if !namespaces.iter().any(|entry| entry.kind == kind) {
+            let reason = format!("it would be the machine's own: add `{}` to linux.namespaces", kind.name());
+            return Err(Error::invalid("linux.sysctl", name, reason));
+        }
+    }
     let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);
     let name_of_machine = |field: &str, name: &Option<String>| match name.clone().filter(|name| !name.is_empty()) {
         Some(name) if !uts => {
@@ -226,6 +244,7 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
         oom_score_adj: read.oom_score_adj,
         scheduler: read.scheduler,
         io_priority: read.io_priority,
+        exec_cpu_affinity: read.exec_cpu_affinity,
         apparmor_profile: read.apparmor_profile,
         ..container.clone()
     };
@@ -233,7 +252,9 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
 }
 
 impl Config {
-    /// For a container of a pod: what belongs to the pod becomes hints.
+    /// For a container of a pod: what belongs to the pod becomes hints. Host
+    /// name and kernel parameters stay with the container until
+    /// [`PodOptions::adopt`](crate::PodOptions::adopt).
     ///
     /// # Errors
     /// [`Error::Invalid`] for what a container of a pod cannot have.
@@ -254,8 +275,8 @@ impl Config {
             return Err(Error::invalid("linux.cgroupsPath", path.to_string_lossy(), reason));
         }
         let share = self.place_namespaces()?;
-        let Config { container, hostname, uid_maps, gid_maps, time_offsets, .. } = self;
-        Ok((container, PodHints { share, hostname, uid_maps, gid_maps, time_offsets }))
+        let Config { container, uid_maps, gid_maps, time_offsets, .. } = self;
+        Ok((container, PodHints { share, uid_maps, gid_maps, time_offsets }))
     }
 }
 

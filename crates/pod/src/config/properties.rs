@@ -97,7 +97,7 @@ pub const PROPERTIES: &[(&str, Answer)] = &[
     ("linux.devices[].fileMode", Honoured),
     ("linux.devices[].uid", Honoured),
     ("linux.devices[].gid", Honoured),
-    ("linux.netDevices.*", Honoured),
+    ("linux.netDevices.*", NOT_YET),
     ("linux.cgroupsPath", Honoured),
     ("linux.sysctl.*", Honoured),
     ("linux.rootfsPropagation", Honoured),
@@ -172,6 +172,7 @@ pub(super) fn check_file(file: &Value) -> Result<()> {
 pub(super) fn check_known(known: &Value) -> Result<()> {
     walk(known, "", &|path, value| match answer(path) {
         Some(_) => Ok(()),
+        None if value.is_object() => Ok(()),
         None => Err(Error::invalid(path, show(value), "this property is not honoured: remove it")),
     })
 }
@@ -185,10 +186,12 @@ fn answer(path: &str) -> Option<Answer> {
     PROPERTIES.iter().find(|(known, _)| fits(known)).map(|(_, answer)| *answer)
 }
 
-/// Calls `at` for every value that is no object and no array.
+/// Calls `at` for every value that has nothing below it.
 fn walk(value: &Value, path: &str, at: &impl Fn(&str, &Value) -> Result<()>) -> Result<()> {
     match value {
         Value::Null => Ok(()),
+        // Its name alone may say something: `"netDevices": {"eth0": {}}`.
+        Value::Object(fields) if fields.is_empty() => at(path, value),
         Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
             let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
             walk(value, &format!("{prefix}{name}"), at)

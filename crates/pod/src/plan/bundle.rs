@@ -19,7 +19,7 @@ use super::console;
 use super::hold;
 use super::launch::{self, Launch};
 use super::mounts;
-use super::{Given, Plan, ids, step};
+use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
 
 /// Everything the plan depends on.
@@ -70,7 +70,9 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     // Whoever asked for it has to be there for the answers.
     p.push(step::die_with_parent());
+    process::while_dumpable(p, bundle.launch.container);
     launch::set_limits(p, bundle.launch.container);
+    process::inherited(p, bundle.launch.container);
     let trees = enter(p, bundle);
     p.push(step::undumpable());
 
@@ -134,10 +136,18 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
         p.push(step::sethostname(hostname));
     }
+    if let Some(name) = container.domainname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::setdomainname(name));
+    }
     if bundle.makes(Namespace::Net) {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
         p.push(step::close(socket));
+    }
+    if !container.sysctl.is_empty() {
+        // The machine's, of which this process has a copy for itself.
+        let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
+        process::set_sysctls(p, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
     let terminal = bundle.terminal.map(|size| {
@@ -156,6 +166,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     }
+    process::own_scheduler(p, container);
     launch::become_container(p, launch);
     p.push(step::setsid());
     if let Some(terminal) = terminal {

@@ -14,7 +14,7 @@ use pause::wire::{Record, Slot};
 use super::bundle::keep_descriptors;
 use super::hold::Users;
 use super::ids::{self, Ids};
-use super::{Given, Plan, console, launch, step};
+use super::{Given, Plan, console, launch, process, step};
 use crate::facts::Facts;
 use crate::spec::{Container, Namespace};
 
@@ -43,7 +43,7 @@ pub struct Enter<'a> {
 
 /// The plan of another process in a container without a pod.
 pub fn plan(enter: &Enter<'_>) -> Plan {
-    let process = enter.process;
+    let container = enter.process;
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
     given.extend((0..enter.preserved).map(Given::Preserved));
     let kept = given.len();
@@ -54,9 +54,17 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     p.push(step::set_name("podlet:exec"));
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     p.push(step::die_with_parent());
+    // A hook is the runtime's own program; only where it is found and what it
+    // sees are the container's.
+    let is_hook = enter.ids.is_none();
+    if !is_hook {
+        process::affinity(p, container.exec_cpu_affinity.initial.as_ref());
+        process::while_dumpable(p, container);
+    }
     p.push(step::undumpable());
-    if enter.ids.is_some() {
-        launch::set_limits(p, process);
+    if !is_hook {
+        launch::set_limits(p, container);
+        process::inherited(p, container);
     }
     p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
     let setgroups = enter.users.setgroups(enter.facts);
@@ -70,11 +78,14 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     });
     if let Some(ids) = enter.ids {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-        p.push(step::umask(process.umask));
-        let no_new_privileges = process.no_new_privileges;
-        ids::become_user(p, enter.facts, ids, &process.capabilities, no_new_privileges, setgroups);
+        p.push(step::umask(container.umask));
+        let no_new_privileges = container.no_new_privileges;
+        ids::become_user(p, enter.facts, ids, &container.capabilities, no_new_privileges, setgroups);
     }
 
+    if !is_hook {
+        process::affinity(p, container.exec_cpu_affinity.last.as_ref());
+    }
     let born = p.slot("process");
     let _born_pid = p.slot("process_pid");
     p.fork(step::clone_sibling(0), born, |p| {
@@ -85,7 +96,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         launch::go_to(p, enter.cwd);
         p.push(step::close_from(Slot(kept as u16)));
         let end = keep_descriptors(p, enter.preserved);
-        launch::start_program(p, end, enter.program, &process.args, &process.env);
+        launch::start_program(p, end, enter.program, &container.args, &container.env);
     });
     p.push(step::report(Record::BORN, "BORN", Some(born)));
     p.push(step::exit(0));

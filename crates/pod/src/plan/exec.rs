@@ -12,7 +12,7 @@ use pause::table;
 use super::hold::{PodShape, Users};
 use super::ids;
 use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
-use super::{Given, Plan, step};
+use super::{Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::spec::{Container, Namespace, Place};
 
@@ -47,9 +47,12 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     let p = &mut plan;
     p.push(step::set_name("podlet:exec"));
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    process::affinity(p, container.exec_cpu_affinity.initial.as_ref());
+    process::while_dumpable(p, container);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
     set_limits(p, container);
+    process::inherited(p, container);
 
     // The pod's pid namespace from pause, all else from the container, which
     // may have some of its own. What it shares with the machine we are in.
@@ -92,6 +95,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
             p.push(step::die_with_parent());
         }
     };
+    process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
     plan
 }

@@ -18,7 +18,7 @@
 use pause::wire::{Record, Slot};
 
 use super::step::{self, CWD};
-use super::{Given, Plan, ids};
+use super::{Given, Plan, ids, process};
 use crate::facts::{Facts, IdMap, show_maps};
 use crate::spec::{Namespace, PodOptions, TimeOffsets};
 
@@ -224,12 +224,14 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::undumpable());
     if pod.options.shares(Namespace::Uts) {
         p.push(step::sethostname(pod.options.effective_hostname()));
+        pod.options.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
     if pod.options.shares(Namespace::Net) {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
     }
     empty_root(p, pod, facts);
+    process::set_sysctls_of_pause(p, &pod.options.sysctl);
 
     // Nothing is kept of what we were born with, but the lifeline, the owner
     // and, until the last word, the report.

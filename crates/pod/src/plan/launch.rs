@@ -26,7 +26,7 @@ use super::hold::{PodShape, Users};
 use super::ids;
 pub use super::ids::Ids;
 use super::mounts::{self, Trees};
-use super::{Arg, Given, Plan, step};
+use super::{Arg, Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
 
@@ -216,9 +216,11 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
 
     p.push(step::set_name("podlet:launch"));
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    process::while_dumpable(p, launch.container);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
     set_limits(p, launch.container);
+    process::inherited(p, launch.container);
     let trees = enter(p, launch);
     if launch.own() & Namespace::Net.flag() != 0 {
         let socket = p.keep("socket", step::inet_socket());
@@ -227,7 +229,9 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     if launch.own() & Namespace::Uts.flag() != 0 {
         let own = launch.container.hostname.as_deref();
         p.push(step::sethostname(own.unwrap_or(launch.pod.options.effective_hostname())));
+        launch.container.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
+    process::set_sysctls_of_pause(p, &launch.container.sysctl);
     // The feature is the negative control of a test: everything is done inside.
     let enter_last = !launch.own_pid() && !cfg!(feature = "test-old-order");
     if enter_last {
@@ -249,6 +253,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
             if !enter_last {
                 mounts::build(p, launch, &trees);
                 mounts::change_root(p, launch, &trees);
+                process::own_scheduler(p, launch.container);
                 p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
                 become_container(p, launch);
             }

@@ -22,6 +22,7 @@ mod ids;
 pub mod launch;
 pub(crate) mod mounts;
 mod print;
+mod process;
 pub mod step;
 
 pub use step::{Arg, Step};

@@ -3,6 +3,10 @@
 //! The constructors take what the man page takes, in its order, and do
 //! nothing but write it down. They are grouped as the kernel's manual is.
 
+mod process;
+
+pub use process::*;
+
 use std::ffi::CString;
 use std::path::Path;
 
@@ -140,7 +144,7 @@ macro_rules! flag_table {
 }
 
 flag_table!(OPEN: O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_CLOEXEC);
-flag_table!(RESOLVE: RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS);
+flag_table!(RESOLVE: RESOLVE_IN_ROOT, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV);
 flag_table!(CLONE: CLONE_PARENT, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWNS,
     CLONE_NEWCGROUP, CLONE_NEWTIME);
 flag_table!(MOUNT: MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOSYMFOLLOW, MS_BIND, MS_REC,

@@ -23,10 +23,21 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check_hostname(name: &str) -> Result<()> {
+/// A host or domain name.
+pub(super) fn check_hostname(field: &str, name: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-        return Err(Error::invalid("hostname", name, "1 to 64 of A-Z a-z 0-9 _ . -"));
+        return Err(Error::invalid(field, name, "1 to 64 of A-Z a-z 0-9 _ . -"));
+    }
+    Ok(())
+}
+
+/// The name of a network interface, as the kernel allows it.
+pub(super) fn check_interface(name: &str) -> Result<()> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "/:%".contains(c);
+    if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || name.contains(bad) {
+        let reason = "1 to 15 bytes, without spaces, `/`, `:` and `%`";
+        return Err(Error::invalid("netDevices", name, reason));
     }
     Ok(())
 }
@@ -161,6 +172,21 @@ pub(super) fn check_device(device: &Device) -> Result<()> {
         return Err(Error::invalid("devices", shown, "fileMode is at most 07777, and has no file type"));
     }
     Ok(())
+}
+
+/// A profile the kernel can be asked for. Whether it is loaded is for the
+/// kernel to say.
+pub(super) fn check_apparmor(profile: &str) -> Result<()> {
+    const ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
+    let field = "apparmorProfile";
+    if profile.len() > 4096 || profile.contains(|c: char| c.is_control()) {
+        return Err(Error::invalid(field, profile.chars().take(100).collect::<String>(), "not the name of a profile"));
+    }
+    if std::fs::read(ENABLED).is_ok_and(|enabled| enabled.starts_with(b"Y")) {
+        return Ok(());
+    }
+    let reason = format!("this kernel runs without AppArmor ({ENABLED}): remove it");
+    Err(Error::invalid(field, profile, reason))
 }
 
 /// The kernel's number of a resource limit, by its name.

@@ -7,11 +7,12 @@ use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use super::check::{
-    check_device, check_hostname, check_mount, check_name, check_path, check_propagation, check_rootfs, check_string,
-    rlimit_number,
+    check_apparmor, check_device, check_hostname, check_interface, check_mount, check_name, check_path,
+    check_propagation, check_rootfs, check_string, rlimit_number,
 };
 use super::mount::{Mount, MountKind};
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
+use super::sysctl;
 use crate::error::{Error, Result};
 
 /// Where a container's root file system comes from.
@@ -347,7 +348,7 @@ impl Container {
             return Err(Error::invalid("container name", &self.name, format!("{prefix}* are files of every cgroup")));
         }
         if let Some(hostname) = &self.hostname {
-            check_hostname(hostname)?;
+            check_hostname("hostname", hostname)?;
         }
         match &self.root {
             Root::Host => {}
@@ -382,8 +383,46 @@ impl Container {
             }
             rlimit_number(&limit.name)?;
         }
+        for (i, limit) in self.rlimits.iter().enumerate() {
+            if self.rlimits[..i].iter().any(|other| other.name == limit.name) {
+                return Err(Error::invalid("rlimits", &limit.name, "given twice"));
+            }
+        }
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
+        }
+        if let Some(domainname) = &self.domainname {
+            check_hostname("domainname", domainname)?;
+        }
+        sysctl::check(&self.sysctl)?;
+        for (i, device) in self.devices.iter().enumerate() {
+            device.check()?;
+            if self.devices[..i].iter().any(|other| other.path == device.path) {
+                return Err(Error::invalid("device path", device.path.to_string_lossy(), "given twice"));
+            }
+        }
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            return Err(Error::invalid("oom_score_adj", score.to_string(), "from -1000 to 1000"));
+        }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.check()?;
+        }
+        if let Some(io) = self.io_priority.filter(|io| io.priority > 7) {
+            return Err(Error::invalid("ioPriority.priority", io.priority.to_string(), "from 0, the first, to 7"));
+        }
+        self.exec_cpu_affinity.check()?;
+        if let Some(policy) = &self.memory_policy {
+            policy.check()?;
+        }
+        if let Some(profile) = &self.apparmor_profile {
+            check_apparmor(profile)?;
+        }
+        for (outside, inside) in &self.net_devices {
+            check_interface(outside)?;
+            check_interface(inside)?;
+            if self.net_devices.values().filter(|other| *other == inside).count() > 1 {
+                return Err(Error::invalid("netDevices", inside, "two interfaces cannot have the same name"));
+            }
         }
         if self.pid == Place::Host {
             let cure = "a pod's containers are children of its pause process, which the machine's pid namespace does \

@@ -11,6 +11,7 @@ mod container;
 mod mount;
 mod pod;
 mod process;
+pub(crate) mod sysctl;
 
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};

@@ -1,11 +1,13 @@
 //! What a pod is to be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_maps, check_name};
+use super::container::{Container, Place};
+use super::sysctl;
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
 
@@ -121,6 +123,13 @@ pub struct PodOptions {
     pub end_with_last: bool,
     /// A dead pod's records are removed by whoever comes by.
     pub remove_when_dead: bool,
+    /// With [`Namespace::Uts`]: domain name inside (setdomainname(2)).
+    #[serde(default)]
+    pub domainname: Option<String>,
+    /// Kernel parameters of the namespaces that are shared:
+    /// `net.ipv4.ip_forward` to `1`.
+    #[serde(default)]
+    pub sysctl: BTreeMap<String, String>,
 }
 
 impl PodOptions {
@@ -135,6 +144,8 @@ impl PodOptions {
             time_offsets: TimeOffsets::default(),
             end_with_last: false,
             remove_when_dead: false,
+            domainname: None,
+            sysctl: BTreeMap::new(),
         }
     }
 
@@ -164,7 +175,22 @@ impl PodOptions {
     /// [`Error::Invalid`] for what cannot be.
     pub fn check(&self) -> Result<()> {
         check_name("pod", &self.name)?;
-        check_hostname(self.effective_hostname())?;
+        check_hostname("hostname", self.effective_hostname())?;
+        if let Some(domainname) = &self.domainname {
+            check_hostname("domainname", domainname)?;
+            if !self.shares(Namespace::Uts) {
+                return Err(Error::invalid("domainname", domainname, "needs a uts namespace: add `uts` to --share"));
+            }
+        }
+        sysctl::check(&self.sysctl)?;
+        for name in self.sysctl.keys() {
+            let namespace = sysctl::parse(name)?.namespace;
+            if !self.shares(namespace) {
+                let kind = namespace.name();
+                let reason = format!("the pod has no {kind} namespace: add `{kind}` to --share");
+                return Err(Error::invalid("sysctl", name, reason));
+            }
+        }
         let no_maps = self.uid_maps.is_empty() && self.gid_maps.is_empty();
         if !self.shares(Namespace::User) && !no_maps {
             return Err(Error::invalid("uidmap", "", "id maps need a user namespace: add `user` to --share"));
@@ -182,6 +208,93 @@ impl PodOptions {
                 "offsets need a time namespace: add `time` to --share",
             ));
         }
+        let TimeOffsets { monotonic_nanos, boottime_nanos, .. } = self.time_offsets;
+        if let Some(nanos) = [monotonic_nanos, boottime_nanos].into_iter().find(|nanos| *nanos >= 1_000_000_000) {
+            return Err(Error::invalid("time offset", nanos.to_string(), "nanoseconds: at most 999999999"));
+        }
         Ok(())
+    }
+}
+
+impl PodOptions {
+    /// Takes over from a container that is to run in this pod what belongs to
+    /// namespaces they share: kernel parameters, host and domain name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a kernel parameter that is none.
+    pub fn adopt(&mut self, container: &mut Container) -> Result<()> {
+        for (name, value) in std::mem::take(&mut container.sysctl) {
+            let home = match sysctl::parse(&name)?.namespace {
+                namespace if container.shares(namespace, self) => &mut self.sysctl,
+                _ => &mut container.sysctl,
+            };
+            home.insert(name, value);
+        }
+        if self.shares(Namespace::Uts) {
+            self.hostname = self.hostname.take().or(container.hostname.take());
+            self.domainname = self.domainname.take().or(container.domainname.take());
+            (container.hostname, container.domainname) = (None, None);
+        }
+        Ok(())
+    }
+}
+
+impl Container {
+    /// Whether its namespace of this kind is the pod's.
+    pub(crate) fn shares(&self, namespace: Namespace, pod: &PodOptions) -> bool {
+        let place = match namespace {
+            Namespace::Net => self.net,
+            Namespace::Ipc => self.ipc,
+            Namespace::Pid => self.pid,
+            Namespace::Cgroup => self.cgroup,
+            Namespace::Uts | Namespace::User | Namespace::Time => Place::Pod,
+        };
+        place == Place::Pod && pod.shares(namespace)
+    }
+
+    /// Refuses what would have to be done to a namespace that is the pod's or
+    /// the machine's.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the cure.
+    pub(crate) fn check_in(&self, pod: &PodOptions) -> Result<()> {
+        for name in self.sysctl.keys() {
+            let namespace = sysctl::parse(name)?.namespace;
+            let kind = namespace.name();
+            if self.shares(namespace, pod) {
+                let reason = format!("its {kind} namespace is the pod's: give it to the pod (podlet create --sysctl)");
+                return Err(Error::invalid("sysctl", name, reason));
+            }
+            let machines = (namespace == Namespace::Net && self.net == Place::Host)
+                || (namespace == Namespace::Ipc && self.ipc == Place::Host);
+            if machines {
+                return Err(Error::invalid(
+                    "sysctl",
+                    name,
+                    format!("its {kind} namespace is the machine's: set it there"),
+                ));
+            }
+        }
+        if pod.shares(Namespace::Uts) {
+            let names = [
+                ("hostname", &self.hostname, Some(pod.effective_hostname())),
+                ("domainname", &self.domainname, pod.domainname.as_deref()),
+            ];
+            for (field, own, pods) in names {
+                if let Some(own) = own.as_deref().filter(|own| pods != Some(own)) {
+                    let reason =
+                        "belongs to the pod, which has another: remove it, or give it to the pod when it is made";
+                    return Err(Error::invalid(field, own, reason));
+                }
+            }
+        }
+        match &self.scheduler {
+            Some(scheduler) if scheduler.is_not_inherited() && self.shares(Namespace::Pid, pod) => {
+                let reason = "no child inherits this policy or flag, and a container that shares the pod's processes \
+                              has given up its privileges before it is born: give it a pid namespace of its own";
+                Err(Error::invalid("scheduler", &scheduler.policy, reason))
+            }
+            _ => Ok(()),
+        }
     }
 }

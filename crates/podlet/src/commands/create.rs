@@ -1,7 +1,10 @@
 //! `podlet create`: an empty pod.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
 use clap::Args;
+use pod::config::PodHints;
 use pod::facts::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
@@ -39,6 +42,9 @@ pub struct PodArgs {
     /// Offset of a shared time namespace's boot-time clock, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
     pub boottime_offset: i64,
+    /// Set a kernel parameter of a namespace, such as net.ipv4.ip_forward=1
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub sysctl: Vec<String>,
 }
 
 impl PodArgs {
@@ -57,7 +63,29 @@ impl PodArgs {
         Ok(options)
     }
 
-    /// The first of these options that was given.
+    /// Adds what a config says of the pod, where the command line does not.
+    pub fn take(&self, options: &mut PodOptions, hints: PodHints) {
+        if self.share.is_none() {
+            options.share = hints.share;
+        }
+        if self.uid_maps.is_empty() && self.gid_maps.is_empty() {
+            (options.uid_maps, options.gid_maps) = (hints.uid_maps, hints.gid_maps);
+        }
+        if options.time_offsets == TimeOffsets::default() {
+            options.time_offsets = hints.time_offsets;
+        }
+    }
+
+    /// What `--sysctl` says; the last of a name counts.
+    pub fn sysctls(&self) -> Result<BTreeMap<String, String>> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+            _ => bail!("--sysctl {text:?}: give NAME=VALUE"),
+        };
+        self.sysctl.iter().map(pair).collect()
+    }
+
+    /// The first of these options that was given and belongs to the pod alone.
     pub fn given(&self) -> Option<&'static str> {
         let given = [
             ("--share", self.share.is_some()),
@@ -95,7 +123,9 @@ pub fn note_limits(pod: &Pod) {
 
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let mut pod = Pod::create(store, self.options.options(&self.name)?)?;
+        let mut options = self.options.options(&self.name)?;
+        options.sysctl = self.options.sysctls()?;
+        let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);
         output::line(pod.name())?;

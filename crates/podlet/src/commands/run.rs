@@ -8,6 +8,7 @@ use pod::spec::{check_name, parse_capability};
 use pod::{Container, Error, Io, Pod, PodOptions, Root, Store, config};
 
 use super::create::PodArgs;
+use super::settings;
 use crate::foreground::Signals;
 use crate::{output, target};
 
@@ -50,6 +51,15 @@ pub struct Run {
     /// Take a capability; ALL for all
     #[arg(long, value_name = "C")]
     cap_drop: Vec<String>,
+    /// A device node of this machine, under the same name or another
+    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
+    device: Vec<String>,
+    /// A resource limit, such as nofile=1024:2048 (ulimit(1))
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// How readily the kernel kills it when memory runs out, -1000 to 1000
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    oom_score_adj: Option<i32>,
     /// Use this directory as the root file system
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     rootfs: Option<PathBuf>,
@@ -152,18 +162,18 @@ impl Run {
         container = self.adjust(container)?;
         container.check()?;
         let options = match &self.pod {
-            Some(_) => None,
+            Some(pod) => {
+                if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
+                    bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
+                }
+                None
+            }
             None => {
                 let mut options = self.options.options(name)?;
-                if let Some(namespaces) = share {
-                    options.hostname = options.hostname.or(namespaces.hostname);
-                    if self.options.share.is_none() {
-                        options.share = namespaces.share;
-                        options.uid_maps = namespaces.uid_maps;
-                        options.gid_maps = namespaces.gid_maps;
-                        options.time_offsets = namespaces.time_offsets;
-                    }
+                if let Some(hints) = share {
+                    self.options.take(&mut options, hints);
                 }
+                options.adopt(&mut container)?;
                 options.end_with_last = true;
                 options.remove_when_dead = self.rm;
                 options.check()?;
@@ -213,6 +223,16 @@ impl Run {
                 container = container.add_capability(capability);
             }
         }
+        container.sysctl.extend(self.options.sysctls()?);
+        for device in &self.device {
+            container.devices.push(settings::device(device)?);
+        }
+        for limit in &self.ulimit {
+            let limit = settings::ulimit(limit)?;
+            container.rlimits.retain(|other| other.name != limit.name);
+            container.rlimits.push(limit);
+        }
+        container.oom_score_adj = self.oom_score_adj.or(container.oom_score_adj);
         Ok(container)
     }
 }

@@ -1,0 +1,104 @@
+//! Steps for what a process is besides its ids: how it is scheduled, where its
+//! memory comes from, which kernel parameters its namespaces have.
+//!
+//! All of it but [`own_scheduler`] is inherited, so the launcher takes it on
+//! while it still has its caller's privileges. What was checked when the
+//! container was has numbers; nothing here can fail.
+
+use std::collections::BTreeMap;
+
+use pause::wire::Slot;
+
+use super::{Plan, step};
+use crate::spec::{Container, CpuAffinity, Namespace, Personality, Scheduler, sysctl};
+
+/// What goes through files of `/proc/self`, which an undumpable process of an
+/// ordinary user cannot open. `/proc` must be one that no container can touch:
+/// the machine's.
+pub(super) fn while_dumpable(p: &mut Plan, container: &Container) {
+    if let Some(score) = container.oom_score_adj {
+        let file = p.keep("oom_score_adj", step::openat(step::CWD, "/proc/self/oom_score_adj", libc::O_WRONLY));
+        p.push(step::write(file, score.to_string().as_bytes()));
+    }
+    if let Some(profile) = &container.apparmor_profile {
+        // The first is AppArmor's own; kernels before 5.8 have only the other.
+        let file = p.slot("attr_exec");
+        let open = |path: &str| step::openat(step::CWD, path, libc::O_WRONLY).into_slot(file);
+        let own = open("/proc/self/attr/apparmor/exec").tolerate(&[libc::ENOENT]);
+        p.if_not(own, |p| p.push(open("/proc/self/attr/exec")));
+        p.push(step::write_to("AppArmor profile", file, format!("exec {profile}").as_bytes()));
+    }
+}
+
+/// What every child has from its parent.
+pub(super) fn inherited(p: &mut Plan, container: &Container) {
+    if let Some(scheduler) = container.scheduler.as_ref().filter(|scheduler| !scheduler.is_not_inherited()) {
+        schedule(p, scheduler);
+    }
+    if let Some(io) = container.io_priority {
+        p.push(step::ioprio_set(io.number()));
+    }
+    match container.personality {
+        None => {}
+        Some(Personality::Linux) => p.push(step::personality(0, "PER_LINUX")),
+        Some(Personality::Linux32) => p.push(step::personality(8, "PER_LINUX32")),
+    }
+    if let Some(policy) = &container.memory_policy
+        && let Ok((mode, nodes)) = policy.numbers()
+    {
+        p.push(step::set_mempolicy(mode, nodes, &policy.nodes));
+    }
+}
+
+/// What the container's process must do itself, while it is privileged.
+pub(super) fn own_scheduler(p: &mut Plan, container: &Container) {
+    if let Some(scheduler) = container.scheduler.as_ref().filter(|scheduler| scheduler.is_not_inherited()) {
+        schedule(p, scheduler);
+    }
+}
+
+fn schedule(p: &mut Plan, scheduler: &Scheduler) {
+    if let Ok((policy, flags)) = scheduler.numbers() {
+        p.push(step::sched_setattr(&step::SchedAttr {
+            policy: (policy, &scheduler.policy),
+            flags,
+            nice: scheduler.nice,
+            priority: scheduler.priority.unsigned_abs(),
+            times: [scheduler.runtime, scheduler.deadline, scheduler.period],
+        }));
+    }
+}
+
+/// The processors of an exec, on its way in or from there on.
+pub(super) fn affinity(p: &mut Plan, list: Option<&String>) {
+    if let Some(list) = list
+        && let Ok(mask) = CpuAffinity::mask(list)
+    {
+        p.push(step::sched_setaffinity(mask, list));
+    }
+}
+
+/// Kernel parameters of the namespaces this process is in. `proc` is an open
+/// procfs that nobody but us could mount over: never the container's.
+pub(super) fn set_sysctls(p: &mut Plan, proc: Slot, parameters: &BTreeMap<String, String>) {
+    for (name, value) in parameters {
+        let Ok(parameter) = sysctl::parse(name) else { continue };
+        if parameter.namespace == Namespace::Uts {
+            // The file belongs to the machine's root, the call to that of the
+            // namespace.
+            p.push(step::setdomainname(value));
+            continue;
+        }
+        let path = format!("sys/{}", parameter.path);
+        let file = p.keep("sysctl", step::open_beneath(proc, &path, libc::O_WRONLY));
+        p.push(step::write_to(name, file, value.as_bytes()));
+    }
+}
+
+/// [`set_sysctls`] where `/proc` is the one in pause's root.
+pub(super) fn set_sysctls_of_pause(p: &mut Plan, parameters: &BTreeMap<String, String>) {
+    if !parameters.is_empty() {
+        let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
+        set_sysctls(p, proc, parameters);
+    }
+}
