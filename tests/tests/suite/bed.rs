@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harness::patience;
 use crate::leaks;
 use crate::modes::Mode;
 
 /// Nothing that is waited for takes longer, even on a slow, busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Times [`patience`].
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PASSWD: &str = "root:x:0:0:root:/root:/probe\nweb:x:33:34:web:/srv:/probe\nodd:x:4294967296:0::/:\n";
 const GROUP: &str = "root:x:0:\nwww:x:34:\nadm:x:4:web,root\n";
@@ -229,7 +231,7 @@ impl Bed {
 
     /// Waits for what no event tells.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * patience();
         while !done() {
             assert!(Instant::now() < end, "in vain: {what}");
             std::thread::sleep(Duration::from_millis(10));
