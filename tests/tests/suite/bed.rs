@@ -229,6 +229,12 @@ impl Bed {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).expect("kill");
     }
 
+    /// How often to do again what usually is done so often: less on a machine
+    /// that is so much slower.
+    pub fn rounds(&self, usual: u32) -> u32 {
+        usual / patience()
+    }
+
     /// Waits for what no event tells.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE * patience();

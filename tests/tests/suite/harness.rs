@@ -28,10 +28,10 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// After a test's end, processes that are on their way out have this long.
 /// Times [`patience`].
 const AFTERMATH: Duration = Duration::from_secs(3);
-/// How many times slower than usual this machine may be.
+/// How many times slower than usual this machine is, 1 if nobody says.
 const PATIENCE: &str = "PODLET_TEST_PATIENCE";
 
-/// What times are multiplied with: 1, or what the caller says.
+/// What times are multiplied with, and the number of repetitions divided by.
 pub fn patience() -> u32 {
     std::env::var(PATIENCE).map_or(1, |factor| factor.parse().expect("PODLET_TEST_PATIENCE is a number"))
 }

@@ -51,7 +51,7 @@ impl Mode {
         Mode::USUAL.into_iter().chain([Mode::Vm]).find(|mode| mode.name() == name)
     }
 
-    /// The modes of a list of names; `all` are the possible ones and `vm`.
+    /// The modes of a list of names; `all` are the possible ones and vm.
     pub fn chosen(names: &str, possible: &[Mode]) -> Vec<Mode> {
         if names == "all" {
             return possible.iter().copied().chain([Mode::Vm]).collect();
