@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test test-user bench lint doc clean install
+.PHONY: all build run test test-user test-vm bench lint doc clean install
 
 all: build
 
@@ -29,6 +29,12 @@ test-user:
 	env -i PATH="$$PATH" PODLET_TEST_BIN=/tmp/podlet-bundle \
 		setpriv --reuid $(TEST_USER) --regid $(TEST_USER) --clear-groups /tmp/podlet-bundle/suite; \
 		code=$$?; rm -rf /tmp/podlet-bundle; exit $$code
+
+# The suite, and the tests that need a whole machine, on Debian's kernel in a
+# virtual machine: cgroup v2 alone, with every controller. No root is needed,
+# but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it.
+test-vm:
+	tests/vm/run $(ARGS)
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.

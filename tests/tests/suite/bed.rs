@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::harness::patience;
 use crate::leaks;
 use crate::modes::Mode;
 
 /// Nothing that is waited for takes longer, even on a slow, busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Times [`patience`].
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PASSWD: &str = "root:x:0:0:root:/root:/probe\nweb:x:33:34:web:/srv:/probe\nodd:x:4294967296:0::/:\n";
 const GROUP: &str = "root:x:0:\nwww:x:34:\nadm:x:4:web,root\n";
@@ -227,9 +229,15 @@ impl Bed {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).expect("kill");
     }
 
+    /// How often to do again what usually is done so often: less on a machine
+    /// that is so much slower.
+    pub fn rounds(&self, usual: u32) -> u32 {
+        usual / patience()
+    }
+
     /// Waits for what no event tells.
     pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + PATIENCE * patience();
         while !done() {
             assert!(Instant::now() < end, "in vain: {what}");
             std::thread::sleep(Duration::from_millis(10));

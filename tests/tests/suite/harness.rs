@@ -23,10 +23,18 @@ use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
 use crate::{Case, SKIPS, cases};
 
-/// No test takes longer; one that does has hung.
+/// No test takes longer; one that does has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
 /// After a test's end, processes that are on their way out have this long.
+/// Times [`patience`].
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// How many times slower than usual this machine is, 1 if nobody says.
+const PATIENCE: &str = "PODLET_TEST_PATIENCE";
+
+/// What times are multiplied with, and the number of repetitions divided by.
+pub fn patience() -> u32 {
+    std::env::var(PATIENCE).map_or(1, |factor| factor.parse().expect("PODLET_TEST_PATIENCE is a number"))
+}
 
 fn find(name: &str) -> Case {
     cases::all().into_iter().find(|case| case.0 == name).expect("a test of that name")
@@ -45,13 +53,13 @@ pub fn all(args: &[&str]) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             "--mode" => {
-                let wanted = args.next().and_then(|name| Mode::parse(name)).expect("--mode root|mapped|user|delegated");
-                modes.retain(|mode| *mode == wanted);
-                assert!(!modes.is_empty(), "this caller cannot have mode {}", wanted.name());
+                let names = args.next().expect("--mode all|root|mapped|user|delegated|vm[,...]");
+                modes = Mode::chosen(names, &modes);
             }
             // The suite and its programs, for somebody who cannot build.
             "--bundle" => {
                 let base = Base::at(PathBuf::from(args.next().expect("--bundle DIR")));
+                fs::write(base.dir.join("probe"), podlet_tests::PROBE).expect("the probe");
                 println!("PODLET_TEST_BIN={0} {0}/suite", base.dir.display());
                 std::mem::forget(base);
                 return ExitCode::SUCCESS;
@@ -68,12 +76,14 @@ pub fn all(args: &[&str]) -> ExitCode {
     let base = Base::at(PathBuf::from(format!("/tmp/podlet-suite-{}", std::process::id())));
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
     let (mut queue, mut skipped) = (Vec::new(), Vec::new());
-    for (name, _) in cases::all().into_iter().filter(|(name, _)| wanted(name)) {
-        for &mode in &modes {
-            match SKIPS.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
-                Some((_, _, reason)) => skipped.push(format!("{name} [{}]: {reason}", mode.name())),
-                None => queue.push((name, mode)),
-            }
+    let all = cases::all();
+    let every: Vec<_> = all.iter().flat_map(|(name, _)| modes.iter().map(move |&mode| (*name, mode))).collect();
+    let every: Vec<_> = every.into_iter().filter(|(name, mode)| cases::belongs(name, *mode)).collect();
+    let filtered_out = every.iter().filter(|(name, _)| !wanted(name)).count();
+    for (name, mode) in every.into_iter().filter(|(name, _)| wanted(name)) {
+        match SKIPS.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
+            Some((_, _, reason)) => skipped.push(format!("{name} [{}]: {reason}", mode.name())),
+            None => queue.push((name, mode)),
         }
     }
     println!("\nrunning {} tests", queue.len());
@@ -117,7 +127,7 @@ pub fn all(args: &[&str]) -> ExitCode {
         queue.len() - failures.len(),
         failures.len(),
         skipped.len(),
-        cases::all().len() * modes.len() - queue.len() - skipped.len(),
+        filtered_out,
         began.elapsed().as_secs_f32(),
     );
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -170,6 +180,7 @@ impl Base {
         command.stdin(Stdio::null()).stdout(out.try_clone().expect("dup")).stderr(out);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("PODLET_SUITE", &self.dir).env("RUST_BACKTRACE", "0").current_dir("/");
+        command.env(PATIENCE, patience().to_string());
         let ended = command.status().expect("the suite runs itself");
         modes::remove_cgroup(&cgroup);
         let told = fs::read(&said).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -237,13 +248,14 @@ pub fn guard(mode: &str, test: &str, dir: &str) -> ExitCode {
     #[allow(clippy::zombie_processes)] // The reaper waits for all.
     let body = Command::new("/proc/self/exe").args(["--body", mode, test, dir]).spawn().expect("the body");
     let body = Pid::from_raw(body.id() as i32);
-    let deadline = Instant::now() + LIMIT;
+    let limit = LIMIT * patience();
+    let deadline = Instant::now() + limit;
     let ended = signals.wait_until(deadline, |reaped| reaped.contains_key(&body));
     let mut wrong = Vec::new();
     match signals.1.get(&body) {
         Some(WaitStatus::Exited(_, 0)) => {}
         Some(status) => wrong.push(format!("the test failed: {status:?}")),
-        None => wrong.push(format!("the test hung for {} s", LIMIT.as_secs())),
+        None => wrong.push(format!("the test hung for {} s", limit.as_secs())),
     }
     if !wrong.is_empty() {
         println!("processes:");
@@ -251,7 +263,7 @@ pub fn guard(mode: &str, test: &str, dir: &str) -> ExitCode {
     }
     // Whoever is on the way out may finish.
     let me = std::process::id();
-    let deadline = Instant::now() + if ended { AFTERMATH } else { Duration::ZERO };
+    let deadline = Instant::now() + if ended { AFTERMATH * patience() } else { Duration::ZERO };
     signals.wait_until(deadline, |_| leaks::descendants(me).is_empty());
     for left in leaks::descendants(me) {
         wrong.push(format!("process left behind: {left}"));

@@ -11,11 +11,14 @@
 //! ```
 //!
 //! Every test runs in every mode the caller can have; what is left out stands
-//! in [`SKIPS`] with its reason.
+//! in [`SKIPS`] with its reason. The tests of mode vm are no part of this: they
+//! need every cgroup controller and capability, which a container or a login
+//! does not have, and run where somebody asks for that mode (`make test-vm`).
 //!
-//! `suite [--mode M] [--jobs N] [--list] [FILTER...]`; `PODLET_TEST_BIN` names
-//! a directory with the commands `podlet` and `podlet-old-order`, without it
-//! cargo builds them.
+//! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
+//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`
+//! and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
+//! says how many times slower than usual the machine is.
 
 mod bed;
 mod embed;

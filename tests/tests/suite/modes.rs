@@ -28,10 +28,14 @@ pub enum Mode {
     /// An ordinary user with sub-ids and a cgroup of its own, as a login of a
     /// current distribution gives them.
     Delegated,
+    /// As `Root`, on a machine where nothing is missing: every controller is
+    /// in cgroup v2, root has every capability. Only if it is asked for.
+    Vm,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::Root, Mode::Mapped, Mode::User, Mode::Delegated];
+    /// Those that any machine has, if its owner is root.
+    pub const USUAL: [Mode; 4] = [Mode::Root, Mode::Mapped, Mode::User, Mode::Delegated];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -39,11 +43,25 @@ impl Mode {
             Mode::Mapped => "mapped",
             Mode::User => "user",
             Mode::Delegated => "delegated",
+            Mode::Vm => "vm",
         }
     }
 
     pub fn parse(name: &str) -> Option<Mode> {
-        Mode::ALL.into_iter().find(|mode| mode.name() == name)
+        Mode::USUAL.into_iter().chain([Mode::Vm]).find(|mode| mode.name() == name)
+    }
+
+    /// The modes of a list of names; `all` are the possible ones and vm.
+    pub fn chosen(names: &str, possible: &[Mode]) -> Vec<Mode> {
+        if names == "all" {
+            return possible.iter().copied().chain([Mode::Vm]).collect();
+        }
+        let choose = |name| {
+            let mode = Mode::parse(name).unwrap_or_else(|| panic!("no mode {name}"));
+            assert!(mode == Mode::Vm || possible.contains(&mode), "this caller cannot have mode {name}");
+            mode
+        };
+        names.split(',').map(choose).collect()
     }
 
     /// What the caller can run. The others need root to be prepared.
@@ -51,7 +69,7 @@ impl Mode {
         if !Uid::effective().is_root() {
             return vec![Mode::User, Mode::Mapped];
         }
-        let mut modes = Mode::ALL.to_vec();
+        let mut modes = Mode::USUAL.to_vec();
         if !["/usr/bin/newuidmap", "/etc/subuid", "/etc/subgid"].iter().all(|file| Path::new(file).exists()) {
             println!("mode delegated left out: it needs newuidmap, /etc/subuid and /etc/subgid (package uidmap)");
             modes.retain(|mode| *mode != Mode::Delegated);
@@ -61,12 +79,12 @@ impl Mode {
 
     /// The user whose files the test's are; `None` if that is the caller.
     pub fn owner(self) -> Option<u32> {
-        (self != Mode::Root && Uid::effective().is_root()).then_some(USER)
+        (!matches!(self, Mode::Root | Mode::Vm) && Uid::effective().is_root()).then_some(USER)
     }
 
     /// Whether pods get cgroups.
     pub fn has_cgroups(self) -> bool {
-        matches!(self, Mode::Root | Mode::Delegated) && hierarchy().is_some()
+        matches!(self, Mode::Root | Mode::Delegated | Mode::Vm) && hierarchy().is_some()
     }
 
     /// Whether a pod gets a user namespace though nobody asked for one.
@@ -76,13 +94,13 @@ impl Mode {
 
     /// Whether containers can have more ids than 0.
     pub fn has_ids(self) -> bool {
-        matches!(self, Mode::Root | Mode::Delegated)
+        matches!(self, Mode::Root | Mode::Delegated | Mode::Vm)
     }
 
     /// Becomes what the mode says. `cgroup` is a name that nobody else has.
     pub fn enter(self, dir: &Path, cgroup: &str) {
         match self {
-            Mode::Root => {
+            Mode::Root | Mode::Vm => {
                 if let Some(mount_point) = hierarchy()
                     && move_to(&mount_point.join(cgroup)).is_ok()
                 {

@@ -5,6 +5,8 @@ use std::io::{Error, Result};
 
 use nix::unistd::{ForkResult, fork};
 
+use crate::harness::patience;
+
 /// Forks a child that only waits to be killed: an embedder's own child, which
 /// has a copy of everything the embedder had open.
 pub fn fork_that_blocks() -> u32 {
@@ -67,7 +69,7 @@ pub fn inherit_everything() {
 }
 
 /// `pidfd_open(2)` and then `poll(2)`: whether the process has ended within
-/// `milliseconds`; zombies have.
+/// `milliseconds`, times [`patience`]; zombies have.
 pub fn ends_within(pid: u32, milliseconds: i32) -> bool {
     // SAFETY: a pidfd is opened, polled and closed.
     unsafe {
@@ -76,7 +78,7 @@ pub fn ends_within(pid: u32, milliseconds: i32) -> bool {
             return true;
         }
         let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
-        let ready = libc::poll(&raw mut poll, 1, milliseconds);
+        let ready = libc::poll(&raw mut poll, 1, milliseconds * patience() as i32);
         libc::close(pidfd);
         ready == 1
     }

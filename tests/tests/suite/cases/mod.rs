@@ -7,15 +7,29 @@ mod crash;
 mod exits;
 mod images;
 mod inside;
+mod limits;
+mod machine;
 mod namespaces;
 mod pods;
 mod security;
 
 use crate::Case;
+use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short = [namespaces::CASES, inside::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
-    [long.concat(), short.concat()].concat()
+    [long.concat(), short.concat(), on_a_whole_machine()].concat()
+}
+
+/// What needs a machine's cgroup controllers and capabilities, all of them:
+/// mode vm has these and nothing else, the other modes have the rest.
+fn on_a_whole_machine() -> Vec<Case> {
+    [machine::CASES, limits::CASES].concat()
+}
+
+/// Whether a mode has this test.
+pub fn belongs(test: &str, mode: Mode) -> bool {
+    (mode == Mode::Vm) == on_a_whole_machine().iter().any(|case| case.0 == test)
 }

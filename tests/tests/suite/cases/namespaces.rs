@@ -176,7 +176,7 @@ fn a_pods_clocks_have_its_offsets(bed: &Bed) {
 
 fn a_pods_user_namespace_has_its_maps(bed: &Bed) {
     let maps = match bed.mode {
-        Mode::Root => "--share net,pid,ipc,uts,user --uidmap 0:200000:65536 --gidmap 0:300000:65536",
+        Mode::Root | Mode::Vm => "--share net,pid,ipc,uts,user --uidmap 0:200000:65536 --gidmap 0:300000:65536",
         Mode::Mapped => "--share net,pid,ipc,uts,user --uidmap 0:0:1 --gidmap 0:0:1",
         // Always has one.
         Mode::User | Mode::Delegated => "",

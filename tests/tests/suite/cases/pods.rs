@@ -46,7 +46,7 @@ fn a_thousand_restarts_leave_nothing(bed: &Bed) {
     again();
     pod.end_all("a").expect("the end of what was left");
     let before = count();
-    for _ in 0..1000 {
+    for _ in 0..bed.rounds(1000) {
         again();
     }
     pod.end_all("a").expect("the end of what was left");

@@ -46,7 +46,7 @@ fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed:
     let script = bed.container("a", "exit 0");
     pod.start(&script).expect("a start").wait().expect("its end");
     let launches = if bed.mode == Mode::Root { 1000 } else { 200 };
-    for _ in 0..launches {
+    for _ in 0..bed.rounds(launches) {
         pod.start_again("a", Io::log()).expect("a start").wait().expect("its end");
     }
     let said = result(bed);
@@ -61,7 +61,7 @@ fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed:
     if bed.mode == Mode::Root {
         // The negative control: in the old order it catches something.
         watch(bed);
-        for _ in 0..200 {
+        for _ in 0..bed.rounds(200) {
             bed.podlet_old_order("run --pod web --rm --rootfs ROOT /probe exit 0");
         }
         let said = result(bed);

@@ -1,0 +1,80 @@
+//! A machine where nothing is missing: pure cgroup v2, as systemd mounts it,
+//! every controller, every capability.
+
+use std::fs;
+
+use nix::mount::{MsFlags, mount, umount};
+
+use crate::bed::Bed;
+use crate::modes::hierarchy;
+
+crate::tests![
+    nothing_is_missing_on_this_machine,
+    a_pod_shares_a_cgroup_namespace_below_nsdelegate,
+    ids_of_a_tmpfs_are_mapped_since_6_3,
+];
+
+/// What the tests of this mode rely on.
+fn nothing_is_missing_on_this_machine(_: &Bed) {
+    let mount_point = hierarchy().expect("cgroup v2");
+    assert_eq!(mount_point.to_str(), Some("/sys/fs/cgroup"), "and no other");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let cgroups: Vec<_> = mounts.lines().filter(|line| line.contains(" - cgroup")).collect();
+    assert_eq!(cgroups.len(), 1, "{cgroups:?}");
+    assert!(cgroups[0].contains("nsdelegate"), "{cgroups:?}");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("own cgroup");
+    assert_eq!(own, "0::/harness\n");
+    let controllers = fs::read_to_string(mount_point.join("cgroup.controllers")).expect("controllers");
+    for controller in ["cpu", "cpuset", "io", "memory", "pids"] {
+        assert!(controllers.split_whitespace().any(|found| found == controller), "{controller}: {controllers}");
+    }
+    let last: u32 =
+        fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("a file").trim().parse().expect("a number");
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    let all = format!("CapEff:\t{:016x}\n", (1u64 << (last + 1)) - 1);
+    assert!(status.contains(&all), "{all}: {status}");
+}
+
+fn a_pod_shares_a_cgroup_namespace_below_nsdelegate(bed: &Bed) {
+    bed.podlet("create web --share net,pid,ipc,uts,cgroup").ok();
+    for name in ["a", "b"] {
+        bed.podlet(&format!("run --pod web -d --name {name} --rootfs ROOT /probe block")).ok();
+    }
+    let inside = |name: &str, pid: u32| {
+        let outside = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroup");
+        assert!(outside.ends_with(&format!("/ctr/{name}\n")), "{outside}");
+        bed.podlet(&format!("exec web/{name} /probe read /proc/self/cgroup")).ok()
+    };
+    for name in ["a", "b"] {
+        let said = inside(name, bed.pid_of(&format!("web/{name}")));
+        assert!(said.trim().starts_with("0::/"), "{said}");
+        assert!(said.trim().ends_with(&format!("/ctr/{name}")), "{said}");
+        assert!(!said.contains("web"), "its root is the pod: {said}");
+    }
+    bed.podlet("stop -t 0 web/a").ok();
+    assert_eq!(bed.podlet("wait web/a").ok().trim(), "137");
+    assert_eq!(bed.podlet("exec web/b /probe echo up").ok().trim(), "up");
+}
+
+/// Since then tmpfs can be idmapped; before, podlet says what to do.
+fn ids_of_a_tmpfs_are_mapped_since_6_3(bed: &Bed) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let memory = bed.dir.join("memory");
+    fs::create_dir(&memory).expect("a directory");
+    let none: Option<&str> = None;
+    mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::empty(), none).expect("tmpfs");
+    let rootfs = bed.make_rootfs("memory/rootfs");
+    bed.podlet("create web --share net,pid,ipc,uts,user --uidmap 0:200000:65536 --gidmap 0:200000:65536").ok();
+    let said = bed.podlet("run --pod web --rm --rootfs DIR/memory/rootfs /probe stat /etc/passwd , write /etc/new x");
+    if version >= (6, 3) {
+        said.ok();
+        let owner = fs::metadata(rootfs.join("etc/new")).expect("what it wrote");
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
+    } else {
+        said.fails(125, &["mount_setattr", "cannot map the ids", "chown"]);
+    }
+    bed.podlet("rm -f web").ok();
+    umount(&memory).expect("unmounting");
+}
