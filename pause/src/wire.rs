@@ -134,4 +134,6 @@ impl Record {
     pub const EXEC: u32 = 5;
     /// The container's mount namespace comes with the record.
     pub const MOUNTS: u32 = 6;
+    /// The user namespace that was asked for comes with the record.
+    pub const USERS: u32 = 7;
 }

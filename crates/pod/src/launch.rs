@@ -5,6 +5,7 @@
 //!   born     here is the new one's pidfd     H2 (a container), maker (a pod)
 //!   maps     write my id maps, I wait        maker, for an ordinary user
 //!   mounts   the container's mount namespace H, where there is no cgroup
+//!   users    the user namespace asked for  one for an idmapped mount
 //!   ready    I hold                          pause
 //!   exec     next is execve                  C
 //!   (end)    everybody has closed            ─► done, if ready or exec came
@@ -32,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A process that has come to the end of its plan.
 #[derive(Debug)]
 pub(crate) struct Born {
-    /// Its pidfd.
+    /// Its pidfd; for a plan that makes a user namespace, that.
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
     pub mounts: Option<OwnedFd>,
@@ -118,6 +119,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd)
         };
         match record.kind {
             Record::BORN => born = descriptor,
+            Record::USERS => (born, done) = (descriptor, true),
             Record::MOUNTS => mounts = descriptor,
             Record::READY | Record::EXEC => done = true,
             Record::MAPS => answer_maps(ignition, child, report)?,

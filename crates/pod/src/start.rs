@@ -228,7 +228,8 @@ impl Pod {
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
             }
-            self.launch(object, &plan, &title, streams, None, &name, lock)
+            let outside = prepared.make_outside(&self.shape(), self.store.places())?;
+            self.launch(object, &plan, &title, streams, outside, None, &name, lock)
         })();
         match result {
             Ok(born) => {
@@ -285,7 +286,7 @@ impl Pod {
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
-        match self.launch(&object, &plan, &title, streams, target, name, &lock) {
+        match self.launch(&object, &plan, &title, streams, Vec::new(), target, name, &lock) {
             Ok(Born { pidfd, .. }) => {
                 let table = Arc::clone(table);
                 Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
@@ -328,6 +329,7 @@ impl Pod {
         plan: &Plan,
         title: &CString,
         streams: [Result<OwnedFd>; 3],
+        outside: Vec<(Given, OwnedFd)>,
         target: Option<&OwnedFd>,
         name: &str,
         lock: &Lock,
@@ -360,7 +362,7 @@ impl Pod {
             object,
             title,
             fds: &fds,
-            handed_over: Vec::new(),
+            handed_over: outside,
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             write_maps: &|_| Ok(()),
             places: self.store.places(),

@@ -32,7 +32,7 @@ pub struct PodHints {
 
 /// Properties that are honoured. `[]` stands for the elements of an array,
 /// `*` for everything below.
-const HONOURED: [&str; 26] = [
+const HONOURED: [&str; 32] = [
     "ociVersion",
     "annotations.*",
     "hostname",
@@ -42,6 +42,12 @@ const HONOURED: [&str; 26] = [
     "mounts[].type",
     "mounts[].source",
     "mounts[].options[]",
+    "mounts[].uidMappings[].containerID",
+    "mounts[].uidMappings[].hostID",
+    "mounts[].uidMappings[].size",
+    "mounts[].gidMappings[].containerID",
+    "mounts[].gidMappings[].hostID",
+    "mounts[].gidMappings[].size",
     "process.terminal",
     "process.user.uid",
     "process.user.gid",
@@ -105,15 +111,15 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     if process.terminal().unwrap_or(false) {
         return Err(Error::invalid("process.terminal", "true", "not honoured yet: set it to false"));
     }
-    if let Some(propagation) = linux.rootfs_propagation()
-        && !matches!(propagation.as_str(), "" | "private" | "rprivate")
-    {
-        let reason = "only private is honoured: nothing mounted inside comes out";
-        return Err(Error::invalid("linux.rootfsPropagation", propagation, reason));
-    }
-
     let mut container = Container::new(name, Root::Dir(normal(&bundle.join(root.path()))));
     container.read_only = root.readonly().unwrap_or(false);
+    container.root_propagation = match linux.rootfs_propagation().as_deref() {
+        None | Some("") => 0,
+        Some(name) => mounts::propagation(name).ok_or_else(|| {
+            let reason = "one of private, slave, shared, unbindable, or these with an r in front";
+            Error::invalid("linux.rootfsPropagation", name, reason)
+        })?,
+    };
     container.args = process.args().clone().unwrap_or_default();
     container.env = process.env().clone().unwrap_or_default();
     container.cwd = process.cwd().clone();

@@ -8,6 +8,7 @@
 //!
 //! - [`hold`]: the plan of a pod; its last step makes the process pause.
 //! - [`launch`]: the plan of a container; its last step is `execve`.
+//! - [`users`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
 
 mod encode;
@@ -18,6 +19,7 @@ pub mod launch;
 pub(crate) mod mounts;
 mod print;
 pub mod step;
+pub mod users;
 
 pub use step::{Arg, Step};
 
