@@ -16,7 +16,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
-use crate::spec::{CapabilitySets, Container, Namespace, Place, Rlimit, Root, User, parse_capability};
+use crate::spec::{CapabilitySets, Container, Namespace, Place, Rlimit, Root, User, parse_capability, propagation};
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
@@ -115,7 +115,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     container.read_only = root.readonly().unwrap_or(false);
     container.root_propagation = match linux.rootfs_propagation().as_deref() {
         None | Some("") => 0,
-        Some(name) => mounts::propagation(name).ok_or_else(|| {
+        Some(name) => propagation(name).ok_or_else(|| {
             let reason = "one of private, slave, shared, unbindable, or these with an r in front";
             Error::invalid("linux.rootfsPropagation", name, reason)
         })?,

@@ -122,7 +122,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     });
     let tree = tree.or_else(|| {
         let blind = matches!(launch.image, Image::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
-        blind.then(|| detached_tmpfs(p, mount, launch.nodes == Nodes::Bound))
+        blind.then(|| detached_tmpfs(p, mount))
     });
     match tree {
         Some(tree) => {
@@ -192,8 +192,9 @@ fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
 }
 
 /// A tmpfs to be moved into place. Where the machine's root is seen by an
-/// ordinary user, a place like /root cannot be entered to mount on ".".
-fn detached_tmpfs(p: &mut Plan, mount: &Mount, nodev: bool) -> Slot {
+/// ordinary user, a place like /root cannot be entered to mount on ".". (In a
+/// user namespace no device on it can be opened anyway.)
+fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
     let fs = p.keep("fs", step::fsopen("tmpfs"));
     for (key, value) in tmpfs_options(mount) {
         p.push(match value {
@@ -202,7 +203,7 @@ fn detached_tmpfs(p: &mut Plan, mount: &Mount, nodev: bool) -> Slot {
         });
     }
     p.push(step::fscreate(fs));
-    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, nodev)))
+    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, false)))
 }
 
 /// What fsconfig(2) is told of a detached tmpfs.
