@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -44,6 +44,45 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         places,
     };
     Ok(ignite(&users::plan(), ignition)?.pidfd)
+}
+
+/// Where a mount on `target` goes, if symbolic links of the image at `root`
+/// lead to what is not there yet: the place they mean, which can be made. An
+/// image may have `/etc/resolv.conf` as a link to what only runs later.
+///
+/// Whatever comes out is found again below the root, with links that lead out
+/// of it refused, when the mount is made.
+pub(crate) fn behind_links(root: &Path, target: &Path) -> Option<PathBuf> {
+    const MOST: usize = 40;
+    let mut left: Vec<PathBuf> = parts(target).collect();
+    left.reverse();
+    let mut place = PathBuf::new();
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == Path::new("..") {
+            place.pop();
+            continue;
+        }
+        let Ok(link) = fs::read_link(root.join(&place).join(&part)) else {
+            place.push(part);
+            continue;
+        };
+        links += 1;
+        if links > MOST {
+            return None;
+        }
+        if link.is_absolute() {
+            place = PathBuf::new();
+        }
+        left.extend(parts(&link).collect::<Vec<_>>().into_iter().rev());
+    }
+    let is_there = fs::symlink_metadata(root.join(&place)).is_ok();
+    (links > 0 && !is_there).then(|| Path::new("/").join(place))
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    parts.map(|part| PathBuf::from(part.as_os_str()))
 }
 
 /// Who files belong to in the copy.

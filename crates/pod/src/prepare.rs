@@ -48,10 +48,7 @@ impl Prepared {
     ) -> Result<Prepared> {
         container.check()?;
         let mut container = container.clone();
-        let root = match &container.root {
-            Root::Dir(dir) => dir.clone(),
-            Root::Host => PathBuf::from("/"),
-        };
+        let root = container.root.path().to_path_buf();
         let setgroups = pod.users.setgroups(facts);
         let found = users::look_up(users::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
         let mut ids = found.ids;
@@ -121,19 +118,12 @@ impl Prepared {
             made.push((Given::MountUsers(number), outside::user_namespace(ids, places)?));
         }
         let owners = if self.idmapped { Owners::Mapped(pod.users.uids(), pod.users.gids()) } else { Owners::Same };
-        let image = users::open_root(self.image_path())?;
+        let image = users::open_root(self.container.root.path())?;
         for (mount, number) in mounts.iter().filter(|mount| mount.copy_up).zip(0..) {
             let nodev = self.nodes == Nodes::Bound;
             made.push((Given::Copied(number), outside::copied_up(image.as_fd(), mount, nodev, owners)?));
         }
         Ok(made)
-    }
-
-    fn image_path(&self) -> &Path {
-        match &self.container.root {
-            Root::Dir(path) => path,
-            Root::Host => Path::new("/"),
-        }
     }
 
     /// The plan, with the container registered in slot `entry` of the exit
@@ -198,6 +188,12 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
                 );
             }
             (ids.uids, ids.gids) = (pod.users.uids().to_vec(), pod.users.gids().to_vec());
+        }
+    }
+    let root = container.root.path().to_path_buf();
+    for mount in container.mounts.iter_mut().filter(|mount| mount.follows_links()) {
+        if let Some(place) = outside::behind_links(&root, &mount.target) {
+            mount.target = place;
         }
     }
     Ok(())

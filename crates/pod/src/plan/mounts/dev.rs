@@ -165,9 +165,10 @@ pub(crate) fn find_outside(device: &Device) -> Option<PathBuf> {
     };
     let by_number = PathBuf::from(format!("{dir}/{}:{}", device.major, device.minor));
     let number = libc::makedev(device.major, device.minor);
+    let named = [device.path.clone(), by_number].into_iter().filter_map(|path| std::fs::canonicalize(path).ok());
     let all = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-    [device.path.clone(), by_number]
-        .into_iter()
-        .chain(all)
-        .find(|path| std::fs::metadata(path).is_ok_and(|meta| is_kind(&meta.file_type()) && meta.rdev() == number))
+    named.chain(all).find(|path| {
+        // Links such as /dev/stdin would lead elsewhere when the plan opens them.
+        std::fs::symlink_metadata(path).is_ok_and(|meta| is_kind(&meta.file_type()) && meta.rdev() == number)
+    })
 }
