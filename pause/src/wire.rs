@@ -145,4 +145,6 @@ impl Record {
     pub const CREATED: u32 = 8;
     /// The controlling end of the container's terminal comes with the record.
     pub const CONSOLE: u32 = 9;
+    /// The user namespace that was asked for comes with the record.
+    pub const USERS: u32 = 10;
 }

@@ -225,6 +225,13 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount" | "fsconfig", Errno::EINVAL) => {
             "an option that this file system does not know, or a value it does not take; the kernel's log may say which"
         }
+        ("mount_setattr", Errno::EPERM) if step.contains("IDMAP") => {
+            "the file system belongs to another user namespace, or its ids are mapped already"
+        }
+        ("mount_setattr", Errno::EPERM) => {
+            "in a user namespace what a mount came with cannot be loosened, nor its time of access changed"
+        }
+        ("mount_setattr", Errno::EINVAL) if step.contains("(mounted,") => "nothing is mounted there",
         ("mount", Errno::ENOTBLK) => "the source is not a block device",
         ("mount", Errno::EPERM) if step.contains("\"proc\"") || step.contains("\"sysfs\"") => {
             "the kernel lets a user namespace mount this only where the caller's own is not covered in parts"

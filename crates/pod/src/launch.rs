@@ -5,6 +5,7 @@
 //!   born     here is the new one's pidfd     H2 (a container), maker (a pod)
 //!   maps     write my id maps, I wait        maker, for an ordinary user
 //!   mounts   the container's mount namespace H, where there is no cgroup
+//!   users    the user namespace asked for  one for an idmapped mount
 //!   ready    I hold                          pause
 //!   runtime  run the hooks, I wait           C, of a bundle that has some
 //!   console  here is the terminal            C
@@ -35,7 +36,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A process that has come to the end of its plan.
 #[derive(Debug)]
 pub(crate) struct Born {
-    /// Its pidfd.
+    /// Its pidfd; for a plan that makes a user namespace, that.
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
     pub mounts: Option<OwnedFd>,
@@ -188,6 +189,7 @@ fn hear(
             Record::CONSOLE => heard.console = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
             Record::RUNTIME => heard.waiting = true,
+            Record::USERS => (heard.born, heard.done) = (descriptor, true),
             // The first one is the cause; others come of it.
             Record::ERROR => {
                 heard.failure = heard.failure.or(Some(record));

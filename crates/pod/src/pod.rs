@@ -15,6 +15,7 @@ use crate::facts::Facts;
 use crate::idmaps::{decide_users, map_by_helper};
 use crate::launch::{Ignition, Question, ignite};
 use crate::plan::hold::{self, PodShape, Users};
+use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
 use crate::procfs::namespace_inode;
@@ -113,7 +114,7 @@ impl Pod {
         let users = decide_users(&facts, options)?;
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
-        let prepared = Prepared::new(container, &shape, &facts, store.root(), &dir)?;
+        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, store.root(), &dir)?;
         Ok((hold::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
     }
 

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
+use crate::outside::{self, Owners};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, Source};
 use crate::plan::mounts::find_outside;
-use crate::plan::{Plan, launch};
+use crate::plan::{Given, Plan, launch};
 use crate::process::Stdio;
-use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Place, Root};
+use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Namespace, Place, Root};
 use crate::state::Store;
 use crate::sys;
 use crate::users;
@@ -30,6 +31,7 @@ pub(crate) struct Prepared {
     work: PathBuf,
     has_host_mqueue: bool,
     idmapped: bool,
+    nodes: Nodes,
 }
 
 impl Prepared {
@@ -41,16 +43,14 @@ impl Prepared {
         container: &Container,
         pod: &PodShape<'_>,
         facts: &Facts,
+        nodes: Nodes,
         store: &Path,
         dir: &Path,
     ) -> Result<Prepared> {
         container.check()?;
         container.check_in(pod.options)?;
         let mut container = container.clone();
-        let root = match &container.root {
-            Root::Dir(dir) => dir.clone(),
-            Root::Host => PathBuf::from("/"),
-        };
+        let root = container.root.path().to_path_buf();
         let setgroups = pod.users.setgroups(facts);
         let found = users::look_up(users::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
         let mut ids = found.ids;
@@ -87,8 +87,11 @@ impl Prepared {
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
         let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
         let (upper, work) = (dir.join("upper"), dir.join("work"));
-        let nodes_outside = container.devices.iter().map(node_outside).collect::<Result<_>>()?;
-        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped })
+        prepare_mounts(&mut container, pod, facts, nodes)?;
+        let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
+        let outside = |device: &Device| if made { Ok(None) } else { node_outside(device) };
+        let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
+        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped, nodes })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -108,6 +111,26 @@ impl Prepared {
             made.doing(|| format!("making {}", dir.display()))?;
         }
         Ok(())
+    }
+
+    /// Descriptors for the container's mounts that its plan wants.
+    pub(crate) fn make_outside(&self, pod: &PodShape<'_>, places: &[PathBuf]) -> Result<Vec<(Given, OwnedFd)>> {
+        let mounts = &self.container.mounts;
+        let mut made = Vec::new();
+        for (ids, number) in mounts.iter().filter_map(|mount| mount.ids.as_ref()).zip(0..) {
+            made.push((Given::MountUsers(number), outside::user_namespace(ids, places)?));
+        }
+        let owners = if self.idmapped && self.nodes == Nodes::Bound {
+            Owners::Mapped(pod.users.uids(), pod.users.gids())
+        } else {
+            Owners::Same
+        };
+        let image = users::open_root(self.container.root.path())?;
+        for (mount, number) in mounts.iter().filter(|mount| mount.copy_up).zip(0..) {
+            let nodev = self.nodes == Nodes::Bound;
+            made.push((Given::Copied(number), outside::copied_up(image.as_fd(), mount, nodev, owners)?));
+        }
+        Ok(made)
     }
 
     /// The plan, with the container registered in slot `entry` of the exit
@@ -130,7 +153,7 @@ impl Prepared {
             ids: &self.ids,
             sources: &self.sources,
             has_host_mqueue: self.has_host_mqueue,
-            nodes: Nodes::Bound,
+            nodes: self.nodes,
             nodes_outside: &self.nodes_outside,
             attach: Path::new(IN_PAUSE),
             entry,
@@ -142,7 +165,7 @@ impl Prepared {
     pub(crate) fn alone<'a>(&'a self, pod: &'a PodShape<'a>, facts: &'a Facts) -> Launch<'a> {
         let launch = self.launch(pod, facts, 0);
         let Root::Dir(path) = &self.container.root else { return launch };
-        Launch { image: Image::Dir { path, idmapped: false }, nodes: Nodes::Made, attach: path, ..launch }
+        Launch { image: Image::Dir { path, idmapped: false }, attach: path, ..launch }
     }
 
     /// The container, with what was looked up.
@@ -154,6 +177,55 @@ impl Prepared {
     pub(crate) fn ids(&self) -> &Ids {
         &self.ids
     }
+}
+
+/// Refuses what the mounts of this pod cannot be, and resolves what they leave
+/// open.
+fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, nodes: Nodes) -> Result<()> {
+    let shares_pid = container.pid == Place::Pod && pod.options.shares(Namespace::Pid);
+    for mount in &mut container.mounts {
+        let refuse = |value: &str, reason: &str| {
+            Err(Error::invalid(format!("options of the mount on {}", mount.target.display()), value, reason))
+        };
+        if mount.kind == MountKind::Proc && shares_pid && !mount.data.is_empty() {
+            let reason = "the pod has one /proc for all its containers; with options it takes a pid namespace of the \
+                          container's own (--share without pid)";
+            return refuse(&mount.data, reason);
+        }
+        let is_dir = matches!(&mount.kind, MountKind::Bind { source, .. } if source.is_dir());
+        if nodes == Nodes::Bound && is_dir && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
+            return refuse(
+                "dev",
+                "without rules for devices none can be opened in a volume: bind the device by its name",
+            );
+        }
+        if mount.copy_up && !facts.privileged {
+            return refuse(
+                "tmpcopyup",
+                "an ordinary user cannot fill a file system before it is mounted: use a volume",
+            );
+        }
+        let Some(ids) = &mut mount.ids else { continue };
+        if !facts.privileged {
+            return refuse("idmap", "an ordinary user cannot map the ids of a mount");
+        }
+        if ids.uids.is_empty() {
+            if pod.users.uids().is_empty() {
+                return refuse(
+                    "idmap",
+                    "without a user namespace there is nothing to map to: give uidMappings and gidMappings",
+                );
+            }
+            (ids.uids, ids.gids) = (pod.users.uids().to_vec(), pod.users.gids().to_vec());
+        }
+    }
+    let root = container.root.path().to_path_buf();
+    for mount in container.mounts.iter_mut().filter(|mount| mount.follows_links()) {
+        if let Some(place) = outside::behind_links(&root, &mount.target) {
+            mount.target = place;
+        }
+    }
+    Ok(())
 }
 
 /// Where the machine has a device, to bind it from; a pipe is made.

@@ -11,7 +11,7 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Born, Ignition, ignite};
-use crate::plan::launch::Ids;
+use crate::plan::launch::{Ids, Nodes};
 use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
@@ -199,7 +199,7 @@ impl Pod {
 
     fn prepare(&self, container: &Container) -> Result<Prepared> {
         let dir = self.container_dir(&container.name);
-        Prepared::new(container, &self.shape(), &self.facts, self.store.root(), &dir)
+        Prepared::new(container, &self.shape(), &self.facts, Nodes::Bound, self.store.root(), &dir)
     }
 
     /// The part of a start that makes things.
@@ -228,7 +228,8 @@ impl Pod {
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
             }
-            self.launch(object, &plan, &title, streams, None, &name, lock)
+            let outside = prepared.make_outside(&self.shape(), self.store.places())?;
+            self.launch(object, &plan, &title, streams, outside, None, &name, lock)
         })();
         match result {
             Ok(born) => {
@@ -285,7 +286,7 @@ impl Pod {
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
-        match self.launch(&object, &plan, &title, streams, target, name, &lock) {
+        match self.launch(&object, &plan, &title, streams, Vec::new(), target, name, &lock) {
             Ok(Born { pidfd, .. }) => {
                 let table = Arc::clone(table);
                 Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
@@ -328,6 +329,7 @@ impl Pod {
         plan: &Plan,
         title: &CString,
         streams: [Result<OwnedFd>; 3],
+        outside: Vec<(Given, OwnedFd)>,
         target: Option<&OwnedFd>,
         name: &str,
         lock: &Lock,
@@ -360,7 +362,7 @@ impl Pod {
             object,
             title,
             fds: &fds,
-            handed_over: Vec::new(),
+            handed_over: outside,
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             answer: &|_| Ok(()),
             places: self.store.places(),

@@ -247,8 +247,9 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ),
         ("/linux/devices", json!([{ "type": "c" }]), "linux.devices[].path"),
         ("/linux/devices", json!([{ "path": "/dev/x", "type": "b", "minor": 1 }]), "linux.devices[0].major"),
-        ("/mounts/0/type", json!("ext4"), "mounts[0].type"),
         ("/mounts/0/destination", json!(null), "mounts[].destination"),
+        ("/mounts/7/options", json!(["bind", "mand"]), "mounts[7].options"),
+        ("/mounts/0/type", json!("none"), "mounts[0].type"),
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
         ("/ociVersion", json!("1.3"), "ociVersion"),
         ("/ociVersion", json!("1.03.0"), "ociVersion"),
@@ -422,4 +423,112 @@ fn what_is_malformed_is_refused() {
     // A file as deep as it is long must not overflow the stack.
     let deep = "[".repeat(100_000);
     assert!(parse("c", Path::new("/"), deep.as_bytes()).is_err());
+}
+
+/// The mount that these options make of a bind, or of a tmpfs.
+fn mount(kind: &str, options: &[&str]) -> pod::spec::Mount {
+    let source = if kind == "bind" { "/srv" } else { "tmpfs" };
+    let mount = json!({ "destination": "/m", "type": kind, "source": source, "options": options });
+    read(&with("/mounts", json!([mount]))).unwrap().0.mounts.remove(0)
+}
+
+#[test]
+fn every_option_of_the_specification_is_known() {
+    use libc::{
+        MS_DIRSYNC, MS_I_VERSION, MS_LAZYTIME, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID,
+        MS_NOSYMFOLLOW, MS_RDONLY, MS_RELATIME, MS_SILENT, MS_STRICTATIME, MS_SYNCHRONOUS,
+    };
+    for (set, clear, flag) in [
+        ("ro", "rw", MS_RDONLY),
+        ("nosuid", "suid", MS_NOSUID),
+        ("nodev", "dev", MS_NODEV),
+        ("noexec", "exec", MS_NOEXEC),
+        ("nosymfollow", "symfollow", MS_NOSYMFOLLOW),
+        ("noatime", "atime", MS_NOATIME),
+        ("nodiratime", "diratime", MS_NODIRATIME),
+        ("relatime", "norelatime", MS_RELATIME),
+        ("strictatime", "nostrictatime", MS_STRICTATIME),
+    ] {
+        let (rset, rclear) = (format!("r{set}"), format!("r{clear}"));
+        // Options, then flags, clear, recursive_flags, recursive_clear.
+        for (options, expected) in [
+            (vec![set], [flag, 0, 0, 0]),
+            (vec![clear], [0, flag, 0, 0]),
+            (vec![set, clear], [0, flag, 0, 0]),
+            (vec![clear, set], [flag, 0, 0, 0]),
+            (vec![&rset], [0, 0, flag, 0]),
+            (vec![&rclear], [0, 0, 0, flag]),
+            (vec![&rset, &rclear], [0, 0, 0, flag]),
+            // The recursive one is for the top, too; the plain one for it alone.
+            (vec![set, &rclear], [0, 0, 0, flag]),
+            (vec![&rclear, set], [flag, 0, 0, flag]),
+        ] {
+            let mount = mount("bind", &options);
+            let found = [mount.flags, mount.clear, mount.recursive_flags, mount.recursive_clear];
+            assert_eq!(found, expected, "{options:?}");
+        }
+    }
+    for (set, clear, flag) in [
+        ("sync", "async", MS_SYNCHRONOUS),
+        ("dirsync", "defaults", MS_DIRSYNC),
+        ("iversion", "noiversion", MS_I_VERSION),
+        ("lazytime", "nolazytime", MS_LAZYTIME),
+        ("silent", "loud", MS_SILENT),
+    ] {
+        assert_eq!(mount("tmpfs", &[set]).flags, flag, "{set}");
+        assert_eq!(mount("tmpfs", &[clear, "nomand"]).flags, 0, "{clear}");
+        assert_eq!(mount("tmpfs", &[set, clear]).flags, if clear == "defaults" { flag } else { 0 }, "{set} {clear}");
+        assert_eq!(mount("tmpfs", &[&format!("r{set}")]).data, format!("r{set}"), "has no recursive sister");
+    }
+    // Of the times of access the last one counts.
+    assert_eq!(mount("bind", &["noatime", "strictatime"]).flags, MS_STRICTATIME);
+    for (name, kind) in [
+        ("private", libc::MS_PRIVATE),
+        ("slave", libc::MS_SLAVE),
+        ("shared", libc::MS_SHARED),
+        ("unbindable", libc::MS_UNBINDABLE),
+    ] {
+        let recursive = format!("r{name}");
+        assert_eq!(mount("bind", &[name]).propagation, kind);
+        assert_eq!(mount("bind", &["slave", &recursive]).propagation, kind | libc::MS_REC);
+        assert_eq!(read(&with("/linux/rootfsPropagation", json!(name))).unwrap().0.root_propagation, kind);
+    }
+}
+
+#[test]
+fn kinds_of_mounts() {
+    let bind = |recursive| MountKind::Bind { source: "/srv".into(), recursive };
+    for (kind, options, expected) in [
+        ("bind", &[][..], bind(false)),
+        ("none", &["rbind"], bind(true)),
+        ("none", &["bind"], bind(false)),
+        ("ext4", &["bind"], bind(false)),
+        ("bind", &["remount", "ro"], MountKind::Remount { bind: true }),
+        ("tmpfs", &["remount", "ro"], MountKind::Remount { bind: false }),
+        ("cgroup", &["ro"], MountKind::Cgroup),
+        ("ext4", &[], MountKind::Other { fstype: "ext4".into(), source: "/srv".into() }),
+    ] {
+        let source = json!({ "destination": "/m", "type": kind, "source": "/srv", "options": options });
+        let (container, _) = read(&with("/mounts", json!([source]))).unwrap();
+        assert_eq!(container.mounts[0].kind, expected, "{kind} {options:?}");
+    }
+    // What is no option of mounts is the file system's, in order.
+    assert_eq!(mount("tmpfs", &["size=1m", "ro", "huge=never", "frob"]).data, "size=1m,huge=never,frob");
+    assert!(mount("tmpfs", &["tmpcopyup"]).copy_up);
+    // Relative to the root, as old tools mean it.
+    let (container, _) = read(&with("/mounts/0/destination", json!("proc"))).unwrap();
+    assert_eq!(container.mounts[0].target, Path::new("/proc"));
+}
+
+#[test]
+fn ids_of_mounts() {
+    assert_eq!(mount("bind", &["idmap"]).ids, Some(pod::spec::MountIds::default()));
+    assert!(mount("bind", &["idmap", "ridmap"]).ids.unwrap().recursive);
+    let maps = json!([{ "containerID": 1, "hostID": 100_000, "size": 7 }]);
+    let bind =
+        json!({ "destination": "/m", "type": "bind", "source": "/srv", "uidMappings": maps, "gidMappings": maps });
+    let (container, _) = read(&with("/mounts", json!([bind]))).unwrap();
+    let ids = container.mounts[0].ids.clone().unwrap();
+    assert_eq!(ids.uids, [pod::facts::IdMap { inside: 1, outside: 100_000, count: 7 }]);
+    assert_eq!((&ids.gids, ids.recursive), (&ids.uids, false));
 }

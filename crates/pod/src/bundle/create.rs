@@ -19,6 +19,7 @@ use crate::idmaps;
 use crate::launch::{Born, Ignition, Question, ignite};
 use crate::plan::bundle::{self, Bundle};
 use crate::plan::hold::{PodShape, Users};
+use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
@@ -106,7 +107,7 @@ impl Runtime {
         let options = PodOptions::new("none").share([]);
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
         let dir = self.root.join(id);
-        let prepared = Prepared::new(&container, &shape, &facts, &self.root, &dir)?;
+        let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
         let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
@@ -145,7 +146,9 @@ impl Runtime {
             made => made.doing(|| format!("making the directory {}", dir.display()))?,
         }
         let mut instance = Instance { dir, record, process: None, facts };
-        let made = instance.make(&plan, &namespaces, &prepared, setup, gate);
+        let places = [instance.dir.clone(), "/dev/shm".into(), "/var/tmp".into()];
+        let made = prepared.make_outside(&shape, &places);
+        let made = made.and_then(|outside| instance.make(&plan, &namespaces, &prepared, outside, setup, gate));
         match made {
             Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
             Err(error) => {
@@ -163,6 +166,7 @@ impl Instance {
         plan: &Plan,
         namespaces: &Namespaces,
         prepared: &Prepared,
+        outside: Vec<(Given, OwnedFd)>,
         setup: Setup,
         gate: bool,
     ) -> Result<Born> {
@@ -178,7 +182,7 @@ impl Instance {
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &self.dir.join("log")));
         let [stdin, stdout, stderr] = streams;
         let streams = [stdin?, stdout?, stderr?];
-        let owner = outside(prepared.ids().uid, self.record.users.uids());
+        let owner = on_machine(prepared.ids().uid, self.record.users.uids());
         streams.iter().for_each(|stream| give(stream, owner));
         let birthplace = self.cgroup().map(cgroup::open_dir).transpose()?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
@@ -186,6 +190,7 @@ impl Instance {
         fds.extend(gate.iter().map(|gate| (Given::Gate, gate.as_fd())));
         fds.extend((0..).zip(&setup.preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
+        fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
         let ignition = Ignition {
             object: &object,
@@ -248,7 +253,7 @@ fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
 }
 
 /// What an id inside is on this machine.
-fn outside(uid: u32, maps: &[IdMap]) -> u32 {
+fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
     maps.iter().find(|map| map.contains(uid)).map_or(uid, |map| map.outside + (uid - map.inside))
 }
 
@@ -291,7 +296,7 @@ mod tests {
         assert_eq!(seen_inside(1000, &maps, &users), 0);
         assert_eq!(seen_inside(100_003, &maps, &users), 4);
         assert_eq!(seen_inside(0, &maps, &users), 65534);
-        assert_eq!(outside(4, &maps), 100_003);
-        assert_eq!(outside(7, &[]), 7);
+        assert_eq!(on_machine(4, &maps), 100_003);
+        assert_eq!(on_machine(7, &[]), 7);
     }
 }

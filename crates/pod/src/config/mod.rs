@@ -31,7 +31,7 @@ use serde::de::Deserialize;
 use self::strict::Strict;
 use crate::error::{Context, Error, Result};
 use crate::facts::IdMap;
-use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string, sysctl};
+use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
@@ -146,15 +146,15 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     }
     check_string("root.path", &root.path().to_string_lossy())?;
     check_path("process.cwd", process.cwd())?;
-    if let Some(propagation) = linux.rootfs_propagation()
-        && !matches!(propagation.as_str(), "" | "private" | "rprivate")
-    {
-        let reason = "only private is honoured: nothing mounted inside comes out";
-        return Err(Error::invalid("linux.rootfsPropagation", propagation, reason));
-    }
-
     let mut container = Container::new(name, Root::Dir(normal(&bundle.join(root.path()))));
     container.read_only = root.readonly().unwrap_or(false);
+    container.root_propagation = match linux.rootfs_propagation().as_deref() {
+        None | Some("") => 0,
+        Some(name) => propagation(name).ok_or_else(|| {
+            let reason = "one of private, slave, shared, unbindable, or these with an r in front";
+            Error::invalid("linux.rootfsPropagation", name, reason)
+        })?,
+    };
     let mut unknown_capabilities = BTreeSet::new();
     process::read(&mut container, process, &taken, &mut unknown_capabilities)?;
     let mounts = spec.mounts().iter().flatten().enumerate();

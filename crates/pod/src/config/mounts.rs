@@ -1,4 +1,8 @@
 //! The `mounts` of a config.
+//!
+//! Options are read in their order: of two that contradict each other the
+//! last one counts. What is no option of mounts in general belongs to the
+//! file system, whose business it is whether it knows it.
 
 use std::path::Path;
 
@@ -6,59 +10,68 @@ use oci_spec::runtime;
 
 use super::normal;
 use crate::error::{Error, Result};
-use crate::spec::{Mount, MountKind};
+use crate::facts::IdMap;
+use crate::spec::{Mount, MountIds, MountKind};
 
 pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path) -> Result<Mount> {
-    let field = format!("mounts[{index}].options");
+    let field = |name: &str| format!("mounts[{index}].{name}");
     let no_options = Vec::new();
     let options = mount.options().as_ref().unwrap_or(&no_options);
-    let has = |name: &str| options.iter().any(|option| option == name);
-    let (mut flags, mut data) = (0, Vec::new());
+    // A relative one is relative to the root (config.md, Mounts).
+    let target = Path::new("/").join(mount.destination());
+    let mut read = Mount::new(target, MountKind::Tmpfs);
+    let mut data = Vec::new();
     for option in options {
-        match option.as_str() {
-            "bind" | "rbind" | "private" | "rprivate" | "defaults" => {}
-            "rw" => flags &= !libc::MS_RDONLY,
-            "suid" => flags &= !libc::MS_NOSUID,
-            "dev" => flags &= !libc::MS_NODEV,
-            "exec" => flags &= !libc::MS_NOEXEC,
-            "ro" => flags |= libc::MS_RDONLY,
-            "nosuid" => flags |= libc::MS_NOSUID,
-            "nodev" => flags |= libc::MS_NODEV,
-            "noexec" => flags |= libc::MS_NOEXEC,
-            "noatime" => flags |= libc::MS_NOATIME,
-            "nodiratime" => flags |= libc::MS_NODIRATIME,
-            "relatime" => flags |= libc::MS_RELATIME,
-            "strictatime" => flags |= libc::MS_STRICTATIME,
-            other => data.push(other),
+        if option == "mand" {
+            return Err(Error::invalid(field("options"), option, "mandatory locks are gone since Linux 5.15"));
+        }
+        if !read.option(option) {
+            data.push(option.as_str());
         }
     }
-    let bind = has("bind") || has("rbind") || mount.typ().as_deref() == Some("bind");
-    let kind = match mount.typ().as_deref() {
+    read.data = data.join(",");
+    read_ids(mount, &mut read);
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let bind = has("bind") || has("rbind") || kind == "bind";
+    let source = mount.source().as_deref();
+    read.kind = match kind {
+        _ if has("remount") => MountKind::Remount { bind },
         _ if bind => {
-            let source = mount.source().as_ref();
-            let source =
-                source.ok_or_else(|| Error::invalid(format!("mounts[{index}].source"), "", "a bind needs it"))?;
+            let source = source.ok_or_else(|| Error::invalid(field("source"), "", "a bind needs it"))?;
             MountKind::Bind { source: normal(&bundle.join(source)), recursive: has("rbind") }
         }
-        Some("proc") => MountKind::Proc,
-        Some("sysfs") => MountKind::Sysfs,
-        Some("mqueue") => MountKind::Mqueue,
-        Some("tmpfs") => MountKind::Tmpfs,
-        Some("devpts") => MountKind::Devpts,
-        Some("cgroup" | "cgroup2") => MountKind::Cgroup,
+        "proc" => MountKind::Proc,
+        "sysfs" => MountKind::Sysfs,
+        "mqueue" => MountKind::Mqueue,
+        "tmpfs" => MountKind::Tmpfs,
+        "devpts" => MountKind::Devpts,
+        "cgroup" | "cgroup2" => MountKind::Cgroup,
+        "" | "none" => {
+            let reason = "name a file system of /proc/filesystems, or give the option bind or rbind";
+            return Err(Error::invalid(field("type"), kind, reason));
+        }
         other => {
-            let reason = "not honoured: bind, proc, sysfs, mqueue, tmpfs, devpts and cgroup are";
-            return Err(Error::invalid(format!("mounts[{index}].type"), other.unwrap_or_default(), reason));
+            let source = source.map_or_else(|| other.into(), |source| source.to_string_lossy().into_owned());
+            MountKind::Other { fstype: other.into(), source }
         }
     };
-    let takes_data = matches!(kind, MountKind::Tmpfs | MountKind::Devpts);
-    let known = |option: &&str| {
-        let name = option.split('=').next().unwrap_or_default();
-        takes_data
-            && ["mode", "size", "uid", "gid", "nr_inodes", "nr_blocks", "newinstance", "ptmxmode"].contains(&name)
+    Ok(read)
+}
+
+/// Mappings mean an idmapped mount, with or without the option.
+fn read_ids(mount: &runtime::Mount, read: &mut Mount) {
+    let maps = |maps: &Option<Vec<runtime::LinuxIdMapping>>| -> Vec<IdMap> {
+        let map = |map: &runtime::LinuxIdMapping| IdMap {
+            inside: map.container_id(),
+            outside: map.host_id(),
+            count: map.size(),
+        };
+        maps.iter().flatten().map(map).collect()
     };
-    if let Some(other) = data.iter().find(|option| !known(option)) {
-        return Err(Error::invalid(field, *other, "this option is not honoured for this kind of mount"));
+    let (uids, gids) = (maps(mount.uid_mappings()), maps(mount.gid_mappings()));
+    if read.ids.is_some() || !uids.is_empty() || !gids.is_empty() {
+        let recursive = read.ids.as_ref().is_some_and(|ids| ids.recursive);
+        read.ids = Some(MountIds { uids, gids, recursive });
     }
-    Ok(Mount::new(mount.destination(), kind).with(flags, data.join(",")))
 }

@@ -8,6 +8,7 @@
 //!
 //! - [`hold`]: the plan of a pod; its last step makes the process pause.
 //! - [`launch`]: the plan of a container; its last step is `execve`.
+//! - [`users`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
 //! - [`bundle`]: the plan of a container without a pod, a child of whoever
 //!   asks for it; [`enter`]: of another process in one.
@@ -24,6 +25,7 @@ pub(crate) mod mounts;
 mod print;
 mod process;
 pub mod step;
+pub mod users;
 
 pub use step::{Arg, Step};
 

@@ -161,6 +161,7 @@ flag_table!(RECV: MSG_TRUNC);
 flag_table!(SFD: SFD_CLOEXEC, SFD_NONBLOCK);
 /// Names of [`mount_setattr`]'s attributes.
 pub const ATTRS: &[(u64, &str)] = &[
+    (libc::MOUNT_ATTR__ATIME, "_ATIME"),
     (libc::MOUNT_ATTR_RDONLY, "RDONLY"),
     (libc::MOUNT_ATTR_NOSUID, "NOSUID"),
     (libc::MOUNT_ATTR_NODEV, "NODEV"),

@@ -129,6 +129,10 @@ pub(super) fn check_mount(mount: &Mount) -> Result<()> {
             }
             Ok(())
         }
+        // These have none, and are clones of the pod's own.
+        MountKind::Sysfs | MountKind::Mqueue if !mount.data.is_empty() => {
+            Err(Error::invalid(here("options"), &mount.data, "not an option of that file system"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! What a container is to be, with the defaults of podman and docker.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,16 @@ pub enum Root {
     Dir(PathBuf),
     /// This machine's own root file system, copy-on-write.
     Host,
+}
+
+impl Root {
+    /// The directory it is, or begins with.
+    pub fn path(&self) -> &Path {
+        match self {
+            Root::Dir(path) => path,
+            Root::Host => Path::new("/"),
+        }
+    }
 }
 
 /// Which namespace of a kind a container is in.

@@ -9,6 +9,7 @@
 mod check;
 mod container;
 mod mount;
+mod options;
 mod pod;
 mod process;
 pub(crate) mod sysctl;
@@ -17,5 +18,6 @@ pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
 pub use container::{CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Place, Rlimit, Root, User};
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
+pub(crate) use options::propagation;
 pub use pod::{Namespace, PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};

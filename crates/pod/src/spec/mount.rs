@@ -1,6 +1,6 @@
 //! Mounts of a container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,16 @@ impl Mount {
             ids: None,
             copy_up: false,
         }
+    }
+
+    /// Whether symbolic links of the image may say where it goes. Not where
+    /// others rely on finding the kernel's own files.
+    pub(crate) fn follows_links(&self) -> bool {
+        let anywhere = matches!(
+            self.kind,
+            MountKind::Bind { .. } | MountKind::Tmpfs | MountKind::Other { .. } | MountKind::Remount { .. }
+        );
+        anywhere && self.target != Path::new("/dev")
     }
 
     /// With these [`flags`](Mount::flags) and [`data`](Mount::data).

@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
 
+mod mounts;
 mod spawn;
 
+pub(crate) use mounts::{below, copy_attributes, tmpfs};
 pub(crate) use spawn::{Child, spawn};
 
 use std::fs::File;

@@ -36,8 +36,9 @@ pub struct Run {
     /// UID, NAME, UID:GID or NAME:GROUP, names as the image knows them
     #[arg(short, long)]
     user: Option<String>,
-    /// Bind a directory or file of this machine
-    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    /// Bind a directory or file of this machine; options are ro, nosuid, nodev,
+    /// noexec, rprivate (default), rslave, rshared
+    #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount an empty file system in memory
     #[arg(long, value_name = "DST")]
@@ -237,18 +238,29 @@ impl Run {
     }
 }
 
+/// `SRC:DST`, and options as podman has them.
 fn add_volume(container: Container, volume: &str) -> Result<Container> {
-    let parts: Vec<_> = volume.split(':').collect();
-    let (source, target, read_only) = match parts[..] {
-        [source, target] => (source, target, false),
-        [source, target, "ro"] => (source, target, true),
-        [source, target, "rw"] => (source, target, false),
-        _ => bail!("--volume {volume:?}: give SRC:DST or SRC:DST:ro"),
-    };
+    let usage = || format!("--volume {volume:?}: give SRC:DST or SRC:DST:OPTIONS");
+    let mut parts = volume.splitn(3, ':');
+    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { bail!(usage()) };
     if source.is_empty() || target.is_empty() {
-        bail!("--volume {volume:?}: give SRC:DST or SRC:DST:ro");
+        bail!(usage());
     }
-    Ok(container.bind(absolute(Path::new(source))?, target, read_only))
+    let options: Vec<_> = parts.next().map(|options| options.split(',').collect()).unwrap_or_default();
+    let read_only = options.iter().rfind(|option| ["ro", "rw"].contains(option)) == Some(&"ro");
+    let mut container = container.bind(absolute(Path::new(source))?, target, read_only);
+    for option in options.into_iter().filter(|option| !["ro", "rw"].contains(option)) {
+        let name = match option {
+            // As with ro, what is below must not be a way around it.
+            "nosuid" | "nodev" | "noexec" => &format!("r{option}"),
+            "rprivate" | "rslave" | "rshared" => option,
+            _ => bail!(
+                "--volume {volume:?}: {option:?} is none of ro, rw, nosuid, nodev, noexec, rprivate, rslave, rshared"
+            ),
+        };
+        container.mounts.last_mut().with_context(usage)?.option(name);
+    }
+    Ok(container)
 }
 
 fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {

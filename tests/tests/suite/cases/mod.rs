@@ -9,6 +9,7 @@ mod images;
 mod inside;
 mod limits;
 mod machine;
+mod mounts;
 mod namespaces;
 mod pods;
 mod security;
@@ -19,7 +20,8 @@ use crate::modes::Mode;
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
-    let short = [namespaces::CASES, inside::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
+    let short =
+        [namespaces::CASES, inside::CASES, mounts::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
     [long.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 

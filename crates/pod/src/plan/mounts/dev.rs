@@ -154,7 +154,8 @@ fn make(p: &mut Plan, dir: Slot, name: &Path, device: &Device) {
     });
 }
 
-/// Where the machine has this device: at the same path, or by its number.
+/// Where the machine has this device: at the same path, where udev(7) has it
+/// by its number, or anywhere in /dev.
 pub(crate) fn find_outside(device: &Device) -> Option<PathBuf> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let (dir, is_kind): (_, fn(&std::fs::FileType) -> bool) = match device.kind {
@@ -164,7 +165,10 @@ pub(crate) fn find_outside(device: &Device) -> Option<PathBuf> {
     };
     let by_number = PathBuf::from(format!("{dir}/{}:{}", device.major, device.minor));
     let number = libc::makedev(device.major, device.minor);
-    [device.path.clone(), by_number]
-        .into_iter()
-        .find(|path| std::fs::metadata(path).is_ok_and(|meta| is_kind(&meta.file_type()) && meta.rdev() == number))
+    let named = [device.path.clone(), by_number].into_iter().filter_map(|path| std::fs::canonicalize(path).ok());
+    let all = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
+    named.chain(all).find(|path| {
+        // Links such as /dev/stdin would lead elsewhere when the plan opens them.
+        std::fs::symlink_metadata(path).is_ok_and(|meta| is_kind(&meta.file_type()) && meta.rdev() == number)
+    })
 }

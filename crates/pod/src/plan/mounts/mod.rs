@@ -212,15 +212,40 @@ fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
 }
 
 /// A tmpfs to be moved into place. Where the machine's root is seen by an
-/// ordinary user, a place like /root cannot be entered to mount on ".".
+/// ordinary user, a place like /root cannot be entered to mount on ".". (In a
+/// user namespace no device on it can be opened anyway.)
 fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
     let fs = p.keep("fs", step::fsopen("tmpfs"));
-    for option in mount.data.split(',').filter(|option| !option.is_empty()) {
-        p.push(match option.split_once('=') {
-            Some((key, value)) => step::fsconfig(fs, key, value),
-            None => step::fsconfig_flag(fs, option),
+    for (key, value) in tmpfs_options(mount) {
+        p.push(match value {
+            Some(value) => step::fsconfig(fs, &key, value),
+            None => step::fsconfig_flag(fs, &key),
         });
     }
     p.push(step::fscreate(fs));
-    p.keep("tree", step::fsmount(fs, attributes(all_flags(mount) & !libc::MS_RDONLY, 0).set))
+    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, false)))
+}
+
+/// What fsconfig(2) is told of a detached tmpfs.
+pub(crate) fn tmpfs_options(mount: &Mount) -> Vec<(String, Option<String>)> {
+    let flags = [
+        (libc::MS_SYNCHRONOUS, "sync"),
+        (libc::MS_DIRSYNC, "dirsync"),
+        (libc::MS_LAZYTIME, "lazytime"),
+        (libc::MS_I_VERSION, "iversion"),
+        (libc::MS_SILENT, "silent"),
+    ];
+    let flags = flags.into_iter().filter(|(flag, _)| mount.flags & flag != 0).map(|(_, name)| (name.into(), None));
+    let data = mount.data.split(',').filter(|option| !option.is_empty());
+    let data = data.map(|option| match option.split_once('=') {
+        Some((key, value)) => (key.into(), Some(value.into())),
+        None => (option.into(), None),
+    });
+    flags.chain(data).collect()
+}
+
+/// And its attributes, but that it cannot be written: that comes last.
+pub(crate) fn tmpfs_attributes(mount: &Mount, nodev: bool) -> u64 {
+    let set = attributes(all_flags(mount) & !libc::MS_RDONLY, 0).set;
+    if nodev { set | libc::MOUNT_ATTR_NODEV } else { set }
 }

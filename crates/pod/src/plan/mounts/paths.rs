@@ -7,7 +7,7 @@ use pause::wire::Slot;
 use super::super::Plan;
 use super::super::step::{self, MountAttr};
 use super::trees::Trees;
-use crate::spec::{Container, Mount, MountKind};
+use crate::spec::{Container, Mount};
 
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 pub(super) const STRICT: u64 = IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
@@ -20,16 +20,8 @@ pub(super) fn relative(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
-/// These the image must not redirect, not even to somewhere inside: others
-/// rely on finding the kernel's own files there.
 pub(super) fn resolve(mount: &Mount) -> u64 {
-    let anywhere = match mount.kind {
-        MountKind::Bind { .. } | MountKind::Tmpfs | MountKind::Other { .. } | MountKind::Remount { .. } => {
-            mount.target != Path::new("/dev")
-        }
-        _ => false,
-    };
-    if anywhere { IN_ROOT } else { STRICT }
+    if mount.follows_links() { IN_ROOT } else { STRICT }
 }
 
 /// Opens what is mounted on a mount's target: its root.
@@ -88,12 +80,8 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
         return;
     }
     let root = trees.root;
-    let null = trees.null.unwrap_or_else(|| {
-        let null = p.slot("null");
-        p.push(open_strict(root, Path::new("dev/null"), 0).into_slot(null));
-        null
-    });
-    for path in &container.masked_paths {
+    let own = trees.nulls.is_empty().then(|| p.keep("null", open_strict(root, Path::new("dev/null"), 0)));
+    for (i, path) in container.masked_paths.iter().enumerate() {
         p.begin_part(format!("masking {}", path.display()));
         let path = relative(path);
         let covered = p.slot("covered");
@@ -113,7 +101,10 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
         p.steps[at].skip_err = 2;
         let done = p.steps.len() - 1;
         p.if_ok(open(0).tolerate(&[libc::ENOENT, libc::ENOTDIR]), |p| {
-            let tree = p.keep("tree", step::open_tree_at(null, false));
+            let tree = match own {
+                Some(null) => p.keep("tree", step::open_tree_at(null, false)),
+                None => trees.nulls[i],
+            };
             p.push(step::move_mount(tree, covered));
             p.free(tree);
         });

@@ -24,8 +24,9 @@ pub(in super::super) struct Trees {
     pub(super) holder: Option<Slot>,
     /// Device nodes of the machine: the usual ones, then the container's own.
     pub(super) devices: dev::Outside,
-    /// The machine's null device, where the container's cannot be relied on.
-    pub(super) null: Option<Slot>,
+    /// The machine's null device, one for each masked path, where the
+    /// container's own cannot be relied on.
+    pub(super) nulls: Vec<Slot>,
 }
 
 /// Where the tree of a bind is.
@@ -61,7 +62,8 @@ pub(in super::super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
         }
     }
     let devices = dev::open(p, launch);
-    let null = dev::null_outside(launch.container).then(|| p.keep("null", step::open_tree("/dev/null", false)));
+    let nulls = if dev::null_outside(launch.container) { launch.container.masked_paths.len() } else { 0 };
+    let nulls = (0..nulls).map(|_| p.keep("null", step::open_tree("/dev/null", false))).collect();
     let holder = many.then(|| {
         hold(p, |p, holder| {
             for (i, path, recursive, users) in held {
@@ -84,7 +86,7 @@ pub(in super::super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
         })
     });
     p.begin_part(String::new());
-    Trees { root, binds, holder, devices, null }
+    Trees { root, binds, holder, devices, nulls }
 }
 
 fn open_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
