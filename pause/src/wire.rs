@@ -147,4 +147,6 @@ impl Record {
     pub const CONSOLE: u32 = 9;
     /// The user namespace that was asked for comes with the record.
     pub const USERS: u32 = 10;
+    /// The new process waits until somebody has written down which it is.
+    pub const NOTED: u32 = 11;
 }

@@ -9,6 +9,7 @@
 //!   ready    I hold                          pause
 //!   runtime  run the hooks, I wait           C, of a bundle that has some
 //!   console  here is the terminal            C
+//!   noted    write down who I am, I wait     C, of a bundle
 //!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
 //!   (end)    everybody has closed            ─► done, if ready, created or exec came
@@ -51,6 +52,8 @@ pub(crate) enum Question<'a> {
     Maps(u32),
     /// Run the hooks of this process, whose root is about to change.
     Runtime(&'a OwnedFd),
+    /// Write down that this is the process: soon it outlives who asked for it.
+    Note(&'a OwnedFd),
 }
 
 /// After an error the others have this long to notice it.
@@ -137,7 +140,7 @@ struct Heard {
     done: bool,
     failure: Option<Record>,
     /// A question that came before the process it is about.
-    waiting: bool,
+    waiting: Option<u32>,
 }
 
 /// Reads the report until everybody has closed it, and answers.
@@ -149,12 +152,13 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
         match kind {
             Record::MAPS => (ignition.answer)(Question::Maps(child.pid().ok_or_else(died)?))?,
             // The one process speaks, the other one tells who that is.
-            Record::RUNTIME | Record::BORN => match &heard.born {
-                Some(born) if heard.waiting => {
-                    heard.waiting = false;
-                    (ignition.answer)(Question::Runtime(born))?;
+            Record::RUNTIME | Record::NOTED | Record::BORN => match (&heard.born, heard.waiting.take()) {
+                (Some(born), Some(Record::RUNTIME)) => (ignition.answer)(Question::Runtime(born))?,
+                (Some(born), Some(_)) => (ignition.answer)(Question::Note(born))?,
+                (_, waiting) => {
+                    heard.waiting = waiting;
+                    return Ok(());
                 }
-                _ => return Ok(()),
             },
             _ => return Ok(()),
         }
@@ -188,7 +192,7 @@ fn hear(
             Record::MOUNTS => heard.mounts = descriptor,
             Record::CONSOLE => heard.console = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
-            Record::RUNTIME => heard.waiting = true,
+            Record::RUNTIME | Record::NOTED => heard.waiting = Some(record.kind),
             Record::USERS => (heard.born, heard.done) = (descriptor, true),
             // The first one is the cause; others come of it.
             Record::ERROR => {

@@ -149,6 +149,34 @@ impl Bed {
         self.finish(self.command(args))
     }
 
+    /// The runtime's state directory.
+    pub fn oci_state(&self) -> PathBuf {
+        self.dir.join("oci")
+    }
+
+    /// `podlet-oci`, ready to be run.
+    pub fn oci_command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(self.suite.join("podlet-oci"));
+        command.arg("--root").arg(self.oci_state()).args(args).env("LANG", "C.UTF-8").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `podlet-oci` with these words.
+    pub fn oci(&self, line: &str) -> Said {
+        self.finish(self.oci_command(&self.expand(line)))
+    }
+
+    /// Runs a `podlet-oci` that leaves something running: what it prints goes
+    /// where the container's output goes, so nobody waits for the end of that.
+    pub fn oci_detached(&self, line: &str) -> Said {
+        self.spawn_command(self.oci_command(&self.expand(line))).wait()
+    }
+
+    /// `podlet-oci state`.
+    pub fn oci_state_of(&self, id: &str) -> Value {
+        serde_json::from_str(&self.oci(&format!("state {id}")).ok()).expect("JSON")
+    }
+
     /// Runs any command to its end, and writes down what it said.
     pub fn finish(&self, mut command: Command) -> Said {
         let shown = show(&command);
@@ -250,6 +278,11 @@ impl Bed {
         for pod in names.as_array().into_iter().flatten().filter_map(|pod| pod["name"].as_str()) {
             self.podlet(&format!("rm -f {pod}")).ok();
         }
+        if self.oci_state().exists() {
+            for id in self.oci("list -q").ok().lines() {
+                self.oci(&format!("delete --force {id}")).ok();
+            }
+        }
     }
 
     /// Nothing of podlet's is left in the state directory.
@@ -257,6 +290,8 @@ impl Bed {
     pub fn is_clean(&self) {
         let left: Vec<_> = leaks::tree(&self.state()).into_iter().filter(|path| !path.ends_with("/.sweep")).collect();
         assert!(left.is_empty(), "left in the state directory: {left:?}");
+        let left = leaks::tree(&self.oci_state());
+        assert!(left.is_empty(), "left in the runtime's state directory: {left:?}");
     }
 }
 

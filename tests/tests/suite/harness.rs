@@ -147,11 +147,11 @@ impl Base {
         base.add("suite", Path::new("/proc/self/exe"));
         let given = std::env::var_os("PODLET_TEST_BIN").map(PathBuf::from);
         for (name, features, target) in
-            [("podlet", None, "target"), ("podlet-old-order", OLD_ORDER, "target/old-order")]
+            [("podlet", None, "target"), ("podlet-oci", None, "target"), ("podlet-old-order", OLD_ORDER, "target/old-order")]
         {
             let built = match &given {
                 Some(dir) => dir.join(name),
-                None => build(features, target),
+                None => build(name.trim_end_matches("-old-order"), features, target),
             };
             base.add(name, &built);
         }
@@ -210,8 +210,8 @@ fn remove_all(dir: &Path) {
 
 const OLD_ORDER: Option<&str> = Some("pod/test-old-order");
 
-/// Builds the command, in a target directory of its own for each feature.
-fn build(features: Option<&str>, target: &str) -> PathBuf {
+/// Builds a command, in a target directory of its own for each feature.
+fn build(program: &str, features: Option<&str>, target: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace");
     let target = match (features, std::env::var_os("CARGO_TARGET_DIR")) {
         (None, Some(dir)) => dir.into(),
@@ -219,12 +219,12 @@ fn build(features: Option<&str>, target: &str) -> PathBuf {
         _ => workspace.join(target),
     };
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(workspace).args(["build", "--quiet", "-p", "podlet", "--target-dir"]).arg(&target);
+    command.current_dir(workspace).args(["build", "--quiet", "-p", program, "--target-dir"]).arg(&target);
     if let Some(features) = features {
         command.args(["--features", features]);
     }
-    assert!(command.status().expect("cargo runs").success(), "podlet does not compile");
-    target.join("debug").join("podlet")
+    assert!(command.status().expect("cargo runs").success(), "{program} does not compile");
+    target.join("debug").join(program)
 }
 
 /// First process of a test: becomes who the mode says.
@@ -277,6 +277,7 @@ pub fn guard(mode: &str, test: &str, dir: &str) -> ExitCode {
     wrong.extend(differences);
     let root = Path::new(dir).join("state");
     let left = leaks::tree(&root).into_iter().filter(|path| !path.ends_with("/.sweep"));
+    let left = left.chain(leaks::tree(&Path::new(dir).join("oci")));
     wrong.extend(left.map(|path| format!("file left behind: {path}")));
     end_everything(me, &mut signals);
     if wrong.is_empty() {

@@ -16,8 +16,8 @@
 //! does not have, and run where somebody asks for that mode (`make test-vm`).
 //!
 //! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
-//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`
-//! and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
+//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`,
+//! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
 //! says how many times slower than usual the machine is.
 
 mod bed;

@@ -90,3 +90,25 @@ pub fn steal_a_child() -> bool {
     // SAFETY: status outlives the call.
     unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) > 0 }
 }
+
+/// Does something as another user, in a thread of its own: the others stay who
+/// they are.
+pub fn as_user<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
+    let inside = || {
+        // SAFETY: no pointers; glibc would change all threads.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }, 0, "setresuid");
+        what()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join().expect("no panic"))
+}
+
+/// Connects to a socket of records.
+pub fn connect(path: &std::path::Path) -> Result<std::os::fd::OwnedFd> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path.as_os_str().as_bytes())?)?;
+    Ok(socket)
+}

@@ -201,15 +201,19 @@ impl Instance {
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
                 Question::Runtime(pidfd) => self.run_create_hooks(pidfd),
+                Question::Note(pidfd) => self.note_process(pidfd),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };
         let born = ignite(plan, ignition)?;
-        let gone = || Error::Died { object: object.clone() };
-        let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).ok_or_else(gone)?;
-        self.process = Some(process);
-        state::write_record(&self.dir.join(PROCESS), &process)?;
+        self.process = state::read_record(&self.dir.join(PROCESS))?;
         Ok(born)
+    }
+
+    fn note_process(&self, pidfd: &OwnedFd) -> Result<()> {
+        let gone = || Error::Died { object: self.object() };
+        let process = sys::pid_of(pidfd.as_fd()).and_then(ProcessId::of).ok_or_else(gone)?;
+        state::write_record(&self.dir.join(PROCESS), &process)
     }
 
     /// The socket at which the container will wait, for this user alone.

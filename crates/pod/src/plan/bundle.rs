@@ -4,8 +4,9 @@
 //!   H  opens trees, joins namespaces that are there, gets its ids
 //!   ├─ clone3(CLONE_PARENT) ► C   builds the root                       RUNTIME
 //!   │                             (hooks run)                          ◄ go on
-//!   ▼  report BORN, exit          changes the root, becomes the user    CREATED
-//!                                 waits at the gate  ◄ start connects
+//!   ▼  report BORN, exit          changes the root, becomes the user    NOTED
+//!                                 (its number is written down)         ◄ go on
+//!                                 waits at the gate  ◄ start connects   CREATED
 //!                                 execve                                EXEC
 //! ```
 //!
@@ -174,19 +175,28 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     launch::go_to(p, &container.cwd);
     p.push(step::close_from(kept));
-    if let Some(user) = bundle.gate {
+    if bundle.gate.is_some() {
         launch::look_for_program(p, &container.args[0], &container.env);
+    }
+    outlive_creator(p);
+    if let Some(user) = bundle.gate {
         wait_at_gate(p, user);
     }
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
 }
 
-/// From here on whoever asked for the container may go. Somebody else comes
-/// and hears the rest of the report.
+/// From here on whoever asked for the container may go: only now, when its
+/// number is written down, can others end it.
+fn outlive_creator(p: &mut Plan) {
+    p.push(step::report(Record::NOTED, "NOTED", None));
+    p.push(step::await_message(p.slot_of(Given::Report)));
+    p.push(step::survive_parent());
+}
+
+/// Somebody else comes and hears the rest of the report.
 fn wait_at_gate(p: &mut Plan, user: u32) {
     let report = p.slot_of(Given::Report);
-    p.push(step::survive_parent());
     p.push(step::report(Record::CREATED, "CREATED", None));
     p.push(step::close(report));
     let gate = p.slot_of(Given::Gate);

@@ -11,6 +11,11 @@ mod limits;
 mod machine;
 mod mounts;
 mod namespaces;
+mod oci;
+
+
+
+
 mod pods;
 mod security;
 
@@ -22,7 +27,8 @@ pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short =
         [namespaces::CASES, inside::CASES, mounts::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
-    [long.concat(), short.concat(), on_a_whole_machine()].concat()
+    let oci = [oci::CASES];
+    [long.concat(), oci.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 
 /// What needs a machine's cgroup controllers and capabilities, all of them:

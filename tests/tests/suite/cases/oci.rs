@@ -1,0 +1,647 @@
+//! Bundles, through `podlet-oci`: a container's life as the runtime
+//! specification tells it, and what nobody may do to it.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Gid, Pid, Uid};
+use serde_json::{Value, json};
+
+use super::config::mutations_of;
+use crate::bed::Bed;
+use crate::leaks::{self, Snapshot};
+use crate::modes::{Mode, hierarchy};
+use crate::sys;
+
+crate::tests![
+    life_of_a_container,
+    errors_that_the_specification_demands,
+    edits_after_create_have_no_effect,
+    a_failed_create_leaves_nothing,
+    run_in_the_foreground_and_detached,
+    a_detached_container_outlives_who_made_it,
+    only_what_create_made_is_deleted,
+    the_gate_opens_for_nobody_else,
+    pause_and_resume,
+    kill_one_or_all,
+    lists_and_states,
+    namespaces_by_path,
+    namespaces_of_the_machine,
+    user_namespace_with_mappings,
+    what_spec_writes_runs,
+    features_are_told,
+    what_is_not_here_is_refused,
+    the_log_has_lines_in_json,
+    a_missing_working_directory_is_made,
+    cve_2026_55686_working_directory_does_not_follow_links,
+    images_with_links_where_mounts_go,
+    two_hundred_mutations_of_a_bundle,
+];
+
+/// A config for whoever the mode says, of a container that runs the probe.
+pub fn config(bed: &Bed, script: &str) -> Value {
+    let args: Vec<_> = std::iter::once("/probe").chain(script.split_whitespace()).collect();
+    let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+    let mut config = json!({
+        "ociVersion": "1.3.0",
+        "root": { "path": "rootfs" },
+        "process": { "user": { "uid": 0, "gid": 0 }, "args": args, "env": ["PATH=/bin"], "cwd": "/" },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+            { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
+        ],
+        "linux": { "namespaces": kinds.map(|kind| json!({ "type": kind })) },
+        "annotations": { "org.example.key": "value" }
+    });
+    adapt(bed, &mut config);
+    config
+}
+
+/// An ordinary user's containers need a user namespace.
+pub fn adapt(bed: &Bed, config: &mut Value) {
+    if bed.mode.nests_users() {
+        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+        let map = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+        config["linux"]["uidMappings"] = map(Uid::effective().as_raw());
+        config["linux"]["gidMappings"] = map(Gid::effective().as_raw());
+    }
+}
+
+pub fn list(value: &mut Value) -> &mut Vec<Value> {
+    value.as_array_mut().expect("an array")
+}
+
+/// The bundle is the test's directory.
+pub fn write(bed: &Bed, config: &Value) {
+    fs::write(bed.dir.join("config.json"), config.to_string()).expect("config.json");
+}
+
+/// Makes a container of this script, and comes back with its pid.
+pub fn create(bed: &Bed, id: &str, script: &str) -> u32 {
+    write(bed, &config(bed, script));
+    bed.oci_detached(&format!("create --bundle DIR --pid-file DIR/pid {id}")).ok();
+    pid(bed)
+}
+
+/// Makes one that runs.
+pub fn start(bed: &Bed, id: &str, script: &str) -> u32 {
+    let pid = create(bed, id, script);
+    bed.oci(&format!("start {id}")).ok();
+    pid
+}
+
+/// What the pid file says.
+pub fn pid(bed: &Bed) -> u32 {
+    fs::read_to_string(bed.dir.join("pid")).expect("a pid file").parse().expect("a number and nothing else")
+}
+
+/// Containers become children of this process, as of conmon.
+pub fn become_subreaper() {
+    nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
+}
+
+pub fn reap(pid: u32) -> WaitStatus {
+    waitpid(Pid::from_raw(pid as i32), None).expect("a child of ours")
+}
+
+fn parent_of(pid: u32) -> u32 {
+    leaks::processes().iter().find(|seen| seen.pid == pid).unwrap_or_else(|| panic!("{pid} is gone")).parent
+}
+
+/// Waits for the end of a process that others reap.
+pub fn ends(pid: u32) {
+    assert!(sys::ends_within(pid, 20_000), "{pid} lives on");
+}
+
+fn life_of_a_container(bed: &Bed) {
+    become_subreaper();
+    let pid = create(bed, "c", "wait-file /go , exit 7");
+    let state = bed.oci_state_of("c");
+    assert_eq!(state["ociVersion"], "1.3.0");
+    assert_eq!(state["id"], "c");
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["pid"], pid);
+    assert_eq!(state["bundle"], bed.dir.to_str().expect("UTF-8"));
+    assert_eq!(state["annotations"], json!({ "org.example.key": "value" }));
+    // It is not the program yet, and it is ours.
+    let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("a process");
+    assert!(!title.contains("probe"), "{title:?}");
+    assert_eq!(parent_of(pid), std::process::id());
+    bed.oci("start c").ok();
+    let state = bed.oci_state_of("c");
+    assert_eq!((&state["status"], &state["pid"]), (&json!("running"), &json!(pid)));
+    fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(reap(pid), WaitStatus::Exited(Pid::from_raw(pid as i32), 7));
+    assert_eq!(bed.oci_state_of("c")["status"], "stopped");
+    bed.oci("delete c").ok();
+    bed.oci("state c").fails(1, &["container does not exist", "c"]);
+    bed.is_clean();
+}
+
+fn errors_that_the_specification_demands(bed: &Bed) {
+    let pid = create(bed, "c", "block");
+    bed.oci("create --bundle DIR c").fails(1, &["container \"c\"", "exists"]);
+    bed.oci("run --bundle DIR c").fails(1, &["container \"c\"", "exists"]);
+    let state = bed.oci_state_of("c");
+    assert_eq!((&state["status"], &state["pid"]), (&json!("created"), &json!(pid)));
+    bed.oci("start c").ok();
+    bed.oci("start c").fails(1, &["running", "cannot be started"]);
+    bed.oci("delete c").fails(1, &["running", "cannot be deleted"]);
+    bed.oci("resume c").fails(1, &["running", "cannot be resumed"]);
+    assert_eq!(bed.oci_state_of("c")["status"], "running");
+    for signal in ["SIGNOPE", "65", "-1"] {
+        bed.finish(bed.oci_command(&["kill", "--", "c", signal])).fails(1, &[signal]);
+    }
+    bed.oci("kill c KILL").ok();
+    ends(pid);
+    bed.oci("kill c KILL").fails(1, &["container not running"]);
+    bed.oci("start c").fails(1, &["stopped", "cannot be started"]);
+    bed.oci("pause c").fails(1, &["stopped", "cannot be paused"]);
+    bed.oci("exec c /probe").fails(255, &["stopped"]);
+    bed.oci("delete c").ok();
+    for line in ["delete c", "state c", "start c", "kill c", "pause c", "resume c", "ps c"] {
+        bed.oci(line).fails(1, &["container does not exist"]);
+    }
+    bed.oci("exec c /probe").fails(255, &["container does not exist"]);
+    bed.oci("delete --force c").ok();
+    for id in ["", "..", "a/b", ".a", "a b", "é"] {
+        bed.finish(bed.oci_command(&["create", "--bundle", &bed.dir.display().to_string(), "--", id])).fails(1, &["id"]);
+        bed.finish(bed.oci_command(&["delete", "--", id])).fails(1, &["does not exist"]);
+    }
+    bed.oci("create --bundle DIR/none c").fails(1, &["config.json"]);
+    bed.is_clean();
+}
+
+fn edits_after_create_have_no_effect(bed: &Bed) {
+    become_subreaper();
+    let pid = create(bed, "c", "exit 7");
+    let mut other = config(bed, "exit 9");
+    other["annotations"] = json!({ "other": "one" });
+    other["hooks"] = json!({ "poststart": [{ "path": "/bin/false" }], "poststop": [{ "path": "/bin/false" }] });
+    write(bed, &other);
+    bed.oci("start c").ok();
+    assert_eq!(reap(pid), WaitStatus::Exited(Pid::from_raw(pid as i32), 7));
+    assert_eq!(bed.oci_state_of("c")["annotations"], json!({ "org.example.key": "value" }));
+    assert_eq!(bed.oci("delete c").code(0).err, "");
+}
+
+fn a_failed_create_leaves_nothing(bed: &Bed) {
+    let before = Snapshot::take();
+    let good = config(bed, "block");
+    let with = |path: &str, value: Value| {
+        let mut config = good.clone();
+        *config.pointer_mut(path).unwrap_or_else(|| panic!("no {path}")) = value;
+        config
+    };
+    let mut mounts = good["mounts"].clone();
+    list(&mut mounts).push(json!({ "destination": "/x", "type": "nosuchfs", "source": "none" }));
+    let mut source = good["mounts"].clone();
+    list(&mut source).push(json!({ "destination": "/x", "type": "none", "source": "gone", "options": ["bind"] }));
+    let mut hooks = good.clone();
+    hooks["hooks"] = json!({ "createContainer": [{ "path": "/bin/false" }] });
+    let mut console = good.clone();
+    console["process"]["terminal"] = json!(true);
+    for (config, options, words) in [
+        (with("/process/args/0", json!("/none")), "", &["/none"][..]),
+        (with("/process/cwd", json!("/probe")), "", &["cwd"]),
+        (with("/root/path", json!("gone")), "", &["gone"]),
+        (with("/mounts", mounts), "", &["nosuchfs"]),
+        (with("/mounts", source), "", &["gone"]),
+        (hooks, "", &["createContainer", "/bin/false"]),
+        (good.clone(), "--pid-file DIR/none/pid", &["none/pid"]),
+        (console, "--console-socket DIR/none/socket", &["none/socket"]),
+    ] {
+        write(bed, &config);
+        bed.oci_detached(&format!("create --bundle DIR {options} c")).fails(1, words);
+        bed.oci("state c").fails(1, &["does not exist"]);
+        bed.is_clean();
+        assert_eq!(before.compare(), [""; 0]);
+        let body = std::process::id();
+        bed.until("the end of every process", || leaks::descendants(body).is_empty());
+    }
+}
+
+fn run_in_the_foreground_and_detached(bed: &Bed) {
+    let mut config = config(bed, "stdin , echo out , err err , fds , exit 42");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").code(42);
+    assert!(said.out.contains("stdin \"\"\nout\n"), "{}", said.out);
+    assert!(said.err == "err\n", "{}", said.err);
+    assert_eq!(said.out.lines().filter(|line| line.starts_with("fd ")).count(), 3, "{}", said.out);
+    bed.is_clean();
+    config["process"]["args"] = json!(["/probe", "trap", "TERM", "5", ",", "echo", "up", ",", "block"]);
+    write(bed, &config);
+    let run = bed.spawn_command(bed.oci_command(&bed.expand("run --bundle DIR --keep c")));
+    run.await_line(bed, "up");
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    run.wait().code(5);
+    assert_eq!(bed.oci_state_of("c")["status"], "stopped");
+    bed.oci("delete c").ok();
+    let run = bed.spawn_command(bed.oci_command(&bed.expand("run --bundle DIR c")));
+    run.await_line(bed, "up");
+    bed.oci("kill c KILL").ok();
+    run.wait().code(128 + 9);
+    bed.is_clean();
+    config["process"]["args"] = json!(["nope"]);
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["nope"]);
+    bed.is_clean();
+}
+
+fn a_detached_container_outlives_who_made_it(bed: &Bed) {
+    become_subreaper();
+    write(bed, &config(bed, "wait-file /go , exit 3"));
+    bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
+    let pid = pid(bed);
+    assert_eq!(bed.oci_state_of("c")["status"], "running");
+    assert_eq!(parent_of(pid), std::process::id());
+    fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(reap(pid), WaitStatus::Exited(Pid::from_raw(pid as i32), 3));
+    bed.oci("delete c").ok();
+}
+
+fn only_what_create_made_is_deleted(bed: &Bed) {
+    if bed.mode != Mode::Root {
+        // No hierarchy of their own: what is made is made below podlet-oci.
+        let before = Snapshot::take();
+        start(bed, "c", "block");
+        bed.oci("delete --force c").ok();
+        return assert_eq!(before.compare(), [""; 0]);
+    }
+    let top = hierarchy().expect("cgroup v2");
+    let theirs = top.join("theirs");
+    fs::create_dir(&theirs).expect("a cgroup");
+    for (path, stays, goes) in [
+        ("/theirs", "theirs", ""),
+        ("/theirs/a/b", "theirs", "theirs/a"),
+        ("/ours/a", "", "ours"),
+        ("relative/a", "", "podlet-oci"),
+    ] {
+        let mut config = config(bed, "block");
+        config["linux"]["cgroupsPath"] = json!(path);
+        write(bed, &config);
+        bed.oci_detached("run -d --bundle DIR c").ok();
+        let dir = top.join(if path.starts_with('/') { "" } else { "podlet-oci" }).join(path.trim_start_matches('/'));
+        let inside = fs::read_to_string(dir.join("cgroup.procs")).expect("a cgroup");
+        assert_eq!(inside.lines().count(), 1, "{path}: {inside}");
+        // Somebody else does not share it.
+        bed.oci("create --bundle DIR d").fails(1, &["linux.cgroupsPath", "processes in it"]);
+        bed.oci("delete --force c").ok();
+        assert!(stays.is_empty() || top.join(stays).exists(), "{path}: {stays} is gone");
+        assert!(goes.is_empty() || !top.join(goes).exists(), "{path}: {goes} is there");
+    }
+    fs::remove_dir(&theirs).expect("nobody in it");
+    for path in ["/", "../x", "/a/../../x"] {
+        let mut config = config(bed, "block");
+        config["linux"]["cgroupsPath"] = json!(path);
+        write(bed, &config);
+        bed.oci("create --bundle DIR c").fails(1, &["linux.cgroupsPath"]);
+    }
+    // Two that came together leave nothing when they go one by one.
+    start(bed, "a", "block");
+    start(bed, "b", "block");
+    bed.oci("delete --force a").ok();
+    bed.oci("delete --force b").ok();
+    assert!(!top.join("podlet-oci").exists());
+}
+
+fn the_gate_opens_for_nobody_else(bed: &Bed) {
+    let pid = create(bed, "c", "block");
+    let gate = bed.oci_state().join("c/gate");
+    let meta = fs::metadata(&gate).expect("a gate");
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(gate.parent().expect("a directory")).expect("a directory").mode() & 0o077, 0);
+    if bed.mode == Mode::Root {
+        const OTHER: u32 = 1000;
+        let refused = sys::as_user(OTHER, || sys::connect(&gate)).expect_err("a connection");
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+        // Even if they could get there: who it is, is looked at.
+        for path in [&bed.oci_state(), &bed.oci_state().join("c"), &gate] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("mode");
+        }
+        for _ in 0..20 {
+            drop(sys::as_user(OTHER, || sys::connect(&gate)).expect("a connection"));
+        }
+        for path in [bed.oci_state(), bed.oci_state().join("c")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("mode");
+        }
+        let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("a process");
+        assert!(!title.contains("probe"), "{title:?}");
+    }
+    assert_eq!(bed.oci_state_of("c")["status"], "created");
+    bed.oci("start c").ok();
+    assert!(!gate.exists());
+    assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("a process").contains("probe"));
+    bed.oci("delete --force c").ok();
+}
+
+fn pause_and_resume(bed: &Bed) {
+    let pid = start(bed, "c", "block");
+    if !bed.mode.has_cgroups() {
+        bed.oci("pause c").fails(1, &["no cgroup"]);
+        return drop(bed.oci("delete --force c").ok());
+    }
+    bed.oci("pause c").ok();
+    assert_eq!(bed.oci_state_of("c")["status"], "paused");
+    bed.oci("pause c").fails(1, &["paused"]);
+    bed.oci("exec c /probe").fails(255, &["paused"]);
+    // It waits, and goes on with the others.
+    bed.oci_detached("exec -d --ignore-paused --pid-file DIR/other c /probe block").ok();
+    bed.oci("delete c").fails(1, &["paused"]);
+    bed.oci("resume c").ok();
+    assert_eq!(bed.oci_state_of("c")["status"], "running");
+    bed.oci("exec c /probe exit 4").code(4);
+    bed.oci("pause c").ok();
+    bed.oci("kill c KILL").ok();
+    ends(pid);
+    bed.oci("delete --force c").ok();
+    bed.is_clean();
+}
+
+fn kill_one_or_all(bed: &Bed) {
+    let pid = start(bed, "c", "orphan block , trap USR1 6 , block");
+    bed.until("two processes", || leaks::descendants(pid).len() == 1);
+    let other = leaks::descendants(pid)[0].pid;
+    bed.oci("kill c 0").ok();
+    bed.oci("kill c SIGUSR1").ok();
+    ends(pid);
+    // Its pid namespace ended with it.
+    ends(other);
+    bed.oci("delete c").ok();
+
+    // Without one of its own the others stay.
+    if bed.mode.has_cgroups() {
+        let mut config = config(bed, "orphan block , block");
+        list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
+        if bed.mode.nests_users() {
+            // The machine's processes are not this user namespace's to show.
+            list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/proc");
+        }
+        write(bed, &config);
+        bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
+        let pid = self::pid(bed);
+        let all = || -> Vec<u32> { serde_json::from_str(&bed.oci("ps -f json c").ok()).expect("JSON") };
+        bed.until("two processes", || all().len() == 2);
+        let both = all();
+        bed.oci("kill c KILL").ok();
+        ends(pid);
+        assert_eq!(all().len(), 1);
+        bed.oci("kill --all c KILL").ok();
+        both.into_iter().for_each(ends);
+        bed.oci("delete c").ok();
+    }
+    bed.is_clean();
+}
+
+fn lists_and_states(bed: &Bed) {
+    assert_eq!(bed.oci("list -q").ok(), "");
+    assert_eq!(serde_json::from_str::<Value>(&bed.oci("list -f json").ok()).expect("JSON"), json!([]));
+    let a = start(bed, "a", "block");
+    let b = create(bed, "b", "block");
+    assert_eq!(bed.oci("list -q").ok(), "a\nb\n");
+    let list: Value = serde_json::from_str(&bed.oci("list --format json").ok()).expect("JSON");
+    let shown = |i: usize| (list[i]["id"].clone(), list[i]["status"].clone(), list[i]["pid"].clone());
+    assert_eq!(shown(0), (json!("a"), json!("running"), json!(a)));
+    assert_eq!(shown(1), (json!("b"), json!("created"), json!(b)));
+    assert_eq!(list[0]["rootfs"], bed.rootfs().to_str().expect("UTF-8"));
+    let table = bed.oci("list").ok();
+    assert!(table.starts_with("ID") && table.lines().count() == 3, "{table}");
+    let ps = bed.oci("ps a").ok();
+    assert!(ps.lines().count() == 2 && ps.contains(&a.to_string()), "{ps}");
+    assert_eq!(bed.oci("ps --format json a").ok(), format!("[{a}]\n"));
+    let ps = bed.oci("ps a -o pid,args").ok();
+    assert!(ps.contains("/probe block"), "{ps}");
+    bed.oci("delete --force a").ok();
+    bed.oci("delete --force b").ok();
+}
+
+fn namespaces_by_path(bed: &Bed) {
+    let pid = start(bed, "a", "ns , block");
+    let inode = |pid: u32, kind: &str| fs::metadata(format!("/proc/{pid}/ns/{kind}")).expect("a namespace").ino();
+    let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")];
+    let mut joining = config(bed, "ns , hostname");
+    let user = bed.mode.nests_users();
+    for entry in list(&mut joining["linux"]["namespaces"]) {
+        let file = kinds.iter().find(|(kind, _)| entry["type"] == *kind).map(|(_, file)| *file);
+        let file = file.or((entry["type"] == "user").then_some("user"));
+        if let Some(file) = file {
+            entry["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+        }
+    }
+    if user {
+        (joining["linux"]["uidMappings"], joining["linux"]["gidMappings"]) = (json!(null), json!(null));
+    }
+    write(bed, &joining);
+    let said = bed.oci("run --bundle DIR b").ok();
+    for (_, file) in kinds.into_iter().chain(user.then_some(("user", "user"))) {
+        assert!(said.contains(&format!("{file} {}\n", inode(pid, file))), "{file}: {said}");
+    }
+    // Joined by what has the name of something else.
+    for (kind, path) in [
+        ("network", format!("/proc/{pid}/ns/ipc")),
+        ("network", "/dev/null".into()),
+        ("ipc", "/none".into()),
+        ("mount", format!("/proc/{pid}/ns/mnt")),
+    ] {
+        let mut wrong = config(bed, "ns");
+        let entries = list(&mut wrong["linux"]["namespaces"]);
+        entries.iter_mut().find(|entry| entry["type"] == kind).expect("it is there")["path"] = json!(path);
+        write(bed, &wrong);
+        bed.oci("run --bundle DIR c").fails(1, &["linux.namespaces", &path]);
+    }
+    bed.oci("delete --force a").ok();
+    bed.is_clean();
+}
+
+fn namespaces_of_the_machine(bed: &Bed) {
+    if bed.mode.nests_users() {
+        // Nothing of the machine's can be mounted by an ordinary user.
+        let mut config = config(bed, "ns");
+        list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "network");
+        write(bed, &config);
+        let ours = fs::metadata("/proc/self/ns/net").expect("a namespace").ino();
+        let said = bed.oci("run --bundle DIR c").ok();
+        return assert!(said.contains(&format!("net {ours}\n")), "{said}");
+    }
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")] {
+        let mut config = config(bed, "ns");
+        list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != kind);
+        if kind == "pid" && bed.mode == Mode::Mapped {
+            // A proc of the machine's processes is not ours to mount.
+            config["mounts"][0] = json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
+        }
+        write(bed, &config);
+        let ours = fs::metadata(format!("/proc/self/ns/{file}")).expect("a namespace").ino();
+        let said = bed.oci("run --bundle DIR c").ok();
+        assert!(said.contains(&format!("{file} {ours}\n")), "{kind}: {said}");
+        let own = said.lines().filter(|line| {
+            let (name, inode) = line.split_once(' ').expect("two words");
+            fs::metadata(format!("/proc/self/ns/{name}")).expect("a namespace").ino().to_string() != inode
+        });
+        assert!(own.count() >= 5, "{said}");
+    }
+    let mut config = config(bed, "ns");
+    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "mount");
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["linux.namespaces", "mount"]);
+}
+
+fn user_namespace_with_mappings(bed: &Bed) {
+    let mut config = config(bed, "ids , read /proc/self/uid_map , status");
+    let (first, size) = match bed.mode {
+        Mode::Root => (200_000, 1000),
+        Mode::Delegated => (3_000_000, 1000),
+        _ => return,
+    };
+    if bed.mode == Mode::Root {
+        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+    }
+    let map = json!([{ "containerID": 0, "hostID": first, "size": size }]);
+    (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+    config["process"]["user"] = json!({ "uid": 33, "gid": 34, "additionalGids": [5, 6] });
+    fs::set_permissions(bed.dir.as_path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    assert!(said.contains("Uid: 33 33 33 33\nGid: 34 34 34 34\nGroups: 5 6"), "{said}");
+    assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("0 {first} {size}")), "{said}");
+    // From outside it is the mapped one; it can be started and entered.
+    config["process"]["args"] = json!(["/probe", "block"]);
+    write(bed, &config);
+    bed.oci_detached("create --bundle DIR --pid-file DIR/pid c").ok();
+    bed.oci("start c").ok();
+    assert_eq!(fs::metadata(format!("/proc/{}", pid(bed))).expect("a process").uid(), first + 33);
+    let said = bed.oci("exec --user 7:8 c /probe ids").ok();
+    assert!(said.contains("Uid: 7 7 7 7\nGid: 8 8 8 8"), "{said}");
+    bed.oci("exec --user 5000 c /probe ids").fails(255, &["5000"]);
+    bed.oci("delete --force c").ok();
+}
+
+fn what_spec_writes_runs(bed: &Bed) {
+    let line = if bed.mode.nests_users() { "spec --rootless --bundle DIR" } else { "spec --bundle DIR" };
+    bed.oci(line).ok();
+    bed.oci(line).fails(1, &["config.json", "exists"]);
+    let text = fs::read(bed.dir.join("config.json")).expect("config.json");
+    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/probe", "status", ",", "mounts", ",", "mkdir", "/x"]);
+    write(bed, &config);
+    if bed.mode == Mode::Mapped {
+        // Who has one id only cannot give another one a terminal.
+        list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/dev/pts");
+        config["linux"]["resources"] = json!(null);
+        write(bed, &config);
+    }
+    let said = bed.oci("run --bundle DIR c").ok();
+    for words in ["NoNewPrivs: 1", "CapEff: 0000000020000420", "CapInh: 0000000000000000", "mkdir /x: errno 30"] {
+        let squeezed = said.split([' ', '\t']).collect::<Vec<_>>().join(" ");
+        assert!(squeezed.contains(words), "{words} is missing in {said}");
+    }
+    bed.is_clean();
+}
+
+fn features_are_told(bed: &Bed) {
+    let features: Value = serde_json::from_str(&bed.oci("features").ok()).expect("JSON");
+    let version = |field: &str| features[field].as_str().expect("a version").to_string();
+    assert!(version("ociVersionMin").starts_with("1.0") && version("ociVersionMax").starts_with("1."));
+    let has = |path: &str, name: &str| {
+        features.pointer(path).and_then(Value::as_array).is_some_and(|list| list.iter().any(|item| item == name))
+    };
+    assert!(has("/hooks", "createContainer") && has("/mountOptions", "rbind"));
+    assert!(has("/linux/namespaces", "time") && has("/linux/capabilities", "CAP_BPF"));
+    assert_eq!(features["linux"]["cgroup"]["v2"], true);
+    assert!(bed.oci("--version").ok().contains("spec: 1."));
+}
+
+fn what_is_not_here_is_refused(bed: &Bed) {
+    start(bed, "c", "block");
+    bed.oci("--systemd-cgroup list").fails(1, &["--systemd-cgroup", "cgroupfs"]);
+    bed.oci("checkpoint c").fails(1, &["CRIU"]);
+    bed.oci("restore --image-path x c").fails(1, &["CRIU"]);
+    bed.oci("exec --cgroup x c /probe").fails(255, &["--cgroup"]);
+    bed.oci("nonsense").fails(1, &["nonsense"]);
+    bed.oci("run --nonsense c").fails(1, &["--nonsense"]);
+    bed.oci("delete --force c").ok();
+}
+
+fn the_log_has_lines_in_json(bed: &Bed) {
+    let log = bed.dir.join("log.json");
+    let said = bed.oci("--log DIR/log.json --log-format json start none").fails(1, &["does not exist"]);
+    assert!(!said.err.contains('{'), "{}", said.err);
+    bed.oci("--log DIR/log.json --log-format json --debug state none").code(1);
+    let text = fs::read_to_string(&log).expect("a log");
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert!(line["msg"].is_string() && line["time"].is_string(), "{line}");
+        assert!(["error", "debug", "warning"].contains(&line["level"].as_str().expect("a level")));
+    }
+    assert_eq!(text.lines().filter(|line| line.contains("container does not exist")).count(), 2, "{text}");
+    bed.oci("--log DIR/log.txt state none").code(1);
+    let text = fs::read_to_string(bed.dir.join("log.txt")).expect("a log");
+    assert!(text.contains("level=error msg="), "{text}");
+}
+
+/// As runc does it.
+fn a_missing_working_directory_is_made(bed: &Bed) {
+    let mut config = config(bed, "cwd , stat /new/work");
+    config["process"]["cwd"] = json!("/new/work");
+    config["process"]["args"][0] = json!("/probe");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    assert!(said.starts_with("/new/work\n") && said.contains("stat /new/work: dir 755 0:0"), "{said}");
+    assert!(bed.inside("new/work").is_dir());
+    // Where it cannot be made, it says so.
+    config["process"]["cwd"] = json!("/other");
+    config["root"]["readonly"] = json!(true);
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["other"]);
+}
+
+fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
+    let outside = bed.dir.join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    std::os::unix::fs::symlink(&outside, bed.inside("link")).expect("a link");
+    std::os::unix::fs::symlink("../../../../../..", bed.inside("up")).expect("a link");
+    let mut config = config(bed, "cwd");
+    for cwd in ["/link/made".to_string(), format!("/up{}/made", outside.display()), "/../../made".into()] {
+        config["process"]["cwd"] = json!(cwd);
+        write(bed, &config);
+        bed.oci("run --bundle DIR c");
+        assert_eq!(leaks::tree(&outside), [""; 0]);
+        assert!(!Path::new("/made").exists());
+    }
+    // CVE-2024-21626
+    for number in 3..32 {
+        config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
+        write(bed, &config);
+        bed.oci("run --bundle DIR c").code(1);
+    }
+    bed.is_clean();
+}
+
+/// SECURITY: CVE-2019-19921, CVE-2023-27561, CVE-2026-41579, CVE-2024-5154.
+fn images_with_links_where_mounts_go(bed: &Bed) {
+    let outside = bed.dir.join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    for name in ["proc", "dev", "mine"] {
+        std::os::unix::fs::symlink(&outside, bed.inside(name)).expect("a link");
+        let mut config = config(bed, "exit 0");
+        list(&mut config["mounts"]).push(json!(
+            { "destination": "/mine/deep/er", "type": "tmpfs", "source": "tmpfs" }
+        ));
+        write(bed, &config);
+        bed.oci("run --bundle DIR c");
+        assert_eq!(leaks::tree(&outside), [""; 0], "through {name}");
+        fs::remove_file(bed.inside(name)).ok();
+        fs::remove_dir_all(bed.inside(name)).ok();
+        bed.is_clean();
+    }
+}
+
+fn two_hundred_mutations_of_a_bundle(bed: &Bed) {
+    mutations_of(bed, |config| adapt(bed, config), |bed| bed.oci("run --bundle DIR m"));
+}
