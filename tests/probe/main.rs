@@ -35,6 +35,7 @@ unsafe extern "C" {
     fn ptrace(request: c_uint, ...) -> c_long;
     fn mount(s: *const c_char, t: *const c_char, k: *const c_char, flags: c_ulong, data: *const c_void) -> c_int;
     fn setns(fd: c_int, kind: c_int) -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn chroot(path: *const c_char) -> c_int;
     fn setuid(uid: c_uint) -> c_int;
     fn gethostname(name: *mut c_char, size: usize) -> c_int;
@@ -160,6 +161,27 @@ fn perform(words: &[&str], args: &[String]) {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).ok();
             say(format!("stdin {text:?}"));
+        }
+        ["save-stdin", path] => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).ok();
+            fs::write(path, text).ok();
+        }
+        ["save-env", path] => {
+            let all = std::env::vars_os();
+            let lines = all.map(|(name, value)| format!("{}={}\n", name.to_string_lossy(), value.to_string_lossy()));
+            fs::write(path, lines.collect::<String>()).ok();
+        }
+        ["line"] => {
+            let mut text = String::new();
+            std::io::stdin().read_line(&mut text).ok();
+            say(format!("line {:?}", text.trim_end()));
+        }
+        ["tty"] => {
+            let mut size = [0u16; 4];
+            unsafe { ioctl(0, 0x5413, size.as_mut_ptr()) };
+            let name = fs::read_link("/proc/self/fd/0").unwrap_or_default();
+            say(format!("tty {} {}x{}", name.display(), size[0], size[1]));
         }
         ["exit", code] => unsafe { _exit(number(code) as i32) },
         ["kill-self", name] => unsafe {

@@ -146,9 +146,11 @@ impl Base {
         fs::set_permissions(&base.dir, fs::Permissions::from_mode(0o755)).expect("mode");
         base.add("suite", Path::new("/proc/self/exe"));
         let given = std::env::var_os("PODLET_TEST_BIN").map(PathBuf::from);
-        for (name, features, target) in
-            [("podlet", None, "target"), ("podlet-oci", None, "target"), ("podlet-old-order", OLD_ORDER, "target/old-order")]
-        {
+        for (name, features, target) in [
+            ("podlet", None, "target"),
+            ("podlet-oci", None, "target"),
+            ("podlet-old-order", OLD_ORDER, "target/old-order"),
+        ] {
             let built = match &given {
                 Some(dir) => dir.join(name),
                 None => build(name.trim_end_matches("-old-order"), features, target),

@@ -112,3 +112,56 @@ pub fn connect(path: &std::path::Path) -> Result<std::os::fd::OwnedFd> {
     connect(socket.as_raw_fd(), &UnixAddr::new(path.as_os_str().as_bytes())?)?;
     Ok(socket)
 }
+
+/// Gives a command copies of our descriptors, under these numbers.
+pub fn give(command: &mut std::process::Command, fds: &[(i32, i32)]) {
+    use std::os::unix::process::CommandExt;
+    let fds = fds.to_vec();
+    let give = move || {
+        for &(from, to) in &fds {
+            // SAFETY: no pointers. Up first: the numbers may be each other's.
+            let copied = unsafe { libc::dup2(libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 100), to) };
+            if copied < 0 {
+                return Err(Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: only system calls after the fork.
+    unsafe { command.pre_exec(give) };
+}
+
+/// Has a command started by a careless caller: see [`inherit_everything`].
+pub fn be_careless(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: only system calls after the fork.
+    unsafe {
+        command.pre_exec(|| {
+            inherit_everything();
+            Ok(())
+        })
+    };
+}
+
+/// Whether something can be read, or will never be, within some milliseconds.
+pub fn is_readable(file: &std::fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure, which outlives the call.
+    unsafe { libc::poll(&raw mut poll, 1, 10) == 1 }
+}
+
+/// Gives a terminal a size.
+pub fn resize(terminal: &std::fs::File, rows: u16, columns: u16) {
+    use std::os::fd::AsRawFd;
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads the structure, which outlives the call.
+    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
+/// A descriptor that came in a message.
+pub fn own(fd: i32) -> std::fs::File {
+    use std::os::fd::FromRawFd;
+    // SAFETY: it was just received, and nobody else knows it.
+    unsafe { std::fs::File::from_raw_fd(fd) }
+}

@@ -1,9 +1,9 @@
 //! `create`, and `run`, which is `create` and `start` in one.
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::time::SystemTime;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -135,13 +135,13 @@ impl Runtime {
             container: prepared.container().clone(),
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
-            made_cgroups: cgroup.as_deref().map(place::missing).unwrap_or_default(),
+            made_cgroups: cgroup.as_deref().map(place::missing).transpose()?.unwrap_or_default(),
             cgroup,
             late_steps: plan.late_steps(),
         };
 
         let object = format!("container {id:?}");
-        match fs::create_dir(&dir) {
+        match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::Exists(object)),
             made => made.doing(|| format!("making the directory {}", dir.display()))?,
         }
@@ -171,7 +171,6 @@ impl Instance {
         gate: bool,
     ) -> Result<Born> {
         let object = self.object();
-        state::make_private(&self.dir)?;
         let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
         state::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {

@@ -43,7 +43,7 @@ use std::time::{Duration, SystemTime};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::state::{self, ProcessId};
+use crate::state::{self, Hold, Lock, ProcessId};
 use crate::sys;
 
 use self::record::{PROCESS, RECORD, Record};
@@ -94,6 +94,21 @@ impl Runtime {
         let record = state::read_record(&dir.join(RECORD))?.ok_or_else(not_found)?;
         let process = state::read_record(&dir.join(PROCESS))?;
         Ok(Instance { dir, record, process, facts: Facts::read()? })
+    }
+
+    /// Removes what was left by somebody who was killed before a container of
+    /// that id was so much as written down.
+    ///
+    /// # Errors
+    /// [`Error::Os`]; [`Error::State`] if there is such a container.
+    pub fn clear(&self, id: &str) -> Result<()> {
+        let Ok(()) = check_id(id) else { return Ok(()) };
+        let dir = self.root.join(id);
+        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
+        match dir.join(RECORD).exists() {
+            true => Err(Error::state(format!("container {id:?}"), "is there: it cannot be cleared away")),
+            false => state::remove_all(&dir),
+        }
     }
 
     /// All containers, by id. Ones that cannot be read come as the error that

@@ -8,18 +8,25 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 
+const OURS: &str = "podlet-oci";
+
 /// Where the cgroup is to be: an absolute path counts from the hierarchy's
 /// root, a relative one from a place of ours. `None` where none can be.
 pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(root) = cgroup::hierarchy() else { return Ok(None) };
-    let ours = match facts.privileged && facts.initial_users {
-        true => root.join("podlet-oci"),
-        false => match cgroup::own() {
-            Some(own) => root.join(own).join("podlet-oci"),
-            None => return Ok(None),
-        },
-    };
-    let Some(path) = wanted else { return Ok(Some(ours.join(id))) };
+    if facts.privileged && facts.initial_users {
+        return place(&root, &root.join(OURS), wanted, id).map(Some);
+    }
+    let Some(own) = cgroup::own().map(|own| root.join(own)) else { return Ok(None) };
+    let dir = place(&root, &own.join(OURS), wanted, id)?;
+    // Ours to fill? And whoever is born there comes from here.
+    let may_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+    let there = dir.ancestors().find(|dir| dir.exists());
+    Ok((may_write(&own.join("cgroup.procs")) && there.is_some_and(may_write)).then_some(dir))
+}
+
+fn place(root: &Path, ours: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
+    let Some(path) = wanted else { return Ok(ours.join(id)) };
     let field = "linux.cgroupsPath";
     let shown = path.to_string_lossy();
     if path.components().any(|part| part == Component::ParentDir) {
@@ -30,27 +37,40 @@ pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Opt
         if inside.as_os_str().is_empty() {
             return Err(Error::invalid(field, shown, "a container cannot be in the root of the hierarchy"));
         }
-        return Ok(Some(root.join(inside)));
+        return Ok(root.join(inside));
     }
-    Ok(Some(ours.join(path)))
+    Ok(ours.join(path))
 }
 
-/// The cgroup and those above it that are not there yet, outermost first.
-pub(super) fn missing(dir: &Path) -> Vec<PathBuf> {
-    let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect();
+/// The cgroup and those above it that will have been made for the container,
+/// outermost first: what is not there yet, and the place of ours, which goes
+/// with the last one in it.
+///
+/// # Errors
+/// [`Error::Invalid`] if somebody is in the cgroup: it will be killed.
+pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !cgroup::processes(dir).is_empty() {
+        let reason = "there are processes in it already: give each container a cgroup of its own";
+        return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
+    }
+    let is_made = |dir: &&Path| !dir.exists() || dir.ends_with(OURS);
+    let mut missing: Vec<_> = dir.ancestors().take_while(is_made).map(Path::to_path_buf).collect();
     missing.reverse();
-    missing
+    Ok(missing)
 }
 
 /// Makes the cgroup and what is missing above it.
 pub(super) fn make(dir: &Path) -> Result<()> {
-    let was_there = dir.exists();
-    fs::create_dir_all(dir).doing(|| format!("making the cgroup {}", dir.display()))?;
-    if was_there && !cgroup::processes(dir).is_empty() {
-        let reason = "there are processes in it already: give each container a cgroup of its own";
-        return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
+    // Another container's end may be taking away what is above.
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let mut made = fs::create_dir_all(dir);
+    for _ in 0..100 {
+        if !made.as_ref().is_err_and(gone) {
+            break;
+        }
+        made = fs::create_dir_all(dir);
     }
-    Ok(())
+    made.doing(|| format!("making the cgroup {}", dir.display()))
 }
 
 /// Removes the cgroups that were made. One that somebody else uses by now

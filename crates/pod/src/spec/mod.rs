@@ -18,6 +18,7 @@ pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
 pub use container::{CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Place, Rlimit, Root, User};
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
+pub use options::mount_options;
 pub(crate) use options::propagation;
 pub use pod::{Namespace, PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};

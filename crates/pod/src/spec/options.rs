@@ -45,6 +45,15 @@ const FLAGS: [(&str, u64, bool); 32] = [
 /// front that is for the mounts below, too.
 const RECURSIVE: usize = 18;
 
+/// The names of all options of mounts in general.
+pub fn mount_options() -> Vec<String> {
+    let below = FLAGS[..RECURSIVE].iter().map(|(name, ..)| format!("r{name}"));
+    let kinds =
+        ["private", "slave", "shared", "unbindable"].into_iter().flat_map(|kind| [kind.into(), format!("r{kind}")]);
+    let others = ["tmpcopyup", "idmap", "ridmap"].map(String::from);
+    FLAGS.iter().map(|(name, ..)| name.to_string()).chain(below).chain(kinds).chain(others).collect()
+}
+
 /// Times of access exclude each other.
 const ATIME: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
 

@@ -21,7 +21,7 @@ pub struct Delete {
 impl Delete {
     pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
         match runtime.get(&self.id).and_then(|instance| instance.delete(self.force)) {
-            Err(Error::NotFound(_)) if self.force => {}
+            Err(Error::NotFound(_)) if self.force => runtime.clear(&self.id)?,
             result => {
                 for warning in result? {
                     log.warning(&warning.to_string());

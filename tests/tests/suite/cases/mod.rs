@@ -12,9 +12,10 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod oci;
-
-
-
+mod oci_crash;
+mod oci_exec;
+mod oci_hooks;
+mod oci_terminal;
 
 mod pods;
 mod security;
@@ -27,7 +28,7 @@ pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short =
         [namespaces::CASES, inside::CASES, mounts::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
-    let oci = [oci::CASES];
+    let oci = [oci_crash::CASES, oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
     [long.concat(), oci.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 

@@ -23,7 +23,7 @@ use attr::{MADE_STRICT, attributes};
 use trees::Tree;
 
 pub(crate) use dev::find_outside;
-pub(super) use paths::open_strict;
+pub(super) use paths::{make_directory, open_strict};
 pub(super) use trees::{Trees, open as open_trees};
 
 /// Descriptors that the mounts need besides what every launch has.

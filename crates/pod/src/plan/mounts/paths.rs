@@ -50,6 +50,22 @@ pub(super) fn target(p: &mut Plan, root: Slot, mount: &Mount, is_file: bool) -> 
     slot
 }
 
+/// Makes a directory below `root` if it is missing, and those above it.
+pub(in crate::plan) fn make_directory(p: &mut Plan, root: Slot, path: &Path) {
+    // What a `..` means depends on what is there.
+    if path == Path::new("/") || path.components().any(|part| part == Component::ParentDir) {
+        return;
+    }
+    let path = relative(path);
+    let slot = p.slot("directory");
+    let open = step::openat2(root, &path, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT).into_slot(slot);
+    p.if_not(open.tolerate(&[libc::ENOENT]), |p| {
+        in_parent(p, root, &path, IN_ROOT, |p, parent, name| {
+            p.push(step::mkdirat(parent, name, 0o755).tolerate(&[libc::EEXIST]));
+        });
+    });
+}
+
 /// Opens the directory that `path` is in, and makes what is missing of it.
 pub(super) fn in_parent(
     p: &mut Plan,
