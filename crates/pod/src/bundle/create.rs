@@ -90,6 +90,11 @@ impl Runtime {
 
     fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<Created> {
         check_id(id)?;
+        let exists = || Error::Exists(format!("container {id:?}"));
+        let dir = self.root.join(id);
+        if dir.exists() {
+            return Err(exists());
+        }
         let facts = Facts::read()?;
         let namespaces = namespaces::prepare(config, &facts)?;
         let mut container = config.container.clone();
@@ -106,7 +111,6 @@ impl Runtime {
         }
         let options = PodOptions::new("none").share([]);
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
-        let dir = self.root.join(id);
         let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
         let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
         let bundle = Bundle {
@@ -140,9 +144,8 @@ impl Runtime {
             late_steps: plan.late_steps(),
         };
 
-        let object = format!("container {id:?}");
         match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(Error::Exists(object)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists()),
             made => made.doing(|| format!("making the directory {}", dir.display()))?,
         }
         let mut instance = Instance { dir, record, process: None, facts };
@@ -152,8 +155,10 @@ impl Runtime {
         match made {
             Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
             Err(error) => {
-                // What went wrong first is what counts.
+                // What went wrong first is what counts. Hooks that have run
+                // may have made something, too.
                 instance.erase().ok();
+                instance.run_stop_hooks();
                 Err(error)
             }
         }

@@ -121,8 +121,11 @@ impl Instance {
         };
         let object = format!("{kind} hook {program:?}");
         let output = streams.output.as_fd();
-        let born = self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container)?;
-        streams.wait(&born.pidfd)
+        match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container) {
+            Ok(born) => streams.wait(&born.pidfd),
+            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {}", errno.desc()))),
+            Err(error) => Err(error),
+        }
     }
 
     fn enter(

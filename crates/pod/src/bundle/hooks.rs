@@ -41,7 +41,8 @@ pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path) -> Result<
     for output in [Command::stdout, Command::stderr] {
         output(&mut command, Stdio::from(streams.output.try_clone().doing(|| streams.object())?));
     }
-    let child = command.spawn().map_err(|error| streams.failed(error.to_string()))?;
+    sys::pass_on_nothing(&mut command);
+    let child = command.spawn().map_err(|error| streams.failed(format!("cannot be executed: {error}")))?;
     let pidfd = sys::pidfd_open(child.id()).doing(|| streams.object())?;
     streams.wait(&pidfd)
 }
@@ -68,7 +69,7 @@ impl<'a> Streams<'a> {
         format!("running the {} hook {}", self.kind, self.hook.path.display())
     }
 
-    fn failed(&self, how: String) -> Error {
+    pub(super) fn failed(&self, how: String) -> Error {
         let mut said = String::new();
         let mut output = &self.output;
         // What cannot be read cannot be passed on.

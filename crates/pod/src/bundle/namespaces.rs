@@ -89,14 +89,17 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
         }
         None => Ok(Users::Caller),
         Some(NamespaceEntry { path: Some(path), .. }) => {
-            // The maps of one that is given as /proc/<pid>/ns/user can be read.
-            let of = |file: &str| -> Vec<IdMap> {
+            // Of one that is given as /proc/<pid>/ns/user more can be read.
+            let read = |file: &str| {
                 let dir = path.to_str().and_then(|path| path.strip_suffix("/ns/user"));
-                let text = dir.and_then(|dir| std::fs::read_to_string(format!("{dir}/{file}")).ok());
-                text.map(|text| parse_map(&text)).unwrap_or_default()
+                dir.and_then(|dir| std::fs::read_to_string(format!("{dir}/{file}")).ok()).unwrap_or_default()
             };
-            let or = |maps: Vec<IdMap>, file| if maps.is_empty() { of(file) } else { maps };
-            Ok(Users::New { uids: or(uids, "uid_map"), gids: or(gids, "gid_map") })
+            let or = |maps: Vec<IdMap>, file| if maps.is_empty() { parse_map(&read(file)) } else { maps };
+            let (uids, gids) = (or(uids, "uid_map"), or(gids, "gid_map"));
+            match read("setgroups").trim() {
+                "deny" => Ok(Users::Nested { uids, gids, by_helper: false }),
+                _ => Ok(Users::New { uids, gids }),
+            }
         }
         Some(_) if facts.privileged => Ok(Users::New { uids, gids }),
         Some(_) => {

@@ -39,6 +39,12 @@ fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Devic
         LinuxDeviceType::P => DeviceKind::Fifo,
         LinuxDeviceType::A => return Err(Error::invalid(field("type"), "a", "a node is one of c, u, b, p")),
     };
+    // podman gives a mode as stat(2) does: with the type in it.
+    let file_type = match kind {
+        DeviceKind::Char => libc::S_IFCHR,
+        DeviceKind::Block => libc::S_IFBLK,
+        DeviceKind::Fifo => libc::S_IFIFO,
+    };
     let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
         (DeviceKind::Fifo, _) => Ok(0),
         _ if file[name].is_null() => Err(Error::invalid(field(name), "", "the specification requires it")),
@@ -50,7 +56,7 @@ fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Devic
         kind,
         major: number("major", device.major())?,
         minor: number("minor", device.minor())?,
-        mode: device.file_mode(),
+        mode: device.file_mode().map(|mode| if mode & libc::S_IFMT == file_type { mode & !file_type } else { mode }),
         uid: device.uid(),
         gid: device.gid(),
     })

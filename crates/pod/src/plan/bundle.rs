@@ -17,7 +17,7 @@
 use pause::wire::{Record, Slot};
 
 use super::console;
-use super::hold;
+use super::hold::{self, Users};
 use super::launch::{self, Launch};
 use super::mounts;
 use super::{Given, Plan, ids, process, step};
@@ -157,9 +157,19 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         console::bind(p, trees.root, terminal);
         terminal
     });
+    // An ordinary user can only join namespaces of a process that may be
+    // traced. Here somebody who is in the pid namespace already could, too.
+    let open = matches!(launch.pod.users, Users::Nested { .. });
     if bundle.hooks {
+        let open = open && !bundle.joined.contains(&Namespace::Pid);
+        if open {
+            p.push(step::dumpable());
+        }
         p.push(step::report(Record::RUNTIME, "RUNTIME", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
+        if open {
+            p.push(step::undumpable());
+        }
     }
     match bundle.pivot {
         true => mounts::change_root(p, launch, trees),
@@ -178,6 +188,10 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     p.push(step::close_from(kept));
     if bundle.gate.is_some() {
         launch::look_for_program(p, &container.args[0], &container.env);
+    }
+    // From here on it is worth no more than the container itself.
+    if open {
+        p.push(step::dumpable());
     }
     outlive_creator(p);
     if let Some(user) = bundle.gate {

@@ -511,6 +511,11 @@ pub fn undumpable() -> Step {
     Step::new("prctl", libc::SYS_prctl, vec![Arg::Word(libc::PR_SET_DUMPABLE.into(), "PR_SET_DUMPABLE"), Arg::Num(0)])
 }
 
+/// `prctl(PR_SET_DUMPABLE, 1)`: whoever may trace this process may.
+pub fn dumpable() -> Step {
+    Step::new("prctl", libc::SYS_prctl, vec![Arg::Word(libc::PR_SET_DUMPABLE.into(), "PR_SET_DUMPABLE"), Arg::Num(1)])
+}
+
 /// `prctl(PR_SET_PDEATHSIG, SIGKILL)`; forgotten at a change of ids.
 pub fn die_with_parent() -> Step {
     let option = Arg::Word(libc::PR_SET_PDEATHSIG.into(), "PR_SET_PDEATHSIG");

@@ -93,6 +93,19 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
     while waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
 }
 
+/// Has a command begin with its standard streams and no other descriptor, also
+/// none that this program was careless with or was given itself.
+pub(crate) fn pass_on_nothing(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let close = || {
+        // SAFETY: numbers only.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: one system call is all that happens after the fork.
+    unsafe { command.pre_exec(close) };
+}
+
 /// The calling thread's effective capabilities (capget(2)), one bit each.
 pub(crate) fn effective_capabilities() -> nix::Result<u64> {
     const VERSION_3: u32 = 0x2008_0522;

@@ -5,6 +5,7 @@ use clap::Args;
 use pod::bundle::Runtime;
 
 use super::create::Bundle;
+use crate::console;
 use crate::log::Log;
 use crate::process::{Signals, write_pid};
 
@@ -29,9 +30,13 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
-        let config = self.bundle.read(log)?;
+        let mut config = self.bundle.read(log)?;
         let terminal = self.bundle.terminal(&config, self.detach);
         terminal.check()?;
+        if !self.detach {
+            // The program may look as soon as it runs.
+            config.console_size = config.console_size.or_else(console::own_size);
+        }
         let mut signals = Signals::hold()?;
         let created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
         let delete = || -> Result<()> {

@@ -367,8 +367,8 @@ fn pause_and_resume(bed: &Bed) {
 }
 
 fn kill_one_or_all(bed: &Bed) {
-    let pid = start(bed, "c", "orphan block , trap USR1 6 , block");
-    bed.until("two processes", || leaks::descendants(pid).len() == 1);
+    let pid = start(bed, "c", "orphan block , trap USR1 6 , write /up x , block");
+    bed.until("two processes", || bed.inside("up").exists());
     let other = leaks::descendants(pid)[0].pid;
     bed.oci("kill c 0").ok();
     bed.oci("kill c SIGUSR1").ok();
