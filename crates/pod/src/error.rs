@@ -140,7 +140,8 @@ impl Display for Error {
             }
             Error::Step { object, part, step, errno } => {
                 let between = if part.is_empty() { "" } else { ": " };
-                write!(f, "cannot start {object}: {part}{between}{step}: {}", errno.desc())?;
+                let (part, shown) = (readable(part, 200), readable(step, 600));
+                write!(f, "cannot start {object}: {part}{between}{shown}: {}", errno.desc())?;
                 match hint(step, *errno) {
                     Some(hint) => write!(f, " ({hint})"),
                     None => Ok(()),

@@ -167,7 +167,7 @@ pub(super) fn check_propagation(field: &str, propagation: u64) -> Result<()> {
 }
 
 pub(super) fn check_device(device: &Device) -> Result<()> {
-    check_path("devices", &device.path)?;
+    check_path("device path", &device.path)?;
     let shown = device.path.to_string_lossy();
     if device.path.file_name().is_none() {
         return Err(Error::invalid("devices", shown, "give the path of a file"));
