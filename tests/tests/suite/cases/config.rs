@@ -332,6 +332,8 @@ pub fn mutations_of(bed: &Bed, run: impl Fn(&Bed) -> Said) {
         let said = run(bed);
         match said.status.code() {
             Some(0) => ran += 1,
+            // The probe's own, which got odd words.
+            Some(98 | 255) if what.starts_with("/process/args") => ran += 1,
             Some(125..=127) => {
                 refused += 1;
                 let first = said.err.lines().next().unwrap_or_default();
