@@ -52,6 +52,7 @@ mod error;
 pub mod facts;
 mod idmaps;
 mod launch;
+mod netdev;
 pub mod plan;
 mod pod;
 mod prepare;

@@ -151,6 +151,7 @@ fn the_process_arrives() {
         { "path": "/pipe", "type": "p" },
     ]);
     config["domainname"] = json!("example.org");
+    config["linux"]["netDevices"] = json!({ "eth1": { "name": "inside" }, "eth2": {} });
     config["hooks"] = json!({
         "createRuntime": [{ "path": "/bin/a", "args": ["a", "b"], "env": ["C=d"], "timeout": 5 }],
         "poststop": [{ "path": "/bin/z" }],
@@ -168,6 +169,7 @@ fn the_process_arrives() {
     assert_eq!(container.memory_policy.as_ref().unwrap().mode, "MPOL_BIND");
     assert_eq!(container.sysctl["kernel/sem"], "1 2 3 4");
     assert_eq!(container.domainname.as_deref(), Some("example.org"));
+    assert_eq!((container.net_devices["eth1"].as_str(), container.net_devices["eth2"].as_str()), ("inside", "eth2"));
     let fuse = &container.devices[0];
     assert_eq!((fuse.kind, fuse.major, fuse.minor, fuse.mode), (DeviceKind::Char, 10, 229, Some(0o666)));
     assert_eq!((fuse.uid, fuse.gid, container.devices[1].kind), (Some(5), Some(6), DeviceKind::Fifo));
@@ -231,7 +233,6 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt.closID"),
-        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices.eth9"),
         ("/linux/personality", json!({ "domain": "LINUX", "flags": ["X"] }), "linux.personality.flags[]"),
         ("/linux/personality", json!({}), "linux.personality.domain"),
         ("/linux/uidMappings", json!([map(0, 5, 1)]), "linux.uidMappings"),
@@ -277,6 +278,7 @@ fn what_is_not_honoured_is_refused_by_its_name() {
     // Host and domain name, kernel parameters: never the machine's.
     for (pointer, value, field) in [
         ("/domainname", json!("d"), "domainname"),
+        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices"),
         ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl"),
         ("/linux/sysctl", json!({ "kernel.sem": "1" }), "linux.sysctl"),
     ] {

@@ -115,7 +115,7 @@ pub const PROPERTIES: &[(&str, Answer)] = &[
     ("linux.devices[].fileMode", Honoured),
     ("linux.devices[].uid", Honoured),
     ("linux.devices[].gid", Honoured),
-    ("linux.netDevices.*", NOT_YET),
+    ("linux.netDevices.*", Honoured),
     ("linux.cgroupsPath", Honoured),
     ("linux.sysctl.*", Honoured),
     ("linux.rootfsPropagation", Honoured),

@@ -288,6 +288,10 @@ impl Container {
                 }
             }
         }
+        if let Some(name) = self.net_devices.keys().next().filter(|_| !self.shares(Namespace::Net, pod)) {
+            let reason = "goes into the pod's network namespace, and this container is not in it: add `net` to --share";
+            return Err(Error::invalid("netDevices", name, reason));
+        }
         match &self.scheduler {
             Some(scheduler) if scheduler.is_not_inherited() && self.shares(Namespace::Pid, pod) => {
                 let reason = "no child inherits this policy or flag, and a container that shares the pod's processes \
