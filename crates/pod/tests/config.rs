@@ -6,7 +6,7 @@ use std::path::Path;
 use pod::config::{Hooks, NamespaceKind, PodHints, parse};
 use pod::facts::IdMap;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
-use pod::{Error, Namespace, Root};
+use pod::{Error, Namespace, PodOptions, Root};
 use serde_json::{Value, json};
 
 const PLAIN: &str = include_str!("../../../fixtures/bundles/plain/config.json");
@@ -378,6 +378,36 @@ fn what_a_container_cannot_have_is_refused() {
     ] {
         change(fine.clone()).unwrap_or_else(|error| panic!("{fine}: {error}"));
     }
+}
+
+/// What an older podlet wrote down is still read.
+#[test]
+fn records_without_the_newer_fields_are_read() {
+    let mut container = serde_json::to_value(Container::new("c", Root::Host)).unwrap();
+    let newer = [
+        "domainname",
+        "sysctl",
+        "devices",
+        "oom_score_adj",
+        "scheduler",
+        "io_priority",
+        "personality",
+        "exec_cpu_affinity",
+        "memory_policy",
+        "apparmor_profile",
+        "net_devices",
+    ];
+    newer.iter().for_each(|name| assert!(container.as_object_mut().unwrap().remove(*name).is_some(), "{name}"));
+    let container: Container = serde_json::from_value(container).unwrap();
+    assert_eq!(container, Container::new("c", Root::Host));
+    let mut options = serde_json::to_value(PodOptions::new("p")).unwrap();
+    for name in ["domainname", "sysctl"] {
+        assert!(options.as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    for name in ["monotonic_nanos", "boottime_nanos"] {
+        assert!(options["time_offsets"].as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    assert_eq!(serde_json::from_value::<PodOptions>(options).unwrap(), PodOptions::new("p"));
 }
 
 /// What is honoured only where the kernel can.

@@ -199,6 +199,13 @@ fn kernel_parameters_of_the_containers_own_namespaces(bed: &Bed) {
         assert!(said.contains("79") && said.contains("21"), "{share}: {said}");
         has(&said, &["domainname own.org"]);
     }
+    // An empty value is one, too.
+    let ports = "net.ipv4.ip_local_reserved_ports";
+    let line = format!(
+        "run --rm --share pid --sysctl {ports}= --rootfs ROOT /probe read /proc/sys/{}",
+        ports.replace('.', "/")
+    );
+    assert_eq!(bed.podlet(&line).ok().trim(), "");
     // The machine's are not a container's to set.
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "exit 0");
@@ -247,6 +254,8 @@ fn host_and_domain_names(bed: &Bed) {
     config["hostname"] = json!("web");
     write(bed, &config);
     bed.podlet("run --rm --pod web --bundle DIR").fails(125, &["domainname", "example.org", "belongs to the pod"]);
+    bed.podlet("create named --hostname web --sysctl kernel.domainname=example.org").ok();
+    has(&bed.podlet("run --rm --pod named --bundle DIR").ok(), &["web", "domainname example.org"]);
     config["domainname"] = json!(null);
     write(bed, &config);
     has(&bed.podlet("run --rm --pod web --bundle DIR").ok(), &["web", "domainname (none)"]);
