@@ -129,7 +129,7 @@ impl Display for Error {
             Error::Exists(object) => write!(f, "{object} exists already"),
             Error::State { object, state } => write!(f, "{object} {state}"),
             Error::Exec { program, errno } => {
-                write!(f, "cannot execute {program:?}: {}", errno.desc())?;
+                write!(f, "cannot execute \"{}\": {}", readable(program, 200), errno.desc())?;
                 let hint = match errno {
                     Errno::ENOENT => "not in the container's root file system, or not along its PATH",
                     Errno::EACCES => "it is a directory, or lacks the execute permission for this user",
@@ -156,7 +156,7 @@ impl Display for Error {
                 "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",
                 pause::table::SLOTS
             ),
-            Error::Os { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
+            Error::Os { doing, errno } => write!(f, "{}: {}", readable(doing, 600), errno.desc()),
             Error::Corrupt { path, reason } => write!(f, "{path}: {reason}; `podlet rm -f` removes the pod"),
         }
     }

@@ -53,6 +53,7 @@ mod error;
 pub mod facts;
 mod idmaps;
 mod launch;
+mod netdev;
 mod outside;
 pub mod plan;
 mod pod;

@@ -1,5 +1,6 @@
 //! Starting containers, and executing more in them.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +12,7 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Born, Ignition, ignite};
+use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
 use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
@@ -214,6 +216,7 @@ impl Pod {
     ) -> Result<Process> {
         let table = self.live_table()?;
         let name = record.container.name.clone();
+        let net_devices = record.container.net_devices.clone();
         let dir = self.container_dir(&name);
         let result = (|| {
             let started = Some(SystemTime::now());
@@ -229,7 +232,7 @@ impl Pod {
                 cgroup::renew(&cgroup)?;
             }
             let outside = prepared.make_outside(&self.shape(), self.store.places())?;
-            self.launch(object, &plan, &title, streams, outside, None, &name, lock)
+            self.with_devices(&net_devices, || self.launch(object, &plan, &title, streams, outside, None, &name, lock))
         })();
         match result {
             Ok(born) => {
@@ -296,6 +299,19 @@ impl Pod {
                 Err(error)
             }
         }
+    }
+
+    /// Launches with these interfaces in the pod's network namespace; if that
+    /// fails they go back to where they were.
+    fn with_devices(&self, devices: &BTreeMap<String, String>, launch: impl FnOnce() -> Result<Born>) -> Result<Born> {
+        if devices.is_empty() {
+            return launch();
+        }
+        let open = |path: String| fs::File::open(&path).doing(|| format!("opening {path}"));
+        let here = open("/proc/thread-self/ns/net".into())?;
+        let there = open(format!("/proc/{}/ns/net", self.pause.map_or(0, |pause| pause.pid)))?;
+        let moved = netdev::transfer(devices, here.as_fd(), there.as_fd())?;
+        launch().inspect_err(|_| netdev::give_back(&moved, here.as_fd(), there.as_fd()))
     }
 
     fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use pod::config::{Hooks, NamespaceKind, PodHints, parse};
 use pod::facts::IdMap;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
-use pod::{Error, Namespace, Root};
+use pod::{Error, Namespace, PodOptions, Root};
 use serde_json::{Value, json};
 
 const PLAIN: &str = include_str!("../../../fixtures/bundles/plain/config.json");
@@ -151,6 +151,7 @@ fn the_process_arrives() {
         { "path": "/pipe", "type": "p" },
     ]);
     config["domainname"] = json!("example.org");
+    config["linux"]["netDevices"] = json!({ "eth1": { "name": "inside" }, "eth2": {} });
     config["hooks"] = json!({
         "createRuntime": [{ "path": "/bin/a", "args": ["a", "b"], "env": ["C=d"], "timeout": 5 }],
         "poststop": [{ "path": "/bin/z" }],
@@ -168,6 +169,7 @@ fn the_process_arrives() {
     assert_eq!(container.memory_policy.as_ref().unwrap().mode, "MPOL_BIND");
     assert_eq!(container.sysctl["kernel/sem"], "1 2 3 4");
     assert_eq!(container.domainname.as_deref(), Some("example.org"));
+    assert_eq!((container.net_devices["eth1"].as_str(), container.net_devices["eth2"].as_str()), ("inside", "eth2"));
     let fuse = &container.devices[0];
     assert_eq!((fuse.kind, fuse.major, fuse.minor, fuse.mode), (DeviceKind::Char, 10, 229, Some(0o666)));
     assert_eq!((fuse.uid, fuse.gid, container.devices[1].kind), (Some(5), Some(6), DeviceKind::Fifo));
@@ -231,7 +233,6 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt.closID"),
-        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices.eth9"),
         ("/linux/personality", json!({ "domain": "LINUX", "flags": ["X"] }), "linux.personality.flags[]"),
         ("/linux/personality", json!({}), "linux.personality.domain"),
         ("/linux/uidMappings", json!([map(0, 5, 1)]), "linux.uidMappings"),
@@ -278,6 +279,7 @@ fn what_is_not_honoured_is_refused_by_its_name() {
     // Host and domain name, kernel parameters: never the machine's.
     for (pointer, value, field) in [
         ("/domainname", json!("d"), "domainname"),
+        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices"),
         ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl"),
         ("/linux/sysctl", json!({ "kernel.sem": "1" }), "linux.sysctl"),
     ] {
@@ -377,6 +379,36 @@ fn what_a_container_cannot_have_is_refused() {
     ] {
         change(fine.clone()).unwrap_or_else(|error| panic!("{fine}: {error}"));
     }
+}
+
+/// What an older podlet wrote down is still read.
+#[test]
+fn records_without_the_newer_fields_are_read() {
+    let mut container = serde_json::to_value(Container::new("c", Root::Host)).unwrap();
+    let newer = [
+        "domainname",
+        "sysctl",
+        "devices",
+        "oom_score_adj",
+        "scheduler",
+        "io_priority",
+        "personality",
+        "exec_cpu_affinity",
+        "memory_policy",
+        "apparmor_profile",
+        "net_devices",
+    ];
+    newer.iter().for_each(|name| assert!(container.as_object_mut().unwrap().remove(*name).is_some(), "{name}"));
+    let container: Container = serde_json::from_value(container).unwrap();
+    assert_eq!(container, Container::new("c", Root::Host));
+    let mut options = serde_json::to_value(PodOptions::new("p")).unwrap();
+    for name in ["domainname", "sysctl"] {
+        assert!(options.as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    for name in ["monotonic_nanos", "boottime_nanos"] {
+        assert!(options["time_offsets"].as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    assert_eq!(serde_json::from_value::<PodOptions>(options).unwrap(), PodOptions::new("p"));
 }
 
 /// What is honoured only where the kernel can.

@@ -1,5 +1,7 @@
 //! `create`, and `run`, which is `create` and `start` in one.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
 use crate::launch::{Born, Ignition, Question, ignite};
+use crate::netdev;
 use crate::plan::bundle::{self, Bundle};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
@@ -115,9 +118,10 @@ impl Runtime {
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             time_offsets: config.time_offsets,
             terminal: config.terminal.then_some(config.console_size),
-            hooks: !(config.hooks.prestart.is_empty()
+            stops: !(config.hooks.prestart.is_empty()
                 && config.hooks.create_runtime.is_empty()
-                && config.hooks.create_container.is_empty()),
+                && config.hooks.create_container.is_empty()
+                && container.net_devices.is_empty()),
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
@@ -192,6 +196,7 @@ impl Instance {
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
+        let moved = RefCell::default();
         let ignition = Ignition {
             object: &object,
             title: &title,
@@ -200,11 +205,18 @@ impl Instance {
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
-                Question::Runtime(pidfd) => self.run_create_hooks(pidfd),
+                Question::Runtime(pidfd) => {
+                    self.move_devices(pidfd, &moved)?;
+                    self.run_create_hooks(pidfd)
+                }
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };
-        let born = ignite(plan, ignition)?;
+        let born = ignite(plan, ignition).inspect_err(|_| {
+            if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
+                netdev::give_back(devices, here.as_fd(), there.as_fd());
+            }
+        })?;
         let gone = || Error::Died { object: object.clone() };
         let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).ok_or_else(gone)?;
         self.process = Some(process);
@@ -226,6 +238,20 @@ impl Instance {
         Ok(gate)
     }
 
+    /// Network interfaces of this machine that the container is to have.
+    fn move_devices(&self, pidfd: &OwnedFd, moved: &RefCell<Option<Moved>>) -> Result<()> {
+        let devices = &self.record.container.net_devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let open = |path: String| File::open(&path).doing(|| format!("opening {path}"));
+        let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
+        let (here, there) = (open("/proc/thread-self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
+        let devices = netdev::transfer(devices, here.as_fd(), there.as_fd())?;
+        *moved.borrow_mut() = Some(Moved { devices, here, there });
+        Ok(())
+    }
+
     /// Hooks that run while the container's root is not yet changed.
     fn run_create_hooks(&self, pidfd: &OwnedFd) -> Result<()> {
         let gone = || Error::Died { object: self.object() };
@@ -240,6 +266,13 @@ impl Instance {
             self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)
         })
     }
+}
+
+/// Interfaces on their way, and the two network namespaces.
+struct Moved {
+    devices: BTreeMap<String, String>,
+    here: File,
+    there: File,
 }
 
 /// How user `uid` of this machine appears in a user namespace with these maps.

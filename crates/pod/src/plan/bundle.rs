@@ -36,8 +36,9 @@ pub struct Bundle<'a> {
     pub time_offsets: TimeOffsets,
     /// It gets a terminal, of this size if one is given.
     pub terminal: Option<Option<console::Size>>,
-    /// There are hooks to run before its root is changed.
-    pub hooks: bool,
+    /// There is something to do before its root is changed: hooks, network
+    /// interfaces.
+    pub stops: bool,
     /// Its root becomes one by `pivot_root(2)`, or, where the machine's root is
     /// a ramdisk and cannot, by moving it over the machine's.
     pub pivot: bool,
@@ -155,7 +156,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         console::bind(p, trees.root, terminal);
         terminal
     });
-    if bundle.hooks {
+    if bundle.stops {
         p.push(step::report(Record::RUNTIME, "RUNTIME", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
     }

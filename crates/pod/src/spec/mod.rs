@@ -6,6 +6,7 @@
 //! [`Container::check`]. What passed holds only names, paths and strings that
 //! a plan can take as they are.
 
+mod agree;
 mod check;
 mod container;
 mod mount;

@@ -93,7 +93,7 @@ fn what_a_config_asks_for_in_vain_is_refused_by_name(bed: &Bed) {
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
         ("/linux/resources", json!({"pids": {"limit": 5}}), "linux.resources.pids.limit"),
         ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),
-        ("/linux/netDevices", json!({"eth9": {}}), "linux.netDevices.eth9"),
+        ("/linux/netDevices", json!({"eth9": {}}), "eth9"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "linux.uidMappings"),
         ("/linux/rootfsPropagation", json!("frob"), "linux.rootfsPropagation"),
