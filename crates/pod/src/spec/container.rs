@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_mount, check_name, check_path, check_rootfs, check_string, rlimit_number};
 use crate::error::{Error, Result};
+use crate::seccomp::{DEFAULT_CAPABILITIES, Seccomp};
 
 /// Where a container's root file system comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -151,6 +152,9 @@ pub struct Container {
     pub capabilities: CapabilitySets,
     /// `no_new_privs` (prctl(2)).
     pub no_new_privileges: bool,
+    /// System calls it may make.
+    #[serde(default)]
+    pub seccomp: Seccomp,
     /// Paths that appear empty.
     pub masked_paths: Vec<PathBuf>,
     /// Paths that cannot be written.
@@ -170,25 +174,6 @@ pub struct Container {
     /// The signal `stop` begins with.
     pub stop_signal: i32,
 }
-
-/// What `podman` and `docker` leave a container: capabilities that root in it
-/// needs for ordinary work, and none that reaches out of it.
-pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
-    Capability::CAP_CHOWN,
-    Capability::CAP_DAC_OVERRIDE,
-    Capability::CAP_FSETID,
-    Capability::CAP_FOWNER,
-    Capability::CAP_MKNOD,
-    Capability::CAP_NET_RAW,
-    Capability::CAP_SETGID,
-    Capability::CAP_SETUID,
-    Capability::CAP_SETFCAP,
-    Capability::CAP_SETPCAP,
-    Capability::CAP_NET_BIND_SERVICE,
-    Capability::CAP_SYS_CHROOT,
-    Capability::CAP_KILL,
-    Capability::CAP_AUDIT_WRITE,
-];
 
 /// Paths of `/proc` and `/sys` that tell or do what concerns the whole machine.
 const MASKED: [&str; 12] = [
@@ -226,6 +211,7 @@ impl Container {
             mounts: default_mounts(),
             capabilities: CapabilitySets { bounding: set, effective: set, permitted: set, inheritable: 0, ambient: 0 },
             no_new_privileges: true,
+            seccomp: Seccomp::Default,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),

@@ -13,6 +13,7 @@ mod pod;
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
 pub use container::{
-    CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
+    CapabilitySets, Container, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
 };
+pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use pod::{Namespace, PodOptions, TimeOffsets};
