@@ -70,8 +70,8 @@ pub enum Op {
     Report,
     /// Open `/proc/<pid in slot args[0]>/<string args[1]>` for writing.
     OpenProc,
-    /// Report [`Record::EXEC`], then `execve` each path of the null-ended array
-    /// `args[0]` with argv `args[1]` and envp `args[2]`, until one is there.
+    /// `execve` each path of the null-ended array `args[0]` with argv `args[1]`
+    /// and envp `args[2]`, until one is there.
     Exec,
     /// Become pause: exit table at `args[0]`, signalfd slot `args[1]`, lifeline
     /// slot `args[2]`, owner's pidfd slot `args[3]` (see `hold`).

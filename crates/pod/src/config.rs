@@ -14,6 +14,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
+use crate::seccomp::{self, Seccomp};
 use crate::spec::{
     CapabilitySets, Container, Mount, MountKind, Namespace, Place, Rlimit, Root, User, parse_capability,
 };
@@ -32,7 +33,7 @@ pub struct PodHints {
 
 /// Properties that are honoured. `[]` stands for the elements of an array,
 /// `*` for everything below.
-const HONOURED: [&str; 26] = [
+const HONOURED: [&str; 27] = [
     "ociVersion",
     "annotations.*",
     "hostname",
@@ -59,6 +60,7 @@ const HONOURED: [&str; 26] = [
     "linux.maskedPaths[]",
     "linux.readonlyPaths[]",
     "linux.rootfsPropagation",
+    "linux.seccomp.*",
 ];
 
 /// Reads `config.json` in the directory `bundle` as container `name`.
@@ -122,6 +124,8 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
     container.umask = user.umask().unwrap_or(0o022);
     container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    container.seccomp =
+        linux.seccomp().as_ref().map(seccomp::from_oci).transpose()?.map_or(Seccomp::Unconfined, Seccomp::Profile);
     container.capabilities = capabilities(&known["process"]["capabilities"])?;
     container.rlimits = rlimits(&known["process"]["rlimits"]);
     let mounts = spec.mounts().iter().flatten().enumerate();

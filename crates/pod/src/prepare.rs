@@ -13,6 +13,7 @@ use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{Ids, Image, Launch, Source};
 use crate::plan::{Plan, launch};
 use crate::process::Stdio;
+use crate::seccomp::Filter;
 use crate::spec::{Container, Mount, MountKind, Place, Root};
 use crate::state::Store;
 use crate::sys;
@@ -27,6 +28,7 @@ pub(crate) struct Prepared {
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
+    filter: Option<Filter>,
     idmapped: bool,
 }
 
@@ -84,7 +86,8 @@ impl Prepared {
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
         let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
         let (upper, work) = (dir.join("upper"), dir.join("work"));
-        Ok(Prepared { container, ids, sources, upper, work, has_host_mqueue, idmapped })
+        let filter = container.filter()?;
+        Ok(Prepared { container, ids, sources, upper, work, has_host_mqueue, filter, idmapped })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -121,6 +124,7 @@ impl Prepared {
             image,
             ids: &self.ids,
             sources: &self.sources,
+            filter: self.filter.as_ref(),
             has_host_mqueue: self.has_host_mqueue,
             entry,
         })

@@ -28,6 +28,7 @@ pub use super::ids::Ids;
 use super::mounts::{self, Trees};
 use super::{Arg, Given, Plan, step};
 use crate::facts::Facts;
+use crate::seccomp::Filter;
 use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
 
 /// Where a container's root comes from, as decided for this pod and caller.
@@ -76,6 +77,8 @@ pub struct Launch<'a> {
     pub ids: &'a Ids,
     /// For each of the container's mounts: what its source is, if it has one.
     pub sources: &'a [Option<Source>],
+    /// The system calls it may make.
+    pub filter: Option<&'a Filter>,
     /// The machine has `/dev/mqueue`.
     pub has_host_mqueue: bool,
     /// The slot in the exit table.
@@ -211,7 +214,8 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
                 become_container(p, launch);
             }
             let container = launch.container;
-            last_steps(p, &container.cwd, &container.args, &container.env);
+            let program = Program { cwd: &container.cwd, args: &container.args, env: &container.env };
+            last_steps(p, container, launch.filter, &program);
         },
     );
     plan
@@ -278,7 +282,8 @@ fn become_container(p: &mut Plan, launch: &Launch<'_>) {
     p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     let container = launch.container;
     let setgroups = launch.pod.users.setgroups(launch.facts);
-    ids::become_user(p, launch.facts, launch.ids, &container.capabilities, container.no_new_privileges, setgroups);
+    let kept = ids::kept_for(container, launch.filter);
+    ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
 }
 
 /// How a process is entered in the exit table.
@@ -324,8 +329,21 @@ pub(super) fn be_born(
     p.push(step::exit(0));
 }
 
+/// What is executed.
+pub(super) struct Program<'a> {
+    pub cwd: &'a Path,
+    pub args: &'a [String],
+    pub env: &'a [String],
+}
+
 /// What only the new process itself can do, and `execve`.
-pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[String]) {
+///
+/// The filter comes last, so that it needs to allow nothing of ours but
+/// `execve`, and `capset` where a capability was kept to load it. That leaves
+/// no word for afterwards: EXEC is said before. Should one of these fail and
+/// the filter forbid to report it, the exit code still tells.
+pub(super) fn last_steps(p: &mut Plan, container: &Container, filter: Option<&Filter>, program: &Program<'_>) {
+    let Program { cwd, args, env } = *program;
     p.push(step::unmap_table());
     p.push(step::setsid());
     // Found without magic links, so it cannot lead out of the container.
@@ -335,7 +353,14 @@ pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[Strin
     p.push(step::close_from(p.slot_of(Given::Lock)));
     p.push(step::close_from_at_exec(p.slot_of(Given::Plan)));
     p.push(step::unblock_signals());
-    // A seccomp filter belongs here: the last thing before execve.
+    p.push(step::report(Record::EXEC, "EXEC", None));
+    if let Some(filter) = filter {
+        p.push(step::seccomp(filter.program.clone(), filter.flags));
+        if ids::kept_for(container, Some(filter)) != 0 {
+            let sets = &container.capabilities;
+            p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+        }
+    }
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
     p.push(step::execve(candidates(&args[0], env), strings(args), strings(env)));
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_mount, check_name, check_path, check_rootfs, check_string, rlimit_number};
 use crate::error::{Error, Result};
-use crate::seccomp::{DEFAULT_CAPABILITIES, Seccomp};
+use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp};
 
 /// Where a container's root file system comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -303,6 +303,19 @@ impl Container {
         [&mut sets.bounding, &mut sets.effective, &mut sets.permitted]
     }
 
+    /// The filter of its system calls, as a pod's container; none if it may
+    /// make all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if its profile is not one, or needs a listener.
+    pub fn filter(&self) -> Result<Option<Filter>> {
+        if let Seccomp::Profile(Profile { listener_path: Some(path), .. }) = &self.seccomp {
+            let reason = "a pod's containers have no listener: leave it and SCMP_ACT_NOTIFY out, or use podlet-oci";
+            return Err(Error::invalid("seccomp.listenerPath", path, reason));
+        }
+        self.seccomp.filter(self.capabilities.bounding)
+    }
+
     /// Whether the container cannot be what it says.
     ///
     /// # Errors
@@ -346,6 +359,7 @@ impl Container {
             }
             rlimit_number(&limit.name)?;
         }
+        self.seccomp.filter(self.capabilities.bounding)?;
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
         }

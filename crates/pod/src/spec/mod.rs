@@ -10,10 +10,8 @@ mod check;
 mod container;
 mod pod;
 
+pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
-pub use container::{
-    CapabilitySets, Container, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User,
-};
-pub use crate::seccomp::DEFAULT_CAPABILITIES;
+pub use container::{CapabilitySets, Container, DEFAULT_PATH, Mount, MountKind, Place, Rlimit, Root, User};
 pub use pod::{Namespace, PodOptions, TimeOffsets};

@@ -16,7 +16,6 @@
 
 use super::calls::{Arch, X32_BIT};
 use super::rules::{Action, Op, Rule, Rules, Test, completed};
-use crate::error::{Error, Result};
 
 /// The kernel's limit (`BPF_MAXINSNS`).
 pub const MOST: usize = 4096;
@@ -61,11 +60,8 @@ pub fn encode(program: &[Instruction]) -> Vec<u8> {
     bytes
 }
 
-/// The program for these rules.
-///
-/// # Errors
-/// [`Error::Invalid`] if it is longer than the kernel takes.
-pub fn assemble(rules: &Rules) -> Result<Vec<Instruction>> {
+/// The program for these rules, however long.
+pub fn assemble(rules: &Rules) -> Vec<Instruction> {
     let mut code = Assembler::default();
     let mut next = code.give(rules.foreign);
     if let Some(ranges) = i386(rules) {
@@ -77,12 +73,8 @@ pub fn assemble(rules: &Rules) -> Result<Vec<Instruction>> {
     let begin = code.load(NUMBER, tree);
     next = code.branch(IF_EQUAL, AUDIT_ARCH_X86_64, begin, next);
     code.load(ARCH, next);
-    if code.reversed.len() > MOST {
-        let reason = format!("compiles to more than the {MOST} instructions the kernel takes: use fewer rules");
-        return Err(Error::invalid("seccomp", format!("{} instructions", code.reversed.len()), reason));
-    }
     code.reversed.reverse();
-    Ok(code.reversed)
+    code.reversed
 }
 
 /// Calls from a number up to the next range's, all with the same rules.

@@ -69,10 +69,11 @@ pub fn check(profile: &Profile, context: &Context) -> Result<Checked> {
         }
     }
     let mut flags = flags(profile, notifies)?;
-    let listener = profile.listener_path.as_ref().filter(|_| notifies).map(|path| Listener {
-        path: path.into(),
-        metadata: profile.listener_metadata.clone().unwrap_or_default(),
-    });
+    let listener = profile
+        .listener_path
+        .as_ref()
+        .filter(|_| notifies)
+        .map(|path| Listener { path: path.into(), metadata: profile.listener_metadata.clone().unwrap_or_default() });
     if notifies {
         if listener.is_none() {
             return Err(invalid("listenerPath", "", "SCMP_ACT_NOTIFY needs it: the socket of who decides"));

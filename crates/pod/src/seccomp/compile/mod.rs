@@ -22,7 +22,7 @@ use std::path::PathBuf;
 pub use calls::Arch;
 pub use profile::{Argument, Machine, Profile, Syscall, When};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` of seccomp(2).
 pub const NEW_LISTENER: u32 = 1 << 3;
@@ -63,6 +63,10 @@ pub struct Filter {
 /// [`Error::Invalid`](crate::error::Error::Invalid), naming the property.
 pub fn compile(profile: &Profile, context: &Context) -> Result<Filter> {
     let checked = check::check(profile, context)?;
-    let program = bpf::encode(&bpf::assemble(&checked.rules)?);
-    Ok(Filter { program, flags: checked.flags, listener: checked.listener })
+    let program = bpf::assemble(&checked.rules);
+    if program.len() > bpf::MOST {
+        let reason = format!("the kernel takes at most {}: use fewer rules", bpf::MOST);
+        return Err(Error::invalid("seccomp", format!("{} instructions", program.len()), reason));
+    }
+    Ok(Filter { program: bpf::encode(&program), flags: checked.flags, listener: checked.listener })
 }
