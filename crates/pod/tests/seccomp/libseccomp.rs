@@ -11,6 +11,11 @@ use std::os::fd::AsRawFd;
 use libloading::{Library, Symbol};
 use pod::seccomp::{Argument, Profile};
 
+/// `SCMP_ARCH_X86_64`, and those it can run besides.
+pub const NATIVE: u32 = 0xc000_003e;
+pub const X86: u32 = 0x4000_0003;
+pub const X32: u32 = 0x4000_003e;
+
 #[repr(C)]
 struct Comparison {
     arg: c_uint,
@@ -52,8 +57,9 @@ impl Libseccomp {
         }
     }
 
-    /// As runc's libcontainer/seccomp does it; the errno of what it refuses.
-    pub fn compile(&self, profile: &Profile) -> Result<Vec<u8>, c_int> {
+    /// As runc's libcontainer/seccomp does it, but for one architecture alone.
+    /// The errno of what it refuses.
+    pub fn compile(&self, profile: &Profile, token: u32) -> Result<Vec<u8>, c_int> {
         // SAFETY: the functions have these types (seccomp.h of 2.5); the
         // context is released once, on every path below.
         unsafe {
@@ -62,7 +68,7 @@ impl Libseccomp {
             let default = action(&profile.default_action, profile.default_errno_ret);
             let context = init(default);
             assert!(!context.is_null());
-            let result = self.fill(context, profile, default).map(|()| self.export(context));
+            let result = self.fill(context, profile, default, token).map(|()| self.export(context));
             release(context);
             result
         }
@@ -70,27 +76,25 @@ impl Libseccomp {
 
     /// # Safety
     /// `context` must be one of libseccomp's.
-    unsafe fn fill(&self, context: *mut c_void, profile: &Profile, default: u32) -> Result<(), c_int> {
+    unsafe fn fill(&self, context: *mut c_void, profile: &Profile, default: u32, token: u32) -> Result<(), c_int> {
         // SAFETY: as above.
-        let (arch_add, set, rule_add): (
+        let (arch_add, arch_remove, set, rule_add): (
+            Symbol<unsafe extern "C" fn(*mut c_void, u32) -> c_int>,
             Symbol<unsafe extern "C" fn(*mut c_void, u32) -> c_int>,
             Symbol<unsafe extern "C" fn(*mut c_void, c_int, u32) -> c_int>,
             Symbol<unsafe extern "C" fn(*mut c_void, u32, c_int, c_uint, *const Comparison) -> c_int>,
         ) = unsafe {
             (
                 self.0.get(b"seccomp_arch_add").expect("a symbol"),
+                self.0.get(b"seccomp_arch_remove").expect("a symbol"),
                 self.0.get(b"seccomp_attr_set").expect("a symbol"),
                 self.0.get(b"seccomp_rule_add_array").expect("a symbol"),
             )
         };
-        for arch in profile.architectures.iter().flatten() {
-            let token = match arch.as_str() {
-                "SCMP_ARCH_X86" => 0x4000_0003,
-                "SCMP_ARCH_X32" => 0x4000_003e,
-                _ => continue,
-            };
+        if token != NATIVE {
             // SAFETY: a valid context.
-            assert_eq!(unsafe { arch_add(context, token) }, 0);
+            let results = unsafe { (arch_add(context, token), arch_remove(context, NATIVE)) };
+            assert_eq!(results, (0, 0));
         }
         let calls = profile.syscalls.as_deref().unwrap_or_default();
         if calls.iter().map(|call| call.names.len()).sum::<usize>() > 32 {
@@ -142,6 +146,13 @@ fn comparison(argument: &Argument) -> Comparison {
     let op = ops.iter().position(|op| argument.op.strip_prefix("SCMP_CMP_") == Some(op)).expect("an op");
     let b = argument.value_two.unwrap_or(0);
     Comparison { arg: argument.index as c_uint, op: op as c_uint, a: argument.value, b }
+}
+
+/// For one of the profiles with rules for `semop` and the like, libseccomp 2.5.4
+/// forgets to load the call's number on i386: it then compares numbers with the
+/// architecture. What follows the architecture's test must load it or return.
+pub fn forgets_to_load(program: &[u8]) -> bool {
+    program.get(16..24).is_some_and(|next| next[0] != 0x06 && (next[0] != 0x20 || next[4..] != [0; 4]))
 }
 
 /// `SCMP_ACT_*` has the values of `SECCOMP_RET_*`.
