@@ -8,6 +8,7 @@ mod images;
 mod inside;
 mod namespaces;
 mod pods;
+mod seccomp;
 mod security;
 
 use crate::Case;
@@ -15,6 +16,6 @@ use crate::Case;
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
-    let short = [namespaces::CASES, inside::CASES, commands::CASES, images::CASES, bad::CASES];
+    let short = [namespaces::CASES, inside::CASES, commands::CASES, images::CASES, bad::CASES, seccomp::CASES];
     [long.concat(), short.concat()].concat()
 }
