@@ -140,7 +140,6 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             result
         }
         Op::Exec => {
-            report(slots, Record::EXEC, index, 0, None);
             // SAFETY: the plan vouches for its arrays.
             unsafe { exec(args[0] as *const *const u8, args[1], args[2]) }
         }

@@ -11,6 +11,7 @@
 //!   console  here is the terminal            C
 //!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
+//!   listener here is the filter's descriptor C, with a filter that asks somebody
 //!   (end)    everybody has closed            ─► done, if ready, created or exec came
 //! ```
 //!
@@ -51,6 +52,9 @@ pub(crate) enum Question<'a> {
     Maps(u32),
     /// Run the hooks of this process, whose root is about to change.
     Runtime(&'a OwnedFd),
+    /// Give the listener what this descriptor of a seccomp filter asks. Nobody
+    /// waits for that to be done.
+    Listener(OwnedFd),
 }
 
 /// After an error the others have this long to notice it.
@@ -124,8 +128,17 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
 ///
 /// # Errors
 /// As [`ignite`].
-pub(crate) fn hear_start(object: &str, report: &OwnedFd, explain: &dyn Fn(&Record) -> Error) -> Result<()> {
-    hear(object, report, &mut Heard::default(), explain, &mut |_, _| Ok(()))
+pub(crate) fn hear_start(
+    object: &str,
+    report: &OwnedFd,
+    explain: &dyn Fn(&Record) -> Error,
+    answer: &dyn Fn(Question<'_>) -> Result<()>,
+) -> Result<()> {
+    hear(object, report, &mut Heard::default(), explain, &mut |_, heard| pass_on(heard, answer))
+}
+
+fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Result<()> {
+    heard.listener.take().map_or(Ok(()), |listener| answer(Question::Listener(listener)))
 }
 
 /// What a report has told so far.
@@ -134,6 +147,7 @@ struct Heard {
     born: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
     done: bool,
     failure: Option<Record>,
     /// A question that came before the process it is about.
@@ -156,7 +170,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
                 }
                 _ => return Ok(()),
             },
-            _ => return Ok(()),
+            _ => return pass_on(heard, ignition.answer),
         }
         go_on().map(drop)
     })
@@ -187,6 +201,7 @@ fn hear(
             Record::BORN => heard.born = descriptor,
             Record::MOUNTS => heard.mounts = descriptor,
             Record::CONSOLE => heard.console = descriptor,
+            Record::LISTENER => heard.listener = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
             Record::RUNTIME => heard.waiting = true,
             Record::USERS => (heard.born, heard.done) = (descriptor, true),

@@ -60,6 +60,7 @@ mod pod;
 mod prepare;
 mod process;
 mod procfs;
+pub mod seccomp;
 pub mod spec;
 mod start;
 mod state;

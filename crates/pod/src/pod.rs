@@ -343,7 +343,7 @@ impl Pod {
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(_) => Ok(()),
+                Question::Runtime(_) | Question::Listener(_) => Ok(()),
             },
             places: self.store.places(),
         };

@@ -15,6 +15,7 @@ use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, Source};
 use crate::plan::mounts::find_outside;
 use crate::plan::{Given, Plan, launch};
 use crate::process::Stdio;
+use crate::seccomp::Filter;
 use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Namespace, Place, Root};
 use crate::state::Store;
 use crate::sys;
@@ -30,6 +31,7 @@ pub(crate) struct Prepared {
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
+    filter: Option<Filter>,
     idmapped: bool,
     nodes: Nodes,
 }
@@ -91,7 +93,12 @@ impl Prepared {
         let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
         let outside = |device: &Device| if made { Ok(None) } else { node_outside(device) };
         let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
-        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped, nodes })
+        // A pod has nobody who listens.
+        let filter = match nodes {
+            Nodes::Bound => container.filter()?,
+            Nodes::Made => container.seccomp.filter(container.capabilities.bounding)?,
+        };
+        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, filter, idmapped, nodes })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -152,6 +159,7 @@ impl Prepared {
             image,
             ids: &self.ids,
             sources: &self.sources,
+            filter: self.filter.as_ref(),
             has_host_mqueue: self.has_host_mqueue,
             nodes: self.nodes,
             nodes_outside: &self.nodes_outside,

@@ -271,6 +271,7 @@ impl Pod {
         for arg in &command.args {
             spec::check_string("args", arg)?;
         }
+        let filter = container.filter()?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let reservation = self.reserve(table, true)?;
@@ -278,6 +279,7 @@ impl Pod {
             facts: &self.facts,
             pod: &self.shape(),
             container,
+            filter: filter.as_ref(),
             args: &command.args,
             env: &env,
             cwd,

@@ -87,6 +87,7 @@ fn text(spec: &Value) -> String {
         let word = |i: usize| volume[i].as_str().expect("a path");
         container = container.bind(word(0), word(1), volume.get(2).is_some());
     }
+    let filter = container.filter().expect("a profile");
     let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
     let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
         Some(ids) => match ids.collect::<Vec<_>>()[..] {
@@ -99,7 +100,8 @@ fn text(spec: &Value) -> String {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
         let (env, cwd) = (&container.env, Path::new("/srv"));
         let (pod, container) = (&shape, &container);
-        let exec = Exec { facts: &facts, pod, container, args: &args, env, cwd, ids: &ids, entry: 3 };
+        let filter = filter.as_ref();
+        let exec = Exec { facts: &facts, pod, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
         return format!("# exec in web/server\n{}", exec::plan(&exec));
     }
     let source = |kind: &MountKind| match kind {
@@ -123,6 +125,7 @@ fn text(spec: &Value) -> String {
         image,
         ids: &ids,
         sources: &sources,
+        filter: filter.as_ref(),
         has_host_mqueue: true,
         nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
         nodes_outside: &nodes_outside,

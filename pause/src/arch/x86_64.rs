@@ -52,6 +52,13 @@ pub unsafe fn syscall(number: usize, args: [usize; 6]) -> isize {
     result
 }
 
+/// An instruction that is none: the kernel ends the process with SIGILL, which
+/// is at its default and cannot be blocked against this.
+pub fn trap() -> ! {
+    // SAFETY: the process is over.
+    unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
+}
+
 #[cfg(sealed)]
 core::arch::global_asm!(
     // The kernel enters here with argc at the top of the stack.

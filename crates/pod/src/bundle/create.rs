@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status};
-use super::{Instance, Runtime, check_id, exec, hooks, place};
+use super::{Instance, Runtime, check_id, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
@@ -95,6 +95,7 @@ impl Runtime {
         check_id(id)?;
         let facts = Facts::read()?;
         let namespaces = namespaces::prepare(config, &facts)?;
+        listener::check(&config.container.seccomp)?;
         let mut container = config.container.clone();
         container.name = "container".into();
         namespaces::place(&mut container, config);
@@ -209,6 +210,7 @@ impl Instance {
                     self.move_devices(pidfd, &moved)?;
                     self.run_create_hooks(pidfd)
                 }
+                Question::Listener(fd) => self.pass_on_listener(&fd),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };

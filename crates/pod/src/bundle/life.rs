@@ -9,10 +9,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use pause::wire::Record as Report;
 
 use super::record::{GATE, PROCESS, RECORD, Status};
-use super::{Instance, exec, hooks, place};
+use super::{Instance, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
-use crate::launch::hear_start;
+use crate::launch::{Question, hear_start};
 use crate::pod::PATIENCE;
 use crate::state::{self, Hold, Lock};
 use crate::sys;
@@ -63,7 +63,17 @@ impl Instance {
         let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
         connect(report.as_raw_fd(), &address).doing(context)?;
         let object = self.object();
-        hear_start(&object, &report, &|report| self.explain(report))
+        hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
+            Question::Listener(fd) => self.pass_on_listener(&fd),
+            Question::Maps(_) | Question::Runtime(_) => Ok(()),
+        })
+    }
+
+    /// The descriptor of the container's seccomp filter, to who decides.
+    pub(super) fn pass_on_listener(&self, fd: &OwnedFd) -> Result<()> {
+        let container = &self.record.container;
+        let filter = container.seccomp.filter(container.capabilities.bounding)?;
+        listener::send(filter.as_ref(), fd, &self.state_as(Status::Creating))
     }
 
     fn explain(&self, report: &Report) -> Error {

@@ -26,6 +26,7 @@ mod create;
 mod exec;
 mod hooks;
 mod life;
+mod listener;
 mod namespaces;
 mod place;
 mod record;

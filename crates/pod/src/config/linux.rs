@@ -1,9 +1,10 @@
-//! `linux`, but for namespaces, resources, seccomp and mounts.
+//! `linux`, but for namespaces, resources and mounts.
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonalityDomain};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::seccomp::{self, Seccomp};
 use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
 
 /// `file` is the same as it stands in the file.
@@ -11,6 +12,8 @@ pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Re
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());
+    let profile = linux.seccomp().as_ref().map(seccomp::from_oci).transpose()?;
+    container.seccomp = profile.map_or(Seccomp::Unconfined, Seccomp::Profile);
     container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
     let devices = linux.devices().iter().flatten().enumerate();
     container.devices =

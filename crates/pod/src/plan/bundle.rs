@@ -17,7 +17,7 @@ use pause::wire::{Record, Slot};
 
 use super::console;
 use super::hold;
-use super::launch::{self, Launch};
+use super::launch::{self, Launch, Program};
 use super::mounts;
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
@@ -180,7 +180,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         wait_at_gate(p, user);
     }
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
+    launch::start_program(p, first_not_kept, container, launch.filter, &Program::of(container));
 }
 
 /// From here on whoever asked for the container may go. Somebody else comes

@@ -28,6 +28,7 @@ pub use super::ids::Ids;
 use super::mounts::{self, Trees};
 use super::{Arg, Given, Plan, process, step};
 use crate::facts::Facts;
+use crate::seccomp::Filter;
 use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
 
 /// Where a container's root comes from, as decided for this pod and caller.
@@ -89,6 +90,8 @@ pub struct Launch<'a> {
     pub ids: &'a Ids,
     /// For each of the container's mounts: what its source is, if it has one.
     pub sources: &'a [Option<Source>],
+    /// The system calls it may make.
+    pub filter: Option<&'a Filter>,
     /// The machine has `/dev/mqueue`.
     pub has_host_mqueue: bool,
     /// Where its device nodes come from.
@@ -258,7 +261,8 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
                 become_container(p, launch);
             }
             let container = launch.container;
-            last_steps(p, &container.cwd, &container.args, &container.env);
+            let program = Program::of(container);
+            last_steps(p, container, launch.filter, &program);
         },
     );
     plan
@@ -324,7 +328,16 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
 pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>) {
     let container = launch.container;
     let setgroups = launch.pod.users.setgroups(launch.facts);
-    ids::become_user(p, launch.facts, launch.ids, &container.capabilities, container.no_new_privileges, setgroups);
+    let kept = ids::kept_for(container, launch.filter);
+    ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
+}
+
+impl<'a> Program<'a> {
+    /// The container's own.
+    pub(super) fn of(container: &'a Container) -> Program<'a> {
+        let Container { cwd, args, env, .. } = container;
+        Program { file: &args[0], cwd, args, env }
+    }
 }
 
 /// How a process is entered in the exit table.
@@ -370,13 +383,27 @@ pub(super) fn be_born(
     p.push(step::exit(0));
 }
 
+/// What is executed.
+pub(super) struct Program<'a> {
+    /// Where it is, or what is looked for along PATH.
+    pub file: &'a str,
+    pub cwd: &'a Path,
+    pub args: &'a [String],
+    pub env: &'a [String],
+}
+
 /// What only the new process itself can do, and `execve`.
-pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[String]) {
+///
+/// The filter comes last, so that it needs to allow nothing of ours but
+/// `execve`, and `capset` where a capability was kept to load it. That leaves
+/// no word for afterwards: EXEC is said before. Should one of these fail and
+/// the filter forbid to report it, the exit code still tells.
+pub(super) fn last_steps(p: &mut Plan, container: &Container, filter: Option<&Filter>, program: &Program<'_>) {
     p.push(step::unmap_table());
     p.push(step::setsid());
-    go_to(p, cwd);
+    go_to(p, program.cwd);
     p.push(step::close_from(p.slot_of(Given::Lock)));
-    start_program(p, p.slot_of(Given::Plan), &args[0], args, env);
+    start_program(p, p.slot_of(Given::Plan), container, filter, program);
 }
 
 /// Changes to the working directory, as the user it will be used by.
@@ -388,12 +415,32 @@ pub(super) fn go_to(p: &mut Plan, cwd: &Path) {
 }
 
 /// The very last: the program, with the descriptors below `end`.
-pub(super) fn start_program(p: &mut Plan, end: Slot, program: &str, args: &[String], env: &[String]) {
+pub(super) fn start_program(
+    p: &mut Plan,
+    end: Slot,
+    container: &Container,
+    filter: Option<&Filter>,
+    program: &Program<'_>,
+) {
     p.push(step::close_from_at_exec(end));
     p.push(step::unblock_signals());
-    // A seccomp filter belongs here: the last thing before execve.
+    p.push(step::report(Record::EXEC, "EXEC", None));
+    if let Some(filter) = filter {
+        let load = step::seccomp(filter.program.clone(), filter.flags);
+        if filter.listener.is_some() {
+            let listener = p.keep("listener", load);
+            p.push(step::report(Record::LISTENER, "LISTENER", Some(listener)));
+        } else {
+            p.push(load);
+        }
+        if ids::kept_for(container, Some(filter)) != 0 {
+            let sets = &container.capabilities;
+            p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+        }
+    }
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
-    p.push(step::execve(candidates(program, env), strings(args), strings(env)));
+    let candidates = candidates(program.file, program.env);
+    p.push(step::execve(candidates, strings(program.args), strings(program.env)));
 }
 
 /// Whether the program is there, for one that is started later: who makes the

@@ -159,6 +159,8 @@ flag_table!(MAP: MAP_SHARED, MAP_FIXED_NOREPLACE);
 flag_table!(WAIT: WEXITED);
 flag_table!(RECV: MSG_TRUNC);
 flag_table!(SFD: SFD_CLOEXEC, SFD_NONBLOCK);
+flag_table!(SECCOMP: SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC_ESRCH, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
 /// Names of [`mount_setattr`]'s attributes.
 pub const ATTRS: &[(u64, &str)] = &[
     (libc::MOUNT_ATTR__ATIME, "_ATIME"),
@@ -582,9 +584,10 @@ pub fn setrlimit(resource: u32, name: &'static str, soft: u64, hard: u64) -> Ste
 }
 
 /// `seccomp(2)` with a filter of 8-byte instructions.
-pub fn seccomp(filter: Vec<u8>) -> Step {
+pub fn seccomp(filter: Vec<u8>, flags: u32) -> Step {
     let mode = Arg::Word(1, "SECCOMP_SET_MODE_FILTER");
-    Step::new("seccomp", libc::SYS_seccomp, vec![mode, Arg::Num(0), Arg::Filter(filter)])
+    let flags = Arg::Flags(flags.into(), SECCOMP);
+    Step::new("seccomp", libc::SYS_seccomp, vec![mode, flags, Arg::Filter(filter)])
 }
 
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`: a session keyring of its own.

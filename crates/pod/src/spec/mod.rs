@@ -15,9 +15,10 @@ mod pod;
 mod process;
 pub(crate) mod sysctl;
 
+pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
-pub use container::{CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Place, Rlimit, Root, User};
+pub use container::{CapabilitySets, Container, DEFAULT_PATH, Place, Rlimit, Root, User};
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
 pub(crate) use options::propagation;
 pub use pod::{Namespace, PodOptions, TimeOffsets};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use pod::seccomp::{self, Seccomp};
 use pod::spec::{check_name, parse_capability};
 use pod::{Container, Error, Io, Pod, PodOptions, Root, Store, config};
 
@@ -61,6 +62,9 @@ pub struct Run {
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
+    /// seccomp=FILE, seccomp=unconfined or no-new-privileges[=true|false]
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
     /// Use this directory as the root file system
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     rootfs: Option<PathBuf>,
@@ -162,6 +166,8 @@ impl Run {
         };
         container = self.adjust(container)?;
         container.check()?;
+        // Nobody listens here: said before the pod is made.
+        container.filter()?;
         let options = match &self.pod {
             Some(pod) => {
                 if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
@@ -234,6 +240,9 @@ impl Run {
             container.rlimits.push(limit);
         }
         container.oom_score_adj = self.oom_score_adj.or(container.oom_score_adj);
+        for option in &self.security_opt {
+            adjust_security(&mut container, option)?;
+        }
         Ok(container)
     }
 }
@@ -261,6 +270,24 @@ fn add_volume(container: Container, volume: &str) -> Result<Container> {
         container.mounts.last_mut().with_context(usage)?.option(name);
     }
     Ok(container)
+}
+
+fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
+    match option.split_once('=').unwrap_or((option, "")) {
+        ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
+        ("seccomp", file) if !file.is_empty() => {
+            let json = std::fs::read(file).with_context(|| format!("--security-opt seccomp: reading {file}"))?;
+            let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
+            container.seccomp = Seccomp::Profile(profile);
+        }
+        ("no-new-privileges", "" | "true") => container.no_new_privileges = true,
+        ("no-new-privileges", "false") => container.no_new_privileges = false,
+        _ => bail!(
+            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined and \
+             no-new-privileges[=true|false]"
+        ),
+    }
+    Ok(())
 }
 
 fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {

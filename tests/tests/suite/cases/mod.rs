@@ -12,6 +12,7 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod pods;
+mod seccomp;
 mod security;
 
 use crate::Case;
@@ -20,8 +21,16 @@ use crate::modes::Mode;
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
-    let short =
-        [namespaces::CASES, inside::CASES, mounts::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
+    let short = [
+        namespaces::CASES,
+        inside::CASES,
+        mounts::CASES,
+        commands::CASES,
+        config::CASES,
+        images::CASES,
+        bad::CASES,
+        seccomp::CASES,
+    ];
     [long.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 
