@@ -166,6 +166,7 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         }
         ("setresuid" | "setresgid" | "setgroups", Errno::EINVAL) => "the id has no mapping in the pod's user namespace",
         ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
+        ("seccomp", Errno::EINVAL) => "this kernel does not know one of the profile's actions or flags",
         _ => return None,
     })
 }
