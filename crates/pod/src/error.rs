@@ -242,6 +242,7 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
             "raising a limit above podlet's own hard one takes CAP_SYS_RESOURCE: ask for less (`ulimit -H -a`)"
         }
         ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
+        ("seccomp", Errno::EINVAL) => "this kernel does not know one of the profile's actions or flags",
         _ => return None,
     })
 }

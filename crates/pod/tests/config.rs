@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pod::config::{Hooks, NamespaceKind, PodHints, parse};
 use pod::facts::IdMap;
+use pod::seccomp::Seccomp;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
 use pod::{Error, Namespace, PodOptions, Root};
 use serde_json::{Value, json};
@@ -74,6 +75,37 @@ fn what_is_honoured_arrives() {
     assert_eq!(container.hostname.as_deref(), Some("plain"));
     let four = [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts];
     assert_eq!(hints.share, four.into());
+}
+
+#[test]
+fn the_filter_is_the_profiles_and_none_without() {
+    let (container, _) = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap();
+    assert_eq!(container.seccomp, Seccomp::Unconfined);
+    assert_eq!(container.filter().unwrap(), None);
+    let seccomp = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 38,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390X",
+            "SCMP_ARCH_RISCV64", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_SHEB"],
+        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "syscalls": [
+            { "names": ["read", "no_such_call"], "action": "SCMP_ACT_ALLOW" },
+            { "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": [
+                { "index": 1, "value": 7, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ" },
+                { "index": 2, "value": 7, "op": "SCMP_CMP_NE" }] },
+            { "names": ["kill"], "action": "SCMP_ACT_KILL_THREAD" },
+            { "names": ["tkill"], "action": "SCMP_ACT_KILL_PROCESS" },
+        ],
+    });
+    let (container, _) = read(&with("/linux/seccomp", seccomp)).unwrap();
+    let Seccomp::Profile(profile) = &container.seccomp else { panic!("{:?}", container.seccomp) };
+    assert_eq!((profile.default_errno_ret, profile.syscalls.as_ref().map(Vec::len)), (Some(38), Some(4)));
+    assert_eq!(container.filter().unwrap().map(|filter| filter.flags), Some(0b111));
+    let listens = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x" });
+    let (container, _) = read(&with("/linux/seccomp", listens)).unwrap();
+    assert!(matches!(container.filter(), Err(Error::Invalid { field, .. }) if field == "seccomp.listenerPath"));
 }
 
 #[test]

@@ -24,6 +24,10 @@ struct Comparison {
     b: u64,
 }
 
+type OnArch = unsafe extern "C" fn(*mut c_void, u32) -> c_int;
+type SetAttribute = unsafe extern "C" fn(*mut c_void, c_int, u32) -> c_int;
+type AddRule = unsafe extern "C" fn(*mut c_void, u32, c_int, c_uint, *const Comparison) -> c_int;
+
 pub struct Libseccomp(Library);
 
 impl Libseccomp {
@@ -77,18 +81,13 @@ impl Libseccomp {
     /// # Safety
     /// `context` must be one of libseccomp's.
     unsafe fn fill(&self, context: *mut c_void, profile: &Profile, default: u32, token: u32) -> Result<(), c_int> {
-        // SAFETY: as above.
-        let (arch_add, arch_remove, set, rule_add): (
-            Symbol<unsafe extern "C" fn(*mut c_void, u32) -> c_int>,
-            Symbol<unsafe extern "C" fn(*mut c_void, u32) -> c_int>,
-            Symbol<unsafe extern "C" fn(*mut c_void, c_int, u32) -> c_int>,
-            Symbol<unsafe extern "C" fn(*mut c_void, u32, c_int, c_uint, *const Comparison) -> c_int>,
-        ) = unsafe {
+        // SAFETY: the functions have these types.
+        let (arch_add, arch_remove, set, rule_add) = unsafe {
             (
-                self.0.get(b"seccomp_arch_add").expect("a symbol"),
-                self.0.get(b"seccomp_arch_remove").expect("a symbol"),
-                self.0.get(b"seccomp_attr_set").expect("a symbol"),
-                self.0.get(b"seccomp_rule_add_array").expect("a symbol"),
+                self.0.get::<OnArch>(b"seccomp_arch_add").expect("a symbol"),
+                self.0.get::<OnArch>(b"seccomp_arch_remove").expect("a symbol"),
+                self.0.get::<SetAttribute>(b"seccomp_attr_set").expect("a symbol"),
+                self.0.get::<AddRule>(b"seccomp_rule_add_array").expect("a symbol"),
             )
         };
         if token != NATIVE {

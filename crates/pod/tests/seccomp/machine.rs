@@ -19,9 +19,9 @@ impl Call {
         match offset {
             0 => self.number,
             4 => self.arch,
-            16..64 if offset % 4 == 0 => {
+            16..64 if offset.is_multiple_of(4) => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                if offset % 8 == 0 { arg as u32 } else { (arg >> 32) as u32 }
+                if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
             }
             _ => panic!("the kernel does not load from {offset}"),
         }
@@ -30,7 +30,7 @@ impl Call {
 
 /// What the program returns, and in how many steps.
 pub fn run(program: &[u8], call: &Call) -> (u32, usize) {
-    assert!(program.len() % 8 == 0 && (8..=8 * 4096).contains(&program.len()));
+    assert!(program.len().is_multiple_of(8) && (8..=8 * 4096).contains(&program.len()));
     let (mut at, mut a, mut steps) = (0usize, 0u32, 0);
     loop {
         steps += 1;
