@@ -105,20 +105,34 @@ impl PodCgroup {
 }
 
 /// Where pods' cgroups are, made or not.
-fn parent(facts: &Facts) -> Option<PathBuf> {
+pub(crate) fn parent(facts: &Facts) -> Option<PathBuf> {
     let mount = hierarchy()?;
     if facts.privileged && facts.initial_users {
         return Some(mount.join("podlet"));
     }
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(mount.join(own).join("podlet"))
+    let own = mount.join(own);
+    // The caller's own cgroup has processes, so it can pass on no controllers.
+    // One above that is delegated, too, and has none, can.
+    let writable = |dir: &Path| {
+        let mut files = ["cgroup.procs", "cgroup.subtree_control"].iter();
+        files.all(|file| nix::unistd::access(&dir.join(file), nix::unistd::AccessFlags::W_OK).is_ok())
+    };
+    let above = own.ancestors().skip(1).take_while(|dir| dir.starts_with(&mount) && writable(dir));
+    let empty = above.into_iter().find(|dir| processes(dir).is_empty());
+    Some(empty.unwrap_or(&own).join("podlet"))
 }
 
 /// The mount point of the v2 hierarchy.
-fn hierarchy() -> Option<PathBuf> {
+pub(crate) fn hierarchy() -> Option<PathBuf> {
     let candidates = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     candidates.into_iter().find(|path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
+}
+
+/// The same where there is a cgroup, so that there must be one.
+pub(crate) fn hierarchy_root() -> PathBuf {
+    hierarchy().unwrap_or_else(|| "/sys/fs/cgroup".into())
 }
 
 /// Makes a cgroup, or finds it made.
@@ -167,6 +181,25 @@ fn is_gone(error: &std::io::Error) -> bool {
 
 /// Waits for `populated 0`.
 pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
+    wait_event(dir, "populated 0", timeout)
+}
+
+/// Freezes everything in a cgroup and below, or lets it go on, and waits until
+/// that is done. A cgroup that is not there has nothing to freeze.
+pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    match fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" }) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        result => result.doing(|| format!("freezing the cgroup {}", dir.display()))?,
+    }
+    if wait_event(dir, if on { "frozen 1" } else { "frozen 0" }, PATIENCE)? {
+        return Ok(());
+    }
+    Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
+}
+
+/// Waits for a line of `cgroup.events`, or the end of the cgroup.
+fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
     let end = Instant::now() + timeout;
     let context = || format!("watching the cgroup {}", dir.display());
     let mut events = match File::open(dir.join("cgroup.events")) {
@@ -179,7 +212,7 @@ pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
             Err(error) if is_gone(&error) => return Ok(true),
             result => result.doing(context)?,
         };
-        if text.lines().any(|line| line == "populated 0") {
+        if text.lines().any(|line| line == wanted) {
             return Ok(true);
         }
         let left = end.saturating_duration_since(Instant::now());

@@ -14,6 +14,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
+use crate::resources::Resources;
 use crate::spec::{
     CapabilitySets, Container, Mount, MountKind, Namespace, Place, Rlimit, Root, User, parse_capability,
 };
@@ -32,7 +33,7 @@ pub struct PodHints {
 
 /// Properties that are honoured. `[]` stands for the elements of an array,
 /// `*` for everything below.
-const HONOURED: [&str; 26] = [
+const HONOURED: [&str; 27] = [
     "ociVersion",
     "annotations.*",
     "hostname",
@@ -56,6 +57,7 @@ const HONOURED: [&str; 26] = [
     "process.rlimits[].hard",
     "process.rlimits[].soft",
     "linux.namespaces[].type",
+    "linux.resources.*",
     "linux.maskedPaths[]",
     "linux.readonlyPaths[]",
     "linux.rootfsPropagation",
@@ -124,6 +126,9 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<(Container, PodH
     container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
     container.capabilities = capabilities(&known["process"]["capabilities"])?;
     container.rlimits = rlimits(&known["process"]["rlimits"]);
+    if let Some(resources) = linux.resources() {
+        container.resources = Resources::from_oci(resources)?;
+    }
     let mounts = spec.mounts().iter().flatten().enumerate();
     container.mounts = mounts.map(|(i, mount)| read_mount(i, mount, bundle)).collect::<Result<_>>()?;
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(PathBuf::from).collect();

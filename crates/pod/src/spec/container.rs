@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_mount, check_name, check_path, check_rootfs, check_string, rlimit_number};
 use crate::error::{Error, Result};
+use crate::resources::Resources;
 
 /// Where a container's root file system comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -157,6 +158,9 @@ pub struct Container {
     pub readonly_paths: Vec<PathBuf>,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
+    /// What all of it together may use.
+    #[serde(default)]
+    pub resources: Resources,
     /// Its processes: the pod's, or a namespace nested under pause's.
     pub pid: Place,
     /// Its network.
@@ -229,6 +233,7 @@ impl Container {
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
+            resources: Resources::default(),
             pid: Place::Pod,
             net: Place::Pod,
             ipc: Place::Pod,
@@ -360,6 +365,7 @@ impl Container {
             }
             rlimit_number(&limit.name)?;
         }
+        self.resources.check()?;
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
         }

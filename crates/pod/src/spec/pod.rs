@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{check_hostname, check_maps, check_name};
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
+use crate::resources::Resources;
 
 /// A kind of namespace that a pod's containers may share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -107,6 +108,9 @@ pub struct PodOptions {
     pub end_with_last: bool,
     /// A dead pod's records are removed by whoever comes by.
     pub remove_when_dead: bool,
+    /// What all of it together may use, pause included.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 impl PodOptions {
@@ -121,6 +125,7 @@ impl PodOptions {
             time_offsets: TimeOffsets::default(),
             end_with_last: false,
             remove_when_dead: false,
+            resources: Resources::default(),
         }
     }
 
@@ -168,6 +173,6 @@ impl PodOptions {
                 "offsets need a time namespace: add `time` to --share",
             ));
         }
-        Ok(())
+        self.resources.check()
     }
 }

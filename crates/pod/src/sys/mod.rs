@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
 
+mod bpf;
 mod spawn;
 
+pub(crate) use bpf::attach_device_program;
 pub(crate) use spawn::{Child, spawn};
 
 use std::fs::File;

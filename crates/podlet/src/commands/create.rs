@@ -6,6 +6,7 @@ use pod::facts::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
 
+use super::update::LimitArgs;
 use crate::output;
 
 /// Make an empty pod: pause and its namespaces
@@ -16,6 +17,8 @@ pub struct Create {
     name: String,
     #[command(flatten)]
     options: PodArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// What can be said of a pod where it is made.
@@ -94,7 +97,9 @@ pub fn note_limits(pod: &Pod) {
 
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let mut pod = Pod::create(store, self.options.options(&self.name)?)?;
+        let mut options = self.options.options(&self.name)?;
+        options.resources = self.limits.resources(true)?;
+        let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);
         output::line(pod.name())?;

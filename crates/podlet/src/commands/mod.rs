@@ -12,4 +12,5 @@ pub mod rm;
 pub mod run;
 pub mod start;
 pub mod stop;
+pub mod update;
 pub mod wait;
