@@ -107,7 +107,7 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ("/hooks/poststop", hook, "hooks.poststop[].path"),
         ("/domainname", json!("d"), "domainname"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
-        ("/linux/resources", json!({ "pids": { "limit": 5 } }), "linux.resources.pids.limit"),
+        ("/linux/resources", json!({ "memory": { "swappiness": 5 } }), "linux.resources.memory.swappiness"),
         ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl.net.ipv4.ip_forward"),
         ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }), "linux.seccomp.defaultAction"),
         ("/linux/rootfsPropagation", json!("shared"), "linux.rootfsPropagation"),

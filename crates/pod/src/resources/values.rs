@@ -65,8 +65,13 @@ impl Resources {
     /// memory limit.
     pub fn writes(&self, present: &Present) -> Result<Vec<Write>> {
         let mut list = Vec::new();
+        let mut add = |field: &str, file: &str, content: String, may_be_missing| {
+            list.push(Write { field: field.into(), file: file.into(), content, may_be_missing });
+        };
+        // No swap to count is as good as a limit of none, and as no limit.
+        let swap = swap_alone(&self.memory)?;
         let mut push = |field: &str, file: &str, content: String| {
-            list.push(Write { field: field.into(), file: file.into(), content, may_be_missing: false });
+            add(field, file, content, file == "memory.swap.max" && swap.is_some_and(|swap| swap <= 0));
         };
         if let Some(pids) = self.pids {
             push("pids.limit", "pids.max", if pids <= 0 { "max".into() } else { pids.to_string() });
@@ -75,6 +80,9 @@ impl Resources {
         let said = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
         if let Some(limit) = said(self.memory.limit) {
             push("memory.limit", "memory.max", number_or_max(limit));
+        }
+        if let Some(swap) = swap {
+            push("memory.swap", "memory.swap.max", number_or_max(swap));
         }
         if let Some(low) = said(self.memory.reservation) {
             push("memory.reservation", "memory.low", number_or_max(low));
@@ -142,15 +150,6 @@ impl Resources {
             for line in lines.lines() {
                 push(&format!("unified.{file}"), file, line.into());
             }
-        }
-        // Before the memory limit, so that a smaller one does not swap first;
-        // not accounting swap is as good as none, and as no limit.
-        if let Some(swap) = swap_alone(&self.memory)? {
-            let at = list.iter().position(|write| write.field.starts_with("memory.")).unwrap_or(0);
-            let content = number_or_max(swap);
-            let may_be_missing = swap <= 0;
-            let (field, file) = ("memory.swap".into(), "memory.swap.max".into());
-            list.insert(at, Write { field, file, content, may_be_missing });
         }
         // Reserved huge pages count where the kernel can count them.
         for at in (0..list.len()).rev() {
@@ -318,15 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_written_with_its_swap_first() {
+    fn memory_is_written_with_swap_apart() {
         let resources = of(|r| {
             r.memory = Memory { limit: Some(100), swap: Some(150), reservation: Some(50), check_before_update: true };
         });
-        assert_eq!(lines(&resources, Present::default()), ["memory.swap.max 50", "memory.max 100", "memory.low 50"]);
+        assert_eq!(lines(&resources, Present::default()), ["memory.max 100", "memory.swap.max 50", "memory.low 50"]);
         let unlimited = of(|r| r.memory.limit = Some(-1));
-        assert_eq!(lines(&unlimited, Present::default()), ["memory.swap.max max", "memory.max max"]);
+        assert_eq!(lines(&unlimited, Present::default()), ["memory.max max", "memory.swap.max max"]);
         let writes = unlimited.writes(&Present::default()).expect("writes");
-        assert!(writes[0].may_be_missing, "no swap is no limit of it");
+        assert!(writes[1].may_be_missing, "no swap is no limit of it");
         assert!(lines(&of(|r| r.memory.limit = Some(0)), Present::default()).is_empty());
     }
 

@@ -93,7 +93,7 @@ fn what_a_config_asks_for_in_vain_is_refused_by_name(bed: &Bed) {
         ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 1}), "process.ioPriority"),
         ("/hooks", json!({"prestart": [{"path": "/bin/true"}]}), "hooks.prestart"),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
-        ("/linux/resources", json!({"pids": {"limit": 5}}), "linux.resources.pids.limit"),
+        ("/linux/resources", json!({"memory": {"swappiness": 5}}), "linux.resources.memory.swappiness"),
         ("/linux/devices", json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]), "linux.devices[]"),
         ("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}), "linux.sysctl"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
