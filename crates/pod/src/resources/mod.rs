@@ -43,6 +43,11 @@ pub use values::{Present, Write, weight_of_blkio, weight_of_shares};
 
 use crate::error::{Error, Result};
 
+/// What is not said is not written down.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// What may be used. The default sets nothing.
 ///
 /// ```
@@ -58,22 +63,30 @@ use crate::error::{Error, Result};
 #[serde(default)]
 pub struct Resources {
     /// Memory and swap.
+    #[serde(skip_serializing_if = "is_default")]
     pub memory: Memory,
     /// Processor time.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpu: Cpu,
     /// The most processes and threads; 0 or less for no limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub pids: Option<i64>,
     /// Disks.
+    #[serde(skip_serializing_if = "is_default")]
     pub block_io: BlockIo,
     /// Huge pages: `2MB` to bytes; -1 for no limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub hugepages: BTreeMap<String, i64>,
     /// RDMA devices, by name.
+    #[serde(skip_serializing_if = "is_default")]
     pub rdma: BTreeMap<String, Rdma>,
     /// Files of the cgroup and what is written there, line by line, last of
     /// all.
+    #[serde(skip_serializing_if = "is_default")]
     pub unified: BTreeMap<String, String>,
     /// Which devices may be used; for none of these rules, all that can be
     /// opened at all. See [`devices`].
+    #[serde(skip_serializing_if = "is_default")]
     pub devices: Vec<DeviceRule>,
 }
 
@@ -82,14 +95,18 @@ pub struct Resources {
 #[serde(default)]
 pub struct Memory {
     /// The most (`memory.max`). Above it something of the cgroup is killed.
+    #[serde(skip_serializing_if = "is_default")]
     pub limit: Option<i64>,
     /// What others' needs do not take away (`memory.low`).
+    #[serde(skip_serializing_if = "is_default")]
     pub reservation: Option<i64>,
     /// The most of memory and swap together (`memory.swap.max` is the
     /// difference). The same as `limit`: no swap.
+    #[serde(skip_serializing_if = "is_default")]
     pub swap: Option<i64>,
     /// An [`update`](Resources::update) below what is used is refused; without
     /// it the kernel kills to get there.
+    #[serde(skip_serializing_if = "is_default")]
     pub check_before_update: bool,
 }
 
@@ -99,21 +116,29 @@ pub struct Memory {
 pub struct Cpu {
     /// Weight beside others as version 1 counted it, 2 to 262144, 1024 if not
     /// said; 0 is not said. Becomes `cpu.weight`.
+    #[serde(skip_serializing_if = "is_default")]
     pub shares: Option<u64>,
     /// The same as version 2 counts it, 1 to 10000, 100 if not said. Counts
     /// before `shares`.
+    #[serde(skip_serializing_if = "is_default")]
     pub weight: Option<u64>,
     /// Microseconds a period (`cpu.max`); 0 or less for no limit.
+    #[serde(skip_serializing_if = "is_default")]
     pub quota: Option<i64>,
     /// The period, in microseconds; 100000 if not said.
+    #[serde(skip_serializing_if = "is_default")]
     pub period: Option<u64>,
     /// Microseconds saved up from idle periods (`cpu.max.burst`).
+    #[serde(skip_serializing_if = "is_default")]
     pub burst: Option<u64>,
     /// 1: only what nobody else wants (`cpu.idle`).
+    #[serde(skip_serializing_if = "is_default")]
     pub idle: Option<i64>,
     /// Which processors: `0-2,7`.
+    #[serde(skip_serializing_if = "is_default")]
     pub cpus: Option<String>,
     /// Which memory nodes.
+    #[serde(skip_serializing_if = "is_default")]
     pub mems: Option<String>,
 }
 
@@ -134,16 +159,22 @@ pub struct OfDevice {
 pub struct BlockIo {
     /// Weight beside others, 10 to 1000; 0 is not said. Becomes
     /// `io.bfq.weight` where that scheduler is there, else `io.weight`.
+    #[serde(skip_serializing_if = "is_default")]
     pub weight: Option<u16>,
     /// The same for single disks.
+    #[serde(skip_serializing_if = "is_default")]
     pub weight_devices: Vec<OfDevice>,
     /// The most bytes read a second (`io.max`).
+    #[serde(skip_serializing_if = "is_default")]
     pub read_bps: Vec<OfDevice>,
     /// The most bytes written a second.
+    #[serde(skip_serializing_if = "is_default")]
     pub write_bps: Vec<OfDevice>,
     /// The most reads a second.
+    #[serde(skip_serializing_if = "is_default")]
     pub read_iops: Vec<OfDevice>,
     /// The most writes a second.
+    #[serde(skip_serializing_if = "is_default")]
     pub write_iops: Vec<OfDevice>,
 }
 
@@ -152,8 +183,10 @@ pub struct BlockIo {
 #[serde(default)]
 pub struct Rdma {
     /// The most handles; no limit if not said.
+    #[serde(skip_serializing_if = "is_default")]
     pub hca_handles: Option<u32>,
     /// The most objects; no limit if not said.
+    #[serde(skip_serializing_if = "is_default")]
     pub hca_objects: Option<u32>,
 }
 

@@ -45,7 +45,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     memory_reservation: Option<String>,
     /// Processors' worth of time, such as 1.5; 0 for no limit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<f64>,
     /// Weight beside others, 1 to 10000, 100 if not said
     #[arg(long, value_name = "N", conflicts_with = "cpu_shares")]
