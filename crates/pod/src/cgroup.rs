@@ -26,6 +26,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
+use crate::resources::Resources;
 
 /// The cgroups of one pod. Only paths: nothing is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ pub(crate) fn hierarchy() -> Option<PathBuf> {
     candidates.into_iter().find(|path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
 }
 
-/// The same where there is a cgroup, so that there must be one.
+/// The same for whoever has a cgroup, so that there must be one.
 pub(crate) fn hierarchy_root() -> PathBuf {
     hierarchy().unwrap_or_else(|| "/sys/fs/cgroup".into())
 }
@@ -154,6 +155,11 @@ pub(crate) fn make(dir: &Path) -> Result<()> {
 pub(crate) fn renew(dir: &Path) -> Result<()> {
     remove_tree(dir)?;
     make(dir)
+}
+
+/// Sets limits of a cgroup that nothing has been born in.
+pub(crate) fn limit(dir: &Path, resources: &Resources) -> Result<()> {
+    if resources.is_empty() { Ok(()) } else { resources.apply(dir, &hierarchy_root()) }
 }
 
 /// A descriptor to be born in.

@@ -64,7 +64,9 @@ impl Pod {
         options.check()?;
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
-        resources::check_reachable(&options.resources, &facts, cgroup::parent(&facts).as_deref())?;
+        if !options.resources.is_empty() {
+            resources::check_reachable(&options.resources, &facts, cgroup::parent(&facts).as_deref())?;
+        }
         let dir = store.pod_dir(&options.name);
         if dir.exists() && !state::is_pod_dir(&dir) {
             let reason = "the state directory has something of that name that is no pod";
@@ -298,7 +300,7 @@ impl Pod {
         let cgroup = self.cgroup();
         if let Some(cgroup) = &cgroup {
             cgroup.make()?;
-            options.resources.apply(cgroup.path(), &cgroup::hierarchy_root())?;
+            cgroup::limit(cgroup.path(), &options.resources)?;
         }
         let shape = PodShape { options, users: &self.record.users, cgroup: cgroup.is_some() };
         let plan = hold::plan(&shape, &self.facts);

@@ -252,7 +252,7 @@ impl Pod {
             let title = prepare::title("launch", self.name(), &name);
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
-                self.limits_of(&record.container).apply(&cgroup, &cgroup::hierarchy_root())?;
+                cgroup::limit(&cgroup, &self.limits_of(&record.container))?;
             }
             Ok((self.launch(object, &plan, &title, streams, None, &name, lock)?, self.oom_watch(&record)))
         })();
