@@ -200,6 +200,22 @@ fn perform(words: &[&str], args: &[String]) {
             }
             unsafe { waitpid(child, std::ptr::null_mut(), 0) };
         }
+        // Forks, and all that come of it do, for as long as anything lives.
+        ["bomb"] => loop {
+            if unsafe { fork() } < 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        },
+        // --- What is limited -----------------------------------------------
+        ["eat", megabytes] => {
+            let size = number(megabytes) as usize * (1 << 20);
+            let mut memory = vec![0u8; size];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            say(format!("ate {megabytes} {}", std::hint::black_box(&memory).len()));
+        }
+        ["burn"] => loop {
+            std::hint::spin_loop();
+        },
         ["orphans", count] => orphans(number(count)),
         ["wait-orphans"] => wait_alone(),
         // Its first parent is a helper that is about to end.

@@ -100,8 +100,14 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
-    let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup)
-        .doing(starting("executing the sealed program"))?;
+    let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup);
+    let child = child.map_err(|errno| {
+        let what = match errno {
+            Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
+            _ => "executing the sealed program",
+        };
+        Error::Os { doing: starting(what)(), errno }
+    })?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
     let mut heard = Heard::default();

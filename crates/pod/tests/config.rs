@@ -261,6 +261,7 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ("/hooks/poststart", json!([{ "path": "/x", "timeout": 0 }]), "hooks.poststart[0].timeout"),
         ("/hooks/poststart", json!([{ "path": "/x", "timeout": 9e17 as u64 }]), "hooks.poststart[0].timeout"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
+        ("/linux/resources", json!({ "memory": { "swappiness": 5 } }), "linux.resources.memory.swappiness"),
         ("/linux/sysctl", json!({ "vm.swappiness": "1" }), "sysctl"),
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),

@@ -26,6 +26,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
+use crate::resources;
 use crate::spec::PodOptions;
 use crate::state::{self, Hold, Lock, ProcessId};
 use crate::sys;
@@ -113,6 +114,7 @@ impl Runtime {
         let dir = self.root.join(id);
         let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
         let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
+        resources::check_reachable(&container.resources, &facts, cgroup.as_deref())?;
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
             made: namespaces.made,
@@ -181,6 +183,7 @@ impl Instance {
         state::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
             place::make(cgroup)?;
+            cgroup::limit(cgroup, &self.record.container.resources)?;
         }
         let gate = gate.then(|| self.make_gate()).transpose()?;
         let streams = [(setup.io.stdin, 0), (setup.io.stdout, 1), (setup.io.stderr, 2)];

@@ -1,9 +1,10 @@
-//! `linux`, but for namespaces, resources and mounts.
+//! `linux`, but for namespaces and mounts.
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonalityDomain};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::resources::Resources;
 use crate::seccomp::{self, Seccomp};
 use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
 
@@ -12,6 +13,9 @@ pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Re
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());
+    if let Some(resources) = linux.resources() {
+        container.resources = Resources::from_oci(resources)?;
+    }
     let profile = linux.seccomp().as_ref().map(seccomp::from_oci).transpose()?;
     container.seccomp = profile.map_or(Seccomp::Unconfined, Seccomp::Profile);
     container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();

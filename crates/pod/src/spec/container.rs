@@ -14,6 +14,7 @@ use super::mount::{Mount, MountKind};
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::resources::Resources;
 use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp};
 
 /// Where a container's root file system comes from.
@@ -143,6 +144,9 @@ pub struct Container {
     pub readonly_paths: Vec<PathBuf>,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
+    /// What all of it together may use.
+    #[serde(default)]
+    pub resources: Resources,
     /// Its processes: the pod's, or a namespace nested under pause's.
     pub pid: Place,
     /// Its network.
@@ -238,6 +242,7 @@ impl Container {
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
+            resources: Resources::default(),
             pid: Place::Pod,
             net: Place::Pod,
             ipc: Place::Pod,
@@ -398,6 +403,7 @@ impl Container {
             }
         }
         self.seccomp.filter(self.capabilities.bounding)?;
+        self.resources.check()?;
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
         }

@@ -9,6 +9,7 @@ use super::check::{check_hostname, check_maps, check_name};
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
+use crate::resources::Resources;
 
 /// A kind of namespace that a pod's containers may share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -129,6 +130,9 @@ pub struct PodOptions {
     /// `net.ipv4.ip_forward` to `1`.
     #[serde(default)]
     pub sysctl: BTreeMap<String, String>,
+    /// What all of it together may use, pause included.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 impl PodOptions {
@@ -145,6 +149,7 @@ impl PodOptions {
             remove_when_dead: false,
             domainname: None,
             sysctl: BTreeMap::new(),
+            resources: Resources::default(),
         }
     }
 
@@ -218,6 +223,6 @@ impl PodOptions {
         if let Some(nanos) = [monotonic_nanos, boottime_nanos].into_iter().find(|nanos| *nanos >= 1_000_000_000) {
             return Err(Error::invalid("time offset", nanos.to_string(), "nanoseconds: at most 999999999"));
         }
-        Ok(())
+        self.resources.check()
     }
 }

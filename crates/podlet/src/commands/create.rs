@@ -9,6 +9,7 @@ use pod::facts::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
 
+use super::update::LimitArgs;
 use crate::output;
 
 /// Make an empty pod: pause and its namespaces
@@ -19,6 +20,8 @@ pub struct Create {
     name: String,
     #[command(flatten)]
     options: PodArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// What can be said of a pod where it is made.
@@ -125,6 +128,7 @@ impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let mut options = self.options.options(&self.name)?;
         options.sysctl = self.options.sysctls()?;
+        options.resources = self.limits.resources(true)?;
         let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::seccomp::{self, Seccomp};
 use pod::spec::{check_name, parse_capability};
-use pod::{Container, Error, Io, Pod, PodOptions, Root, Store, config};
+use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
 use super::settings;
+use super::update::{LimitArgs, show_size};
 use crate::foreground::Signals;
 use crate::{output, target};
 
@@ -73,6 +74,8 @@ pub struct Run {
     bundle: Option<PathBuf>,
     #[command(flatten)]
     options: PodArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// IMAGE (`host`: this machine's own files, copy-on-write) and the command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE] [CMD")]
     words: Vec<String>,
@@ -111,6 +114,7 @@ impl Run {
         }
         let exit = signals.pass_on_to(&process)?;
         drop(process);
+        note_out_of_memory(&pod, container, exit.out_of_memory);
         match (&self.pod, self.rm) {
             (Some(_), false) => {}
             // Others have come to this pod: it is theirs now.
@@ -218,6 +222,7 @@ impl Run {
         for target in &self.tmpfs {
             container = container.tmpfs(target);
         }
+        container.resources = container.resources.changed_by(&self.limits.resources(false)?)?;
         container.read_only |= self.read_only;
         // Taken before given, so that `--cap-drop ALL --cap-add X` is X alone.
         for name in &self.cap_drop {
@@ -245,6 +250,26 @@ impl Run {
         }
         Ok(container)
     }
+}
+
+/// Says whose limit a container came up against.
+fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>) {
+    let limit = |whose: &str, resources: &Resources| match resources.memory.limit {
+        Some(limit @ 1..) => format!("{whose} limit {}", show_size(limit)),
+        _ => format!("a limit of the {whose}"),
+    };
+    let why = match level {
+        None => return,
+        // As it is now: it may have been changed since.
+        Some(OomLevel::Container) => {
+            let changed = pod.container(&container.name).map(|container| container.resources);
+            limit("container", &changed.unwrap_or_else(|_| container.resources.clone()))
+        }
+        Some(OomLevel::Pod) => limit("pod", &pod.options().resources),
+        Some(OomLevel::Machine) => "no limit of its own: the machine had none left".into(),
+    };
+    let name = target::show(pod.name(), &container.name);
+    eprintln!("podlet: container {name} was killed: out of memory ({why})");
 }
 
 /// `SRC:DST`, and options as podman has them.
