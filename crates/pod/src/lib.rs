@@ -52,6 +52,7 @@ mod error;
 pub mod facts;
 mod idmaps;
 mod launch;
+mod old_order;
 mod outside;
 pub mod plan;
 mod pod;

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
+use crate::old_order;
 use crate::outside::{self, Owners};
 use crate::plan::hold::{PodShape, Users};
-use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use crate::plan::mounts::find_outside;
 use crate::plan::{Given, Plan, launch};
 use crate::process::Stdio;
@@ -32,6 +33,7 @@ pub(crate) struct Prepared {
     has_host_mqueue: bool,
     idmapped: bool,
     nodes: Nodes,
+    old_order: Option<OldOrder>,
 }
 
 impl Prepared {
@@ -84,11 +86,25 @@ impl Prepared {
         let owner = std::fs::metadata(&root).doing(|| format!("looking at {}", root.display()))?.uid();
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
         let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
+        let overlays = container.root == Root::Host && can_mount_afresh(pod, facts);
+        let new_order = facts.calls.new_order();
+        let old_order = (!new_order).then(|| old_order::look_up(&container, pod, overlays)).transpose()?;
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         let nodes = Nodes::Bound;
         prepare_mounts(&mut container, pod, facts, nodes)?;
         let nodes_outside = container.devices.iter().map(node_outside).collect::<Result<_>>()?;
-        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped, nodes })
+        Ok(Prepared {
+            container,
+            ids,
+            sources,
+            nodes_outside,
+            upper,
+            work,
+            has_host_mqueue,
+            idmapped,
+            nodes,
+            old_order,
+        })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -145,6 +161,7 @@ impl Prepared {
             nodes: self.nodes,
             nodes_outside: &self.nodes_outside,
             attach: Path::new(IN_PAUSE),
+            old_order: self.old_order.as_ref(),
             entry,
         })
     }

@@ -19,7 +19,9 @@ pub mod nr {
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
+    pub const FCNTL: usize = 72;
     pub const CLONE3: usize = 435;
+    pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
 }
 

@@ -92,6 +92,6 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
             p.push(step::die_with_parent());
         }
     };
-    be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
+    be_born(p, kind, 0, inside, |p| last_steps(p, exec.facts, exec.cwd, exec.args, exec.env));
     plan
 }

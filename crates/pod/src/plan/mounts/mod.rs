@@ -8,6 +8,7 @@
 
 mod attr;
 mod dev;
+pub(super) mod old;
 mod paths;
 mod trees;
 
@@ -133,7 +134,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
         None => {
             // mount(2) onto "." is onto the open directory itself.
             p.push(step::fchdir(target));
-            p.push(fresh(launch, mount));
+            p.push(fresh(launch, mount, "."));
             if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
                 let mounted = paths::open_mounted(p, trees.root, mount);
                 propagate(p, mounted, mount);
@@ -147,8 +148,8 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     }
 }
 
-/// A new file system on the current directory.
-fn fresh(launch: &Launch<'_>, mount: &Mount) -> step::Step {
+/// A new file system.
+fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
     let (kind, source) = match &mount.kind {
         MountKind::Proc => ("proc", "proc"),
         MountKind::Sysfs => ("sysfs", "sysfs"),
@@ -165,7 +166,7 @@ fn fresh(launch: &Launch<'_>, mount: &Mount) -> step::Step {
     if is_late(mount) {
         flags &= !libc::MS_RDONLY;
     }
-    step::mount(source, ".", kind, flags, &launch.data_of(mount))
+    step::mount(source, target, kind, flags, &launch.data_of(mount))
 }
 
 /// Other options for what is mounted there.

@@ -152,7 +152,7 @@ fn open_bind(
 }
 
 /// The path outside that a mount clones, if it does.
-fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
+pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
         // Where it can be mounted afresh, that is better: nothing below it.
