@@ -165,12 +165,16 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::EINVAL) if step.contains("IDMAP") => {
             "this kernel cannot map the ids of that file system: chown the root file system to the pod's ids instead"
         }
-        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) => {
+        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) | ("mount", Errno::ENOTDIR) => {
             "a directory can only be mounted on a directory, and a file on a file"
         }
         ("mount" | "fsconfig" | "fsopen", Errno::ENODEV) => {
             "this kernel does not have that file system: see /proc/filesystems"
         }
+        ("readlinkat", Errno::EFAULT) | ("openat", Errno::ELOOP) => {
+            "the image has a symbolic link there, which is refused where openat2(2) is denied"
+        }
+        ("openat", Errno::ENOTDIR) => "it is not a directory, or a symbolic link where openat2(2) is denied",
         ("mount" | "fsconfig", Errno::EINVAL) => {
             "an option that this file system does not know, or a value it does not take; the kernel's log may say which"
         }

@@ -68,7 +68,9 @@ fn read_mounts() -> Result<Vec<(PathBuf, u64)>> {
         for option in words.next()?.split(',') {
             read.option(option);
         }
-        Some((point, read.flags))
+        // This one is not shown.
+        let relaxed = read.flags & (libc::MS_NOATIME | libc::MS_RELATIME) != 0;
+        Some((point, read.flags | if relaxed { 0 } else { libc::MS_STRICTATIME }))
     };
     Ok(text.lines().filter_map(line).collect())
 }

@@ -13,6 +13,7 @@ use pause::wire::Slot;
 use super::super::launch::{Image, Launch, Nodes};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
+use super::attr::ATIME;
 use super::paths::{STRICT, in_parent, relative, resolve};
 use super::{all_flags, dev, fresh, is_late};
 use crate::spec::{MOUNT_FLAGS, Mount, MountKind};
@@ -89,6 +90,13 @@ fn own_flags(mounts: &[Below]) -> u64 {
     mounts.iter().find(|below| below.path == Path::new("")).map_or(0, |below| below.flags)
 }
 
+/// Flags with others set and cleared. Of the times of access there is one.
+fn combine(flags: u64, set: u64, clear: u64) -> u64 {
+    let rivals = if set & ATIME != 0 { ATIME } else { 0 };
+    let flags = (flags & !clear & !rivals | set) & MOUNT_FLAGS;
+    if flags & ATIME == 0 { flags | libc::MS_RELATIME } else { flags }
+}
+
 impl Build<'_, '_> {
     fn nodev(&self) -> u64 {
         if self.launch.nodes == Nodes::Bound { libc::MS_NODEV } else { 0 }
@@ -126,7 +134,7 @@ impl Build<'_, '_> {
 
     /// Flags for one mount of a tree just bound.
     fn settle(&mut self, root: Slot, target: &Path, below: &Below, set: u64, clear: u64, nodev: u64) {
-        let flags = (below.flags & !clear | set) & MOUNT_FLAGS | nodev;
+        let flags = combine(below.flags, set, clear) | nodev;
         if flags == below.flags {
             return;
         }
@@ -235,7 +243,7 @@ impl Build<'_, '_> {
             } else if !recursive {
                 continue;
             }
-            let flags = (below.flags & !clear | set) & MOUNT_FLAGS | nodev;
+            let flags = combine(below.flags, set, clear) | nodev;
             if flags != below.flags {
                 self.change(&mount.target.join(&below.path), resolve(mount), flags);
             }
@@ -297,7 +305,6 @@ impl Build<'_, '_> {
             self.p.push(step::bind("/dev/null", PLACE, false));
             self.p.skip_to_here(&second);
             self.p.steps[done].skip_ok = (self.p.steps.len() - done - 1) as u16;
-            self.p.free(covered);
         }
     }
 
@@ -320,8 +327,8 @@ impl Build<'_, '_> {
         self.at(at);
         self.p.push(step::bind(PLACE, PLACE, true));
         self.change(path, STRICT, flags & MOUNT_FLAGS | self.nodev() | libc::MS_RDONLY);
-        self.p.skip_to_here(&skips);
         self.p.free(at);
+        self.p.skip_to_here(&skips);
     }
 }
 
