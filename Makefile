@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test test-user bench lint doc clean install
+.PHONY: all build run test test-user test-old-calls bench lint doc clean install
 
 all: build
 
@@ -29,6 +29,11 @@ test-user:
 	env -i PATH="$$PATH" PODLET_TEST_BIN=/tmp/podlet-bundle \
 		setpriv --reuid $(TEST_USER) --regid $(TEST_USER) --clear-groups /tmp/podlet-bundle/suite; \
 		code=$$?; rm -rf /tmp/podlet-bundle; exit $$code
+
+# The suite as in a sandbox that denies openat2 and the new mount calls.
+test-old-calls:
+	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user
+	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root; fi
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.

@@ -181,7 +181,9 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::EPERM) if step.contains("IDMAP") => {
             "the file system belongs to another user namespace, or its ids are mapped already"
         }
-        ("mount_setattr", Errno::EPERM) => {
+        ("mount_setattr", Errno::EPERM) | ("mount", Errno::EPERM)
+            if step.contains("_setattr") || step.contains("MS_REMOUNT") =>
+        {
             "in a user namespace what a mount came with cannot be loosened, nor its time of access changed"
         }
         ("mount_setattr", Errno::EINVAL) if step.contains("(mounted,") => "nothing is mounted there",

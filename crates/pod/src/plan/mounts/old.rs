@@ -53,8 +53,9 @@ pub(in super::super) fn cut_off(p: &mut Plan, launch: &Launch<'_>) {
 /// Builds the root and makes it that.
 pub(in super::super) fn build(p: &mut Plan, launch: &Launch<'_>, old: &OldOrder) {
     let container = launch.container;
-    let mut build = Build { p, launch, old, root: Slot(0) };
-    build.root = build.attach_root();
+    let root = attach_root(p, launch);
+    let mut build = Build { p, launch, old, root };
+    build.settle_root();
     build.p.push(step::umask(0));
     for (i, mount) in container.mounts.iter().enumerate() {
         build.p.begin_part(format!("the mount on {}", mount.target.display()));
@@ -70,13 +71,36 @@ pub(in super::super) fn build(p: &mut Plan, launch: &Launch<'_>, old: &OldOrder)
         build.read_only(path);
     }
     build.p.begin_part(String::new());
-    let root = build.root;
     if container.read_only {
         let flags = own_flags(&old.root) | build.nodev() | libc::MS_RDONLY;
         build.change_open(root, flags);
     }
     super::become_root(p, launch, root);
     p.push(step::umask(container.umask));
+}
+
+/// The root, as a mount.
+fn attach_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
+    let path = match launch.image {
+        Image::Dir { path, .. } => {
+            p.push(step::bind(path, path, true));
+            path
+        }
+        Image::Overlay { upper, work } => {
+            let escape = |path: &Path| {
+                let special = |c: char| ['\\', ',', ':'].contains(&c);
+                let text = path.to_string_lossy();
+                text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
+            };
+            let data = format!("lowerdir=/,upperdir={},workdir={}", escape(upper), escape(work));
+            let nodev = if launch.nodes == Nodes::Bound { libc::MS_NODEV } else { 0 };
+            p.push(step::mount("overlay", upper, "overlay", nodev, &data));
+            upper
+        }
+        // Refused before: what is below cannot be made read-only.
+        Image::ReadOnlyHost => Path::new("/"),
+    };
+    p.keep("rootfs", step::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY))
 }
 
 struct Build<'a, 'b> {
@@ -102,46 +126,20 @@ impl Build<'_, '_> {
         if self.launch.nodes == Nodes::Bound { libc::MS_NODEV } else { 0 }
     }
 
-    /// The root, as a mount.
-    fn attach_root(&mut self) -> Slot {
+    /// Options of the root and of what is mounted below it.
+    fn settle_root(&mut self) {
         let nodev = self.nodev();
-        let path = match self.launch.image {
-            Image::Dir { path, .. } => {
-                self.p.push(step::bind(path, path, true));
-                path
+        for below in &self.old.root {
+            let flags = combine(below.flags, 0, 0) | nodev;
+            if flags == below.flags {
+                continue;
             }
-            Image::Overlay { upper, work } => {
-                let escape = |path: &Path| {
-                    let special = |c: char| ['\\', ',', ':'].contains(&c);
-                    let text = path.to_string_lossy();
-                    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
-                };
-                let data = format!("lowerdir=/,upperdir={},workdir={}", escape(upper), escape(work));
-                self.p.push(step::mount("overlay", upper, "overlay", nodev, &data));
-                upper
-            }
-            // Refused before: what is below cannot be made read-only.
-            Image::ReadOnlyHost => Path::new("/"),
-        };
-        let root = self.p.keep("rootfs", step::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY));
-        if matches!(self.launch.image, Image::Dir { .. }) {
-            for below in &self.old.root {
-                self.settle(root, Path::new(""), below, 0, 0, nodev);
+            if below.path == Path::new("") {
+                self.change_open(self.root, flags);
+            } else {
+                self.change(&below.path, STRICT, flags);
             }
         }
-        root
-    }
-
-    /// Flags for one mount of a tree just bound.
-    fn settle(&mut self, root: Slot, target: &Path, below: &Below, set: u64, clear: u64, nodev: u64) {
-        let flags = combine(below.flags, set, clear) | nodev;
-        if flags == below.flags {
-            return;
-        }
-        if target == Path::new("") && below.path == Path::new("") {
-            return self.change_open(root, flags);
-        }
-        self.change(&target.join(&below.path), STRICT, flags);
     }
 
     /// Options of what is mounted at a path.
