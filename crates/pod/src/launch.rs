@@ -83,7 +83,7 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
     let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup)
-        .doing(starting("executing the sealed program"))?;
+        .doing(starting("executing the sealed program by clone3(2) and execveat(2)"))?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
     let result = listen(plan, &ignition, &child, &ours);

@@ -112,7 +112,7 @@ impl Owners<'_> {
 /// where it will be mounted.
 pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners: Owners<'_>) -> Result<OwnedFd> {
     let doing = || format!("filling the tmpfs on {}", mount.target.display());
-    let tree = sys::tmpfs(&mounts::tmpfs_options(mount), mounts::tmpfs_attributes(mount, nodev)).doing(doing)?;
+    let tree = sys::tmpfs(&mounts::file_system_options(mount), mounts::tmpfs_attributes(mount, nodev)).doing(doing)?;
     match sys::open_in_root(root, &mount.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(image) => {
             let (from, to) = (sys::below(image.as_fd(), OsStr::new(".")), sys::below(tree.as_fd(), OsStr::new(".")));

@@ -180,8 +180,12 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
                           container's own (--share without pid)";
             return refuse(&mount.data, reason);
         }
-        let is_dir = matches!(&mount.kind, MountKind::Bind { source, .. } if source.is_dir());
-        if nodes == Nodes::Bound && is_dir && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
+        let keeps_nodev = match &mount.kind {
+            MountKind::Bind { source, .. } => source.is_dir(),
+            MountKind::Remount { .. } => true,
+            _ => false,
+        };
+        if nodes == Nodes::Bound && keeps_nodev && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
             return refuse(
                 "dev",
                 "without rules for devices none can be opened in a volume: bind the device by its name",

@@ -192,7 +192,7 @@ impl Build<'_, '_> {
             self.at(mounted);
             self.p.push(match bind {
                 true => step::remount(PLACE, libc::MS_REMOUNT | libc::MS_BIND | mount.flags | self.nodev()),
-                false => step::reconfigure(PLACE, mount.flags, &mount.data),
+                false => step::reconfigure(PLACE, mount.flags | super::nodev_of(self.launch, mount), &mount.data),
             });
             return self.p.free(mounted);
         }
