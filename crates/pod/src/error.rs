@@ -217,19 +217,25 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::EINVAL) if step.contains("IDMAP") => {
             "this kernel cannot map the ids of that file system: chown the root file system to the pod's ids instead"
         }
-        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) => {
+        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) | ("mount", Errno::ENOTDIR) => {
             "a directory can only be mounted on a directory, and a file on a file"
         }
         ("mount" | "fsconfig" | "fsopen", Errno::ENODEV) => {
             "this kernel does not have that file system: see /proc/filesystems"
         }
+        ("readlinkat", Errno::EFAULT) | ("openat", Errno::ELOOP) => {
+            "the image has a symbolic link there, which is refused where openat2(2) is denied"
+        }
+        ("openat", Errno::ENOTDIR) => "it is not a directory, or a symbolic link where openat2(2) is denied",
         ("mount" | "fsconfig", Errno::EINVAL) => {
             "an option that this file system does not know, or a value it does not take; the kernel's log may say which"
         }
         ("mount_setattr", Errno::EPERM) if step.contains("IDMAP") => {
             "the file system belongs to another user namespace, or its ids are mapped already"
         }
-        ("mount_setattr", Errno::EPERM) => {
+        ("mount_setattr", Errno::EPERM) | ("mount", Errno::EPERM)
+            if step.contains("_setattr") || step.contains("MS_REMOUNT") =>
+        {
             "in a user namespace what a mount came with cannot be loosened, nor its time of access changed"
         }
         ("mount_setattr", Errno::EINVAL) if step.contains("(mounted,") => "nothing is mounted there",

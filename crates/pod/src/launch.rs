@@ -104,7 +104,7 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let child = child.map_err(|errno| {
         let what = match errno {
             Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
-            _ => "executing the sealed program",
+            _ => "executing the sealed program by clone3(2) and execveat(2)",
         };
         Error::Os { doing: starting(what)(), errno }
     })?;

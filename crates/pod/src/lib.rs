@@ -55,6 +55,7 @@ mod idmaps;
 mod launch;
 mod limits;
 mod netdev;
+mod old_order;
 mod outside;
 pub mod plan;
 mod pod;

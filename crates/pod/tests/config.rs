@@ -79,7 +79,7 @@ fn what_is_honoured_arrives() {
 
 #[test]
 fn the_filter_is_the_profiles_and_none_without() {
-    let (container, _) = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap();
+    let container = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap().container;
     assert_eq!(container.seccomp, Seccomp::Unconfined);
     assert_eq!(container.filter().unwrap(), None);
     let seccomp = json!({

@@ -7,10 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pod::facts::{Facts, IdMap};
+use pod::facts::{Calls, Facts, IdMap};
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
-use pod::plan::launch::{self, IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
 use serde_json::Value;
@@ -26,6 +26,7 @@ fn facts(who: &str) -> Facts {
         tty_group: true,
         capabilities: (1 << 41) - 1,
         last_capability: 40,
+        calls: Calls::ALL,
     };
     match who {
         "root" => root,
@@ -74,7 +75,13 @@ fn changed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, change:
 
 /// The text for one fixture.
 fn text(spec: &Value) -> String {
-    let facts = facts(spec["facts"].as_str().expect("facts"));
+    let mut facts = facts(spec["facts"].as_str().expect("facts"));
+    for call in spec["denied"].as_array().into_iter().flatten() {
+        match call.as_str() {
+            Some("openat2") => facts.calls.openat2 = false,
+            _ => facts.calls.mounts = false,
+        }
+    }
     let users = users(spec["users"].as_str().expect("users"));
     let mut options: PodOptions = changed(&PodOptions::new("web"), &spec["pod"]);
     if users != Users::Caller {
@@ -118,6 +125,10 @@ fn text(spec: &Value) -> String {
     };
     let node = |device: &Device| (device.kind != DeviceKind::Fifo).then(|| device.path.clone());
     let nodes_outside: Vec<_> = container.devices.iter().map(node).collect();
+    let below = |path: &str, flags| Below { path: path.into(), flags };
+    let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
+    let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
+    let old_order = OldOrder { root, sources: sources.iter().map(outside).collect() };
     let launch = Launch {
         facts: &facts,
         pod: &shape,
@@ -130,6 +141,7 @@ fn text(spec: &Value) -> String {
         nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
+        old_order: (!facts.calls.new_order()).then_some(&old_order),
         entry: 2,
     };
     format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))

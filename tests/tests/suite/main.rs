@@ -45,6 +45,43 @@ pub(crate) use tests;
 /// there; nothing else is ever left out.
 const SKIPS: &[(Mode, &str, &str)] = &[];
 
+/// What needs the calls that `--deny new-calls` denies.
+const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
+    (
+        &Mode::USUAL,
+        "cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches",
+        "the old order is the one that a mate with CAP_SYS_PTRACE can catch",
+    ),
+    (&Mode::USUAL, "cve_2024_5154_planted_passwd", "without openat2 a linked passwd is refused before it is read"),
+    (
+        &Mode::USUAL,
+        "cve_2026_55686_a_working_directory_behind_a_link_stays_inside",
+        "without openat2 it is refused sooner",
+    ),
+    (
+        &Mode::USUAL,
+        "the_working_directory_and_the_path",
+        "without openat2 a working directory behind a link is refused",
+    ),
+    (&Mode::USUAL, "places_in_the_image", "without openat2 targets behind links are refused"),
+    (&Mode::USUAL, "a_pods_user_namespace_has_its_maps", "root's pods with a user namespace take detached trees"),
+    (
+        &Mode::USUAL,
+        "two_containers_find_each_other_on_localhost_and_in_shared_memory",
+        "the pod's /dev/shm is a detached tree",
+    ),
+    (&Mode::USUAL, "plan_changes_nothing", "it looks for the new calls in the plan"),
+    (&Mode::USUAL, "volumes_propagate_as_asked", "rshared takes detached trees"),
+    (&Mode::USUAL, "the_root_propagates_as_asked", "shared takes detached trees"),
+    (&Mode::USUAL, "ids_of_a_mount", "idmap takes mount_setattr"),
+    (&Mode::USUAL, "tmpcopyup_begins_with_what_the_image_has", "tmpcopyup takes fsmount"),
+    (
+        &[Mode::Mapped, Mode::User, Mode::Delegated],
+        "the_machines_own_files_copy_on_write",
+        "in a user namespace the machine's root is a recursive read-only bind, which takes mount_setattr",
+    ),
+];
+
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();

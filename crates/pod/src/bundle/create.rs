@@ -95,6 +95,11 @@ impl Runtime {
     fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<Created> {
         check_id(id)?;
         let facts = Facts::read()?;
+        if !facts.calls.new_order() {
+            let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, \
+                          without which a bundle's mounts cannot be made; use podlet run --bundle, or allow them";
+            return Err(Error::invalid("system calls", "", reason));
+        }
         let namespaces = namespaces::prepare(config, &facts)?;
         listener::check(&config.container.seccomp)?;
         let mut container = config.container.clone();

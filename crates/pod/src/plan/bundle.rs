@@ -134,6 +134,8 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let launch = &bundle.launch;
     let container = launch.container;
     p.push(step::die_with_parent());
+    // Nothing that is attached here comes out, or is in the way of the pivot.
+    p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
         p.push(step::sethostname(hostname));
     }
@@ -173,7 +175,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if let Some(terminal) = terminal {
         console::take(p, terminal);
     }
-    launch::go_to(p, &container.cwd);
+    launch::go_to(p, launch.facts, &container.cwd);
     p.push(step::close_from(kept));
     if let Some(user) = bundle.gate {
         launch::look_for_program(p, &container.args[0], &container.env);

@@ -97,7 +97,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         if let Some(terminal) = terminal {
             console::take(p, terminal);
         }
-        launch::go_to(p, enter.cwd);
+        launch::go_to(p, enter.facts, enter.cwd);
         p.push(step::close_from(Slot(kept as u16)));
         let end = keep_descriptors(p, enter.preserved);
         launch::start_program(p, end, container, enter.filter, &program);

@@ -100,6 +100,6 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     };
     process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     let program = Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env };
-    be_born(p, kind, 0, inside, |p| last_steps(p, container, exec.filter, &program));
+    be_born(p, kind, 0, inside, |p| last_steps(p, exec.facts, container, exec.filter, &program));
     plan
 }

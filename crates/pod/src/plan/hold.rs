@@ -254,12 +254,20 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
 /// they put together the root of a container.
 fn empty_root(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    let fs = p.keep("fs", step::fsopen("tmpfs"));
-    p.push(step::fsconfig(fs, "mode", "0755"));
-    p.push(step::fscreate(fs));
-    let root = p.keep("root", step::fsmount(fs, 0));
-    p.push(step::move_mount_to(root, "/"));
-    p.push(step::fchdir(root));
+    let root = if facts.calls.mounts {
+        let fs = p.keep("fs", step::fsopen("tmpfs"));
+        p.push(step::fsconfig(fs, "mode", "0755"));
+        p.push(step::fscreate(fs));
+        let root = p.keep("root", step::fsmount(fs, 0));
+        p.push(step::move_mount_to(root, "/"));
+        p.push(step::fchdir(root));
+        root
+    } else {
+        p.push(step::mount("tmpfs", "/", "tmpfs", 0, "mode=0755"));
+        // Paths still begin below it, but `..` leads onto it.
+        p.push(step::chdir("/.."));
+        p.keep("root", step::openat(CWD, ".", libc::O_PATH | libc::O_DIRECTORY))
+    };
     p.push(step::mkdirat(root, "root", 0o755));
     let mut add = |name: &str, kind: &str, flags: u64, data: &str| {
         p.push(step::mkdirat(root, name, 0o755));

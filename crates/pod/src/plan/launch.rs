@@ -25,7 +25,8 @@ use pause::wire::{Record, Slot, TABLE_BASE};
 use super::hold::{PodShape, Users};
 use super::ids;
 pub use super::ids::Ids;
-use super::mounts::{self, Trees};
+pub use super::mounts::old::{Below, OldOrder};
+use super::mounts::{self, Trees, old};
 use super::{Arg, Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::seccomp::Filter;
@@ -102,6 +103,8 @@ pub struct Launch<'a> {
     /// Where the root is attached before it becomes `/`; on a mount that is
     /// not shared.
     pub attach: &'a Path,
+    /// Facts for the old order, where the new calls are denied.
+    pub old_order: Option<&'a OldOrder>,
     /// The slot in the exit table.
     pub entry: usize,
 }
@@ -153,6 +156,10 @@ impl Launch<'_> {
     /// Where pause keeps the pod's own of this kind.
     pub(super) fn pods_own(&self, kind: &MountKind) -> Option<&'static str> {
         let container = self.container;
+        if self.old_order.is_some() {
+            // In there nobody can go.
+            return None;
+        }
         match kind {
             MountKind::Proc if !self.own_pid() => Some("/proc"),
             MountKind::Sysfs if self.shares(Namespace::Net, container.net) => Some("/sys"),
@@ -207,7 +214,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
-    if nested {
+    if nested && launch.old_order.is_none() {
         given.push(Given::PauseMounts);
     }
     if idmapped {
@@ -218,13 +225,15 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let p = &mut plan;
 
     p.push(step::set_name("podlet:launch"));
-    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    if launch.old_order.is_none() {
+        p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    }
     process::while_dumpable(p, launch.container);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
     set_limits(p, launch.container);
     process::inherited(p, launch.container);
-    let trees = enter(p, launch);
+    let build = enter(p, launch);
     if launch.own() & Namespace::Net.flag() != 0 {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
@@ -236,10 +245,9 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     }
     process::set_sysctls_of_pause(p, &launch.container.sysctl);
     // The feature is the negative control of a test: everything is done inside.
-    let enter_last = !launch.own_pid() && !cfg!(feature = "test-old-order");
+    let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
     if enter_last {
-        mounts::build(p, launch, &trees);
-        mounts::change_root(p, launch, &trees);
+        build(p);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         become_container(p, launch);
         let keep_below = p.slot_of(Given::Table);
@@ -254,15 +262,13 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         |_| (),
         |p| {
             if !enter_last {
-                mounts::build(p, launch, &trees);
-                mounts::change_root(p, launch, &trees);
+                build(p);
                 process::own_scheduler(p, launch.container);
                 p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
                 become_container(p, launch);
             }
             let container = launch.container;
-            let program = Program::of(container);
-            last_steps(p, container, launch.filter, &program);
+            last_steps(p, launch.facts, container, launch.filter, &Program::of(container));
         },
     );
     plan
@@ -278,7 +284,8 @@ pub(super) fn set_limits(p: &mut Plan, container: &Container) {
 }
 
 /// Opens what is outside and enters the pod, but for its pid namespace.
-fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
+/// What builds the root then.
+fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a> {
     let pause = p.slot_of(Given::Pause);
     let mounts = libc::CLONE_NEWNS as u64;
     // Without a cgroup its processes are found by their mount namespace, which
@@ -287,7 +294,16 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     let own_namespaces = (!launch.pod.cgroup)
         .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
     let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
-    let trees = match launch.pod.users {
+    let trees: Option<Trees> = match launch.pod.users {
+        users if launch.old_order.is_some() => {
+            let apart = *users != Users::Caller;
+            p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
+            if apart {
+                ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+                p.push(step::undumpable());
+            }
+            None
+        }
         Users::Nested { .. } => {
             p.push(step::setns(pause, launch.joined() | pid | user));
             ids::become_root(p, launch.pod.users.setgroups(launch.facts));
@@ -297,7 +313,7 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             p.push(step::unshare(mounts));
             let trees = mounts::open_trees(p, launch);
             p.push(step::setns(p.slot_of(Given::PauseMounts), mounts));
-            trees
+            Some(trees)
         }
         users => {
             if !launch.facts.initial_users {
@@ -312,16 +328,26 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
                 ids::become_root(p, launch.pod.users.setgroups(launch.facts));
                 p.push(step::undumpable());
             }
-            trees
+            Some(trees)
         }
     };
-    // A copy of pause's root: one to five mounts, nothing of the machine.
+    // A copy of pause's root: one to five mounts, nothing of the machine; in
+    // the old order one of the machine's.
     p.push(step::unshare(mounts | launch.own()));
     if let Some(own) = own_namespaces {
         let namespace = p.keep("mnt", step::openat(Arg::Slot(own), "mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
     }
-    trees
+    match (trees, launch.old_order) {
+        (Some(trees), _) => Box::new(move |p| {
+            mounts::build(p, launch, &trees);
+            mounts::change_root(p, launch, &trees);
+        }),
+        (None, facts) => {
+            old::cut_off(p, launch);
+            Box::new(move |p| facts.iter().for_each(|facts| old::build(p, launch, facts)))
+        }
+    }
 }
 
 /// Ids and capabilities.
@@ -398,20 +424,34 @@ pub(super) struct Program<'a> {
 /// `execve`, and `capset` where a capability was kept to load it. That leaves
 /// no word for afterwards: EXEC is said before. Should one of these fail and
 /// the filter forbid to report it, the exit code still tells.
-pub(super) fn last_steps(p: &mut Plan, container: &Container, filter: Option<&Filter>, program: &Program<'_>) {
+pub(super) fn last_steps(
+    p: &mut Plan,
+    facts: &Facts,
+    container: &Container,
+    filter: Option<&Filter>,
+    program: &Program<'_>,
+) {
     p.push(step::unmap_table());
     p.push(step::setsid());
-    go_to(p, program.cwd);
+    go_to(p, facts, program.cwd);
     p.push(step::close_from(p.slot_of(Given::Lock)));
     start_program(p, p.slot_of(Given::Plan), container, filter, program);
 }
 
 /// Changes to the working directory, as the user it will be used by.
-pub(super) fn go_to(p: &mut Plan, cwd: &Path) {
+pub(super) fn go_to(p: &mut Plan, facts: &Facts, cwd: &Path) {
     // Found without magic links, so it cannot lead out of the container.
-    let open = step::openat2_from_cwd(cwd, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS);
-    let cwd = p.keep("cwd", open);
-    p.push(step::fchdir(cwd));
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    if facts.calls.openat2 {
+        let cwd = p.keep("cwd", step::openat2_from_cwd(cwd, flags, libc::RESOLVE_NO_MAGICLINKS));
+        p.push(step::fchdir(cwd));
+    } else {
+        // Part by part, without any links.
+        for part in cwd.iter() {
+            let part = p.keep("cwd", step::openat(step::CWD, part, flags | libc::O_NOFOLLOW));
+            p.push(step::fchdir(part));
+        }
+    }
 }
 
 /// The very last: the program, with the descriptors below `end`.

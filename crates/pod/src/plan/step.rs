@@ -243,6 +243,20 @@ pub fn chdir(path: &str) -> Step {
     Step::new("chdir", libc::SYS_chdir, vec![arg_text(path)])
 }
 
+/// `dup3(2)` onto a descriptor the process was born with, whose slot is its
+/// number.
+pub fn dup3(file: Slot, onto: Slot) -> Step {
+    let args = vec![Arg::Slot(file), Arg::Num(onto.0.into()), Arg::Num(0)];
+    Step::new("dup3", libc::SYS_dup3, args)
+}
+
+/// `readlinkat(2)` into nowhere: ENOENT of what is no symbolic link, EFAULT of
+/// one, which is a failure.
+pub fn refuse_link(file: Slot) -> Step {
+    let args = vec![Arg::Slot(file), empty(), NULL, Arg::Num(1)];
+    Step::new("readlinkat", libc::SYS_readlinkat, args).tolerate(&[libc::ENOENT, libc::EINVAL])
+}
+
 /// `umask(2)`.
 pub fn umask(mask: u32) -> Step {
     Step::new("umask", libc::SYS_umask, vec![Arg::Mode(mask)])
@@ -371,10 +385,16 @@ pub fn move_mount_to(tree: Slot, path: impl AsRef<Path>) -> Step {
 }
 
 /// `mount(2)` of a new file system.
-pub fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
+pub fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: u64, data: &str) -> Step {
     let data = if data.is_empty() { NULL } else { arg_text(data) };
     let args = vec![arg_text(source), arg_text(target), arg_text(kind), Arg::Flags(flags, MOUNT), data];
     Step::new("mount", libc::SYS_mount, args)
+}
+
+/// `mount(2)` as a bind.
+pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, recursive: bool) -> Step {
+    let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
+    Step::new("mount", libc::SYS_mount, vec![arg_text(source), arg_text(target), NULL, Arg::Flags(flags, MOUNT), NULL])
 }
 
 /// `mount(2)` as a change of the file system at `target`.

@@ -122,6 +122,10 @@ pub(super) fn check_mount(mount: &Mount) -> Result<()> {
     match &mount.kind {
         MountKind::Bind { source, .. } => check_bind(mount, source),
         MountKind::Other { fstype, source } => {
+            // fsconfig(2) takes no more of one.
+            if let Some(long) = mount.data.split(',').find(|option| option.len() > 255) {
+                return Err(Error::invalid(here("options"), long, "at most 255 bytes an option"));
+            }
             check_string("mount type", fstype)?;
             check_string("mount source", source)?;
             if fstype.is_empty() {

@@ -122,7 +122,14 @@ pub fn note_limits(pod: &Pod) {
              and one that forks fast enough can hide (docs/limits.md)"
         );
     }
+    if pod.builds_inside() {
+        eprintln!("podlet: note: {}", OLD_ORDER);
+    }
 }
+
+/// What is different where a sandbox denies the newer system calls.
+pub const OLD_ORDER: &str = "open_tree, mount_setattr and the like, or openat2, are denied here, so containers are built \
+                             from inside the pod, where a mate with CAP_SYS_PTRACE can catch them (docs/limits.md)";
 
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {

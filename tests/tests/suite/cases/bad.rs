@@ -191,7 +191,7 @@ fn paths_volumes_and_environment(bed: &Bed) {
             ("run -v DIR:/ --rootfs ROOT /probe", &["mount destination", "/"]),
             ("run --tmpfs relative --rootfs ROOT /probe", &["mount destination", "relative"]),
             ("run --tmpfs / --rootfs ROOT /probe", &["mount destination"]),
-            ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["move_mount"]),
+            ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["a directory can only be mounted on a directory"]),
             ("run -v DIR:/probe --rootfs ROOT /probe", &["probe", "not a directory"]),
             ("run -e =x --rootfs ROOT /probe", &["=x", "NAME=value"]),
         ],

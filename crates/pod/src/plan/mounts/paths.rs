@@ -4,8 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::Plan;
 use super::super::step::{self, MountAttr};
+use super::super::{Arg, Plan};
 use super::trees::Trees;
 use crate::spec::{Container, Mount};
 
@@ -37,7 +37,7 @@ pub(super) fn target(p: &mut Plan, root: Slot, mount: &Mount, is_file: bool) -> 
     let kind = if is_file { 0 } else { libc::O_DIRECTORY };
     let open = || step::openat2(root, &path, libc::O_PATH | kind, 0, resolve).into_slot(slot);
     p.if_not(open().tolerate(&[libc::ENOENT]), |p| {
-        in_parent(p, root, &path, resolve, |p, parent, name| {
+        in_parent(p, root, &path, resolve, false, |p, parent, name| {
             let make = if is_file {
                 step::mknodat(parent, name, libc::S_IFREG | 0o644, 0)
             } else {
@@ -50,12 +50,14 @@ pub(super) fn target(p: &mut Plan, root: Slot, mount: &Mount, is_file: bool) -> 
     slot
 }
 
-/// Opens the directory that `path` is in, and makes what is missing of it.
+/// Opens the directory that `path` is in, and makes what is missing of it;
+/// without `openat2`, if it `walks`.
 pub(super) fn in_parent(
     p: &mut Plan,
     root: Slot,
     path: &Path,
     resolve: u64,
+    walks: bool,
     then: impl FnOnce(&mut Plan, Slot, &Path),
 ) {
     let mut parent = root;
@@ -66,7 +68,14 @@ pub(super) fn in_parent(
     for part in above {
         p.push(step::mkdirat(parent, part, 0o755).tolerate(&[libc::EEXIST]));
         so_far.push(part);
-        parent = p.keep("parent", step::openat2(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0, resolve));
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        parent = p.keep(
+            "parent",
+            match walks {
+                true => step::openat(Arg::Slot(parent), part, flags | libc::O_NOFOLLOW),
+                false => step::openat2(root, &so_far, flags, 0, resolve),
+            },
+        );
         opened.push(parent);
     }
     then(p, parent, name);
