@@ -57,7 +57,8 @@ fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Devic
         kind,
         major: number("major", device.major())?,
         minor: number("minor", device.minor())?,
-        mode: device.file_mode(),
+        // podman copies st_mode, with the file's type.
+        mode: device.file_mode().map(|mode| mode & !libc::S_IFMT),
         uid: device.uid(),
         gid: device.gid(),
     })
