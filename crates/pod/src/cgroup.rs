@@ -39,19 +39,7 @@ impl PodCgroup {
     /// for the privileged, else below the caller's own, which works where
     /// systemd or another delegated it.
     pub(crate) fn plan(facts: &Facts, name: &str, id: &str) -> Option<PodCgroup> {
-        let parent = parent(facts)?;
-        match fs::create_dir(&parent) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(_) => return None,
-        }
-        // Ours to fill? And whoever is born there comes from here.
-        if !(facts.privileged && facts.initial_users) {
-            let procs = parent.parent()?.join("cgroup.procs");
-            nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
-        }
-        nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
-        Some(PodCgroup { dir: parent.join(format!("{name}-{}", &id[..8])) })
+        Some(PodCgroup { dir: usable_parent(facts)?.join(format!("{name}-{}", &id[..8])) })
     }
 
     /// Those of pods of this name whose id nobody knows any more.
@@ -127,6 +115,23 @@ pub(crate) fn parent(facts: &Facts) -> Option<PathBuf> {
 pub(crate) fn own() -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     own.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
+}
+
+/// The same, made, if pods' cgroups can be.
+pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
+    let parent = parent(facts)?;
+    match fs::create_dir(&parent) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(_) => return None,
+    }
+    // Ours to fill? And whoever is born there comes from here.
+    if !(facts.privileged && facts.initial_users) {
+        let procs = parent.parent()?.join("cgroup.procs");
+        nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
+    }
+    nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
+    Some(parent)
 }
 
 /// The mount point of the v2 hierarchy.

@@ -66,7 +66,9 @@ impl Pod {
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
         if !options.resources.is_empty() {
+            // What the controllers say needs nothing made to be found out.
             resources::check_reachable(&options.resources, &facts, cgroup::parent(&facts).as_deref())?;
+            resources::check_reachable(&options.resources, &facts, cgroup::usable_parent(&facts).as_deref())?;
         }
         let dir = store.pod_dir(&options.name);
         if dir.exists() && !state::is_pod_dir(&dir) {
@@ -89,7 +91,6 @@ impl Pod {
         let id = state::new_id()?;
         let cgroup = PodCgroup::plan(&facts, &options.name, &id);
         let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
-        resources::check_reachable(&options.resources, &facts, cgroup.as_deref())?;
         let mut options = options;
         if users != Users::Caller {
             options.share.insert(Namespace::User);
