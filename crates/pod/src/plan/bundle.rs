@@ -174,9 +174,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     launch::go_to(p, &container.cwd);
     p.push(step::close_from(kept));
-    if let Some(user) = bundle.gate {
-        launch::look_for_program(p, &container.args[0], &container.env);
-        wait_at_gate(p, user);
+    match bundle.gate {
+        Some(user) => {
+            launch::look_for_program(p, &container.args[0], &container.env);
+            wait_at_gate(p, user);
+        }
+        // Nor may it end with whoever started it, once it runs.
+        None => p.push(step::survive_parent()),
     }
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
