@@ -133,6 +133,12 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let launch = &bundle.launch;
     let container = launch.container;
     p.push(step::die_with_parent());
+    if launch.in_callers_users() {
+        // A copy of shared mounts is shared with the machine: what is mounted
+        // or unmounted here would be there, too. (Another user namespace's is
+        // not.)
+        p.push(step::remount("/", libc::MS_SLAVE | libc::MS_REC));
+    }
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
         p.push(step::sethostname(hostname));
     }
