@@ -188,6 +188,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         // Nor may it end with whoever started it, once it runs.
         None => p.push(step::survive_parent()),
     }
+    launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
 }

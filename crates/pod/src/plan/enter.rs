@@ -95,6 +95,9 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         }
         launch::go_to(p, enter.cwd);
         p.push(step::close_from(Slot(kept as u16)));
+        if !is_hook {
+            launch::set_last_limits(p, container);
+        }
         let end = keep_descriptors(p, enter.preserved);
         launch::start_program(p, end, enter.program, &container.args, &container.env);
     });

@@ -11,7 +11,7 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
+use super::launch::{Ids, Registration, be_born, last_steps, set_last_limits, set_limits};
 use super::{Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::spec::{Container, Namespace, Place};
@@ -96,6 +96,9 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
         }
     };
     process::affinity(p, container.exec_cpu_affinity.last.as_ref());
-    be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
+    be_born(p, kind, 0, inside, |p| {
+        set_last_limits(p, container);
+        last_steps(p, exec.cwd, exec.args, exec.env);
+    });
     plan
 }
