@@ -156,6 +156,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         process::set_sysctls(p, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
+    mounts::make_directory(p, trees, &container.cwd);
     let terminal = bundle.terminal.map(|size| {
         let terminal = console::make(p, trees.root, size, launch.ids.uid);
         console::bind(p, trees.root, terminal);
