@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::bed::Bed;
 use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
-use crate::{Case, SKIPS, cases};
+use crate::{Case, cases, skips};
 
 /// No test takes longer; one that does has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
@@ -70,7 +70,8 @@ pub fn all(args: &[&str]) -> ExitCode {
             filter => filters.push(filter),
         }
     }
-    for (_, name, reason) in SKIPS {
+    let skips = skips();
+    for (_, name, reason) in &skips {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");
     }
     let base = Base::at(PathBuf::from(format!("/tmp/podlet-suite-{}", std::process::id())));
@@ -81,7 +82,7 @@ pub fn all(args: &[&str]) -> ExitCode {
     let every: Vec<_> = every.into_iter().filter(|(name, mode)| cases::belongs(name, *mode)).collect();
     let filtered_out = every.iter().filter(|(name, _)| !wanted(name)).count();
     for (name, mode) in every.into_iter().filter(|(name, _)| wanted(name)) {
-        match SKIPS.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
+        match skips.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
             Some((_, _, reason)) => skipped.push(format!("{name} [{}]: {reason}", mode.name())),
             None => queue.push((name, mode)),
         }
@@ -146,12 +147,14 @@ impl Base {
         fs::set_permissions(&base.dir, fs::Permissions::from_mode(0o755)).expect("mode");
         base.add("suite", Path::new("/proc/self/exe"));
         let given = std::env::var_os("PODLET_TEST_BIN").map(PathBuf::from);
-        for (name, features, target) in
-            [("podlet", None, "target"), ("podlet-old-order", OLD_ORDER, "target/old-order")]
-        {
+        for (name, features, target) in [
+            ("podlet", None, "target"),
+            ("podlet-oci", None, "target"),
+            ("podlet-old-order", OLD_ORDER, "target/old-order"),
+        ] {
             let built = match &given {
                 Some(dir) => dir.join(name),
-                None => build(features, target),
+                None => build(name.trim_end_matches("-old-order"), features, target),
             };
             base.add(name, &built);
         }
@@ -210,8 +213,8 @@ fn remove_all(dir: &Path) {
 
 const OLD_ORDER: Option<&str> = Some("pod/test-old-order");
 
-/// Builds the command, in a target directory of its own for each feature.
-fn build(features: Option<&str>, target: &str) -> PathBuf {
+/// Builds a command, in a target directory of its own for each feature.
+fn build(package: &str, features: Option<&str>, target: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace");
     let target = match (features, std::env::var_os("CARGO_TARGET_DIR")) {
         (None, Some(dir)) => dir.into(),
@@ -219,12 +222,12 @@ fn build(features: Option<&str>, target: &str) -> PathBuf {
         _ => workspace.join(target),
     };
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(workspace).args(["build", "--quiet", "-p", "podlet", "--target-dir"]).arg(&target);
+    command.current_dir(workspace).args(["build", "--quiet", "-p", package, "--target-dir"]).arg(&target);
     if let Some(features) = features {
         command.args(["--features", features]);
     }
-    assert!(command.status().expect("cargo runs").success(), "podlet does not compile");
-    target.join("debug").join("podlet")
+    assert!(command.status().expect("cargo runs").success(), "{package} does not compile");
+    target.join("debug").join(package)
 }
 
 /// First process of a test: becomes who the mode says.
