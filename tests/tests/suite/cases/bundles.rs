@@ -109,7 +109,7 @@ struct Joined(Child);
 impl Joined {
     fn make() -> Joined {
         let mut command = Command::new("unshare");
-        command.args(["--net", "--ipc", "--uts", "--pid", "--fork", "sh", "-c", "echo up; read end"]);
+        command.args(["-n", "-i", "-u", "-p", "-f", "sh", "-c", "echo up; read end"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
