@@ -9,6 +9,8 @@
 //! SIGSEGV and open missing descriptors before a test could see them.
 #![no_main]
 
+mod see;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -136,6 +138,11 @@ fn perform(words: &[&str], args: &[String]) {
         ["args"] => say(format!("{args:?}")),
         ["cwd"] => say(std::env::current_dir().unwrap_or_default().display()),
         ["how"] => how_it_runs(),
+        ["see", ref paths @ ..] => {
+            see::everything(args, paths);
+            how_it_runs();
+            say(format!("umask {:o}", unsafe { umask(0o22) }));
+        }
         ["umask"] => say(format!("{:o}", unsafe { umask(0o22) })),
         ["session"] => unsafe {
             let tty = File::open("/dev/tty").is_ok();

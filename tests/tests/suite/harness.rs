@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::bed::Bed;
 use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
-use crate::{Case, NEEDS_NEW_CALLS, SKIPS, cases, sys};
+use crate::{Case, NEEDS_NEW_CALLS, cases, skips, sys};
 
 /// No test takes longer; one that does has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
@@ -79,7 +79,7 @@ pub fn all(args: &[&str]) -> ExitCode {
     let without_new_calls = NEEDS_NEW_CALLS.iter().filter(|_| denied);
     let without_new_calls =
         without_new_calls.flat_map(|(modes, name, reason)| modes.iter().map(|mode| (*mode, *name, *reason)));
-    let skips: Vec<_> = SKIPS.iter().copied().chain(without_new_calls).collect();
+    let skips: Vec<_> = skips().into_iter().chain(without_new_calls).collect();
     for (_, name, reason) in &skips {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");
     }
@@ -160,12 +160,14 @@ impl Base {
         fs::set_permissions(&base.dir, fs::Permissions::from_mode(0o755)).expect("mode");
         base.add("suite", Path::new("/proc/self/exe"));
         let given = std::env::var_os("PODLET_TEST_BIN").map(PathBuf::from);
-        for (name, features, target) in
-            [("podlet", None, "target"), ("podlet-old-order", OLD_ORDER, "target/old-order")]
-        {
+        for (name, features, target) in [
+            ("podlet", None, "target"),
+            ("podlet-oci", None, "target"),
+            ("podlet-old-order", OLD_ORDER, "target/old-order"),
+        ] {
             let built = match &given {
                 Some(dir) => dir.join(name),
-                None => build(features, target),
+                None => build(name.trim_end_matches("-old-order"), features, target),
             };
             base.add(name, &built);
         }
@@ -237,8 +239,8 @@ const NEW_CALLS: [libc::c_long; 9] = [
 
 const OLD_ORDER: Option<&str> = Some("pod/test-old-order");
 
-/// Builds the command, in a target directory of its own for each feature.
-fn build(features: Option<&str>, target: &str) -> PathBuf {
+/// Builds a command, in a target directory of its own for each feature.
+fn build(package: &str, features: Option<&str>, target: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace");
     let target = match (features, std::env::var_os("CARGO_TARGET_DIR")) {
         (None, Some(dir)) => dir.into(),
@@ -246,12 +248,12 @@ fn build(features: Option<&str>, target: &str) -> PathBuf {
         _ => workspace.join(target),
     };
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(workspace).args(["build", "--quiet", "-p", "podlet", "--target-dir"]).arg(&target);
+    command.current_dir(workspace).args(["build", "--quiet", "-p", package, "--target-dir"]).arg(&target);
     if let Some(features) = features {
         command.args(["--features", features]);
     }
-    assert!(command.status().expect("cargo runs").success(), "podlet does not compile");
-    target.join("debug").join("podlet")
+    assert!(command.status().expect("cargo runs").success(), "{package} does not compile");
+    target.join("debug").join(package)
 }
 
 /// First process of a test: becomes who the mode says.

@@ -16,8 +16,8 @@
 //! does not have, and run where somebody asks for that mode (`make test-vm`).
 //!
 //! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
-//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`
-//! and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
+//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`,
+//! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
 //! says how many times slower than usual the machine is.
 
 mod bed;
@@ -43,7 +43,30 @@ pub(crate) use tests;
 
 /// What does not run where, and why. The harness refuses names that are not
 /// there; nothing else is ever left out.
-const SKIPS: &[(Mode, &str, &str)] = &[];
+const SKIPS: &[Skip] = &[];
+
+/// The same where a program of others is not installed.
+const SKIPS_WITHOUT_RUNC: &[Skip] =
+    &[(Mode::Root, "podlet_oci_does_as_runc_does", "runc is not installed; .ci/run does that")];
+
+/// The same where cgroup v2 is alone.
+const SKIPS_ON_PURE_V2: &[Skip] = &[(
+    Mode::Root,
+    "podlet_oci_does_as_runc_does",
+    "its list of differences is that of a machine where runc uses cgroup v1; limits are compared in mode vm",
+)];
+
+/// Where, which test, and why.
+type Skip = (Mode, &'static str, &'static str);
+
+fn skips() -> Vec<Skip> {
+    let is_pure = modes::hierarchy().is_some_and(|path| path.ends_with("cgroup"));
+    match cases::runc() {
+        None => [SKIPS, SKIPS_WITHOUT_RUNC].concat(),
+        Some(_) if is_pure => [SKIPS, SKIPS_ON_PURE_V2].concat(),
+        Some(_) => SKIPS.to_vec(),
+    }
+}
 
 /// What needs the calls that `--deny new-calls` denies.
 const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status};
-use super::{Instance, Runtime, check_id, exec, hooks, listener, place};
+use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
@@ -105,6 +105,7 @@ impl Runtime {
         let mut container = config.container.clone();
         container.name = "container".into();
         namespaces::place(&mut container, config);
+        custom::follow(&mut container);
         if namespaces.users == Users::Caller {
             // The specification wants what cannot be granted left out.
             let sets = &mut container.capabilities;
@@ -166,6 +167,9 @@ impl Runtime {
             Err(error) => {
                 // What went wrong first is what counts.
                 instance.erase().ok();
+                if let Error::Hook { .. } = error {
+                    instance.run_stop_hooks();
+                }
                 Err(error)
             }
         }

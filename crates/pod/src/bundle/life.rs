@@ -199,11 +199,16 @@ impl Instance {
             self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
         }
         self.kill_process();
-        let state = self.state_as(Status::Stopped);
         self.erase()?;
         drop(lock);
+        Ok(self.run_stop_hooks())
+    }
+
+    /// Comes back with those that failed.
+    pub(super) fn run_stop_hooks(&self) -> Vec<Error> {
+        let state = self.state_as(Status::Stopped);
         let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle).err();
-        Ok(self.record.hooks.poststop.iter().filter_map(run).collect())
+        self.record.hooks.poststop.iter().filter_map(run).collect()
     }
 
     /// Removes everything; the container's process has been killed, or was

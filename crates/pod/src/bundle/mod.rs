@@ -23,6 +23,7 @@
 //! gate is there; a `start` takes it away and knocks.
 
 mod create;
+mod custom;
 mod exec;
 mod hooks;
 mod life;

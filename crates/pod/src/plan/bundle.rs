@@ -153,6 +153,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         process::set_sysctls(p, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
+    mounts::make_directory(p, trees, &container.cwd);
     let terminal = bundle.terminal.map(|size| {
         let terminal = console::make(p, trees.root, size, launch.ids.uid);
         console::bind(p, trees.root, terminal);
@@ -177,10 +178,15 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     launch::go_to(p, launch.facts, &container.cwd);
     p.push(step::close_from(kept));
-    if let Some(user) = bundle.gate {
-        launch::look_for_program(p, &container.args[0], &container.env);
-        wait_at_gate(p, user);
+    match bundle.gate {
+        Some(user) => {
+            launch::look_for_program(p, &container.args[0], &container.env);
+            wait_at_gate(p, user);
+        }
+        // Nor may it end with whoever started it, once it runs.
+        None => p.push(step::survive_parent()),
     }
+    launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     launch::start_program(p, first_not_kept, container, launch.filter, &Program::of(container));
 }

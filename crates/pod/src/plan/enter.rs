@@ -99,6 +99,9 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         }
         launch::go_to(p, enter.facts, enter.cwd);
         p.push(step::close_from(Slot(kept as u16)));
+        if !is_hook {
+            launch::set_last_limits(p, container);
+        }
         let end = keep_descriptors(p, enter.preserved);
         launch::start_program(p, end, container, enter.filter, &program);
     });

@@ -109,6 +109,9 @@ pub struct Launch<'a> {
     pub entry: usize,
 }
 
+/// As many descriptors as making a container may take.
+const ENOUGH: u64 = 1024;
+
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
 
@@ -268,6 +271,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
                 become_container(p, launch);
             }
             let container = launch.container;
+            set_last_limits(p, container);
             last_steps(p, launch.facts, container, launch.filter, &Program::of(container));
         },
     );
@@ -277,8 +281,24 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
 /// Resource limits, while they can still be raised.
 pub(super) fn set_limits(p: &mut Plan, container: &Container) {
     for limit in &container.rlimits {
-        if let Ok((number, name)) = rlimit_number(&limit.name) {
-            p.push(step::setrlimit(number, name, limit.soft, limit.hard));
+        match rlimit_number(&limit.name) {
+            Ok((libc::RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
+            Ok((libc::RLIMIT_NOFILE, name)) => {
+                p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
+            }
+            Ok((number, name)) => p.push(step::setrlimit(number, name, limit.soft, limit.hard)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Those that would be too few while the container is made.
+pub(super) fn set_last_limits(p: &mut Plan, container: &Container) {
+    for limit in &container.rlimits {
+        if let Ok((libc::RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
+            && limit.soft < ENOUGH
+        {
+            p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft, limit.hard));
         }
     }
 }

@@ -74,6 +74,24 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     p.begin_part(String::new());
 }
 
+/// Makes a directory that is missing, as runc and crun do it for the working
+/// directory.
+pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
+    let path = paths::relative(path);
+    if path.as_os_str().is_empty() {
+        return;
+    }
+    p.begin_part("the working directory".into());
+    let there = p.slot("cwd");
+    let open = step::openat2(trees.root, &path, libc::O_PATH, 0, paths::IN_ROOT).into_slot(there);
+    p.if_not(open.tolerate(&[libc::ENOENT]), |p| {
+        paths::in_parent(p, trees.root, &path, paths::IN_ROOT, false, |p, parent, name| {
+            p.push(step::mkdirat(parent, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]));
+        });
+    });
+    p.begin_part(String::new());
+}
+
 /// Makes what was built the root, by `pivot_root(2)`.
 pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     finish(p, launch, trees);

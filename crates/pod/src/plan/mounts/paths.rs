@@ -9,7 +9,7 @@ use super::super::{Arg, Plan};
 use super::trees::Trees;
 use crate::spec::{Container, Mount};
 
-const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+pub(super) const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 pub(super) const STRICT: u64 = IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
 
 pub(in crate::plan) fn open_strict(root: Slot, path: &Path, flags: i32) -> step::Step {
