@@ -350,7 +350,8 @@ impl Container {
         self.seccomp.filter(self.capabilities.bounding)
     }
 
-    /// Whether the container cannot be what it says.
+    /// Whether the container cannot be what it says. A seccomp profile is
+    /// checked where it is compiled: [`filter`](Container::filter).
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the field, the value and the cure.
@@ -402,7 +403,6 @@ impl Container {
                 return Err(Error::invalid("rlimits", &limit.name, "given twice"));
             }
         }
-        self.seccomp.filter(self.capabilities.bounding)?;
         self.resources.check()?;
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));

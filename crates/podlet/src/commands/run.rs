@@ -170,8 +170,10 @@ impl Run {
         };
         container = self.adjust(container)?;
         container.check()?;
-        // Nobody listens here: said before the pod is made.
-        container.filter()?;
+        if let Seccomp::Profile(_) = &container.seccomp {
+            // What is wrong with it is said before the pod is made.
+            container.filter()?;
+        }
         let options = match &self.pod {
             Some(pod) => {
                 if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {

@@ -277,10 +277,8 @@ fn holds(field: &str, when: &When, context: &Context) -> Result<Vec<bool>> {
 fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
     let mut fits = true;
     for (&arch, table) in &mut rules.tables {
-        let narrow = |test: &Test| if arch.is_wide() { *test } else { test.narrow() };
-        let rule = Rule { tests: rule.tests.iter().map(narrow).collect(), action: rule.action };
         if let Some((call, number)) = multiplexed(name).filter(|_| arch == Arch::X86) {
-            let which = Test { index: 0, op: Op::Equal, mask: u64::MAX, value: number }.narrow();
+            let which = Test { index: 0, op: Op::Equal, mask: u64::MAX, value: number };
             let others = rule.tests.iter().copied().filter(|test| test.index != 0);
             let tests = std::iter::once(which).chain(others).collect();
             if let Some(number) = arch.number(call) {
@@ -288,7 +286,7 @@ fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
             }
         }
         if let Some(number) = arch.number(name) {
-            fits &= insert(table, number, rule);
+            fits &= insert(table, number, rule.clone());
         }
     }
     fits

@@ -60,7 +60,7 @@ pub struct Filter {
 /// Compiles a profile.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid), naming the property.
+/// [`Error::Invalid`], naming the property.
 pub fn compile(profile: &Profile, context: &Context) -> Result<Filter> {
     let checked = check::check(profile, context)?;
     let program = bpf::assemble(&checked.rules);

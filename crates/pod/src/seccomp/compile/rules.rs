@@ -56,12 +56,6 @@ pub struct Test {
 }
 
 impl Test {
-    /// What is left of it where arguments have 32 bits.
-    pub fn narrow(self) -> Test {
-        let low = u64::from(u32::MAX);
-        Test { mask: self.mask & low, value: self.value & low, ..self }
-    }
-
     fn always_holds(&self) -> bool {
         match self.op {
             Op::GreaterOrEqual => self.value == 0,
