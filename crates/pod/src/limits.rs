@@ -1,5 +1,7 @@
 //! Limits of what runs, changed; and everything in a container, frozen.
 
+use std::path::Path;
+
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::pod::Pod;
@@ -24,14 +26,33 @@ impl Pod {
         let cgroup = self.record.cgroup.clone();
         resources::check_reachable(&new.options.resources, &self.facts, cgroup.as_deref())?;
         state::write_record(&path, &new)?;
-        if let Some(cgroup) = cgroup.filter(|dir| dir.exists()) {
-            let result = record.options.resources.update(change, &cgroup, &cgroup::hierarchy_root());
-            if let Err(error) = result {
-                state::write_record(&path, &record)?;
-                return Err(error);
+        let whole = new.options.resources.limits_memory();
+        let set = |dir: &Path| {
+            if whole {
+                self.end_containers_as_wholes()?;
             }
+            record.options.resources.update(change, dir, &cgroup::hierarchy_root()).map(drop)
+        };
+        if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
+            && let Err(error) = set(&cgroup)
+        {
+            state::write_record(&path, &record)?;
+            return Err(error);
         }
         self.record = new;
+        Ok(())
+    }
+
+    /// For containers that run, as for those that will: see
+    /// [`limits_of`](Pod::limits_of).
+    fn end_containers_as_wholes(&self) -> Result<()> {
+        for name in self.containers()? {
+            let dir = self.container_cgroup(&name).filter(|dir| dir.exists());
+            let own = self.container(&name)?.resources.unified;
+            let unified = own.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
+            let group = Resources { unified, ..Resources::default() }.ending_as_a_whole();
+            dir.map_or(Ok(()), |dir| cgroup::limit(&dir, &group))?;
+        }
         Ok(())
     }
 
@@ -48,10 +69,15 @@ impl Pod {
         let container = Container { resources: old.changed_by(change)?, ..record.container.clone() };
         let cgroup = self.container_cgroup(name);
         resources::check_reachable(&container.resources, &self.facts, cgroup.as_deref())?;
+        // What follows from a memory limit, were it the first one.
+        let whole = self.limits_of(&container).unified.remove("memory.oom.group");
         let path = self.container_dir(name).join(CONTAINER);
         state::write_record(&path, &ContainerRecord { container, ..record.clone() })?;
+        let limits = self.limits_of(&record.container);
+        let mut change = change.clone();
+        change.unified.extend(whole.map(|whole| ("memory.oom.group".to_string(), whole)));
         if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
-            && let Err(error) = old.update(change, &cgroup, &cgroup::hierarchy_root())
+            && let Err(error) = limits.update(&change, &cgroup, &cgroup::hierarchy_root())
         {
             state::write_record(&path, &record)?;
             return Err(error);

@@ -211,12 +211,12 @@ impl Pod {
     /// What a container's cgroup is limited to. Where memory is limited, its
     /// own or the pod's, lack of it ends the container as a whole: half of one
     /// would be neither alive nor restarted.
-    fn limits_of(&self, container: &Container) -> Resources {
-        let mut resources = container.resources.clone();
-        if resources.limits_memory() || self.options().resources.limits_memory() {
-            resources.unified.entry("memory.oom.group".into()).or_insert_with(|| "1".into());
+    pub(crate) fn limits_of(&self, container: &Container) -> Resources {
+        let resources = container.resources.clone();
+        match resources.limits_memory() || self.options().resources.limits_memory() {
+            true => resources.ending_as_a_whole(),
+            false => resources,
         }
-        resources
     }
 
     /// Whether its limits can be set here, before anything is made.

@@ -202,6 +202,12 @@ impl Resources {
         self.memory != Memory::default() || self.unified.keys().any(|file| file.starts_with("memory."))
     }
 
+    /// The same, and lack of memory ends all of it, unless it says otherwise.
+    pub(crate) fn ending_as_a_whole(mut self) -> Resources {
+        self.unified.entry("memory.oom.group".into()).or_insert_with(|| "1".into());
+        self
+    }
+
     /// Whether it cannot be what it says, anywhere.
     ///
     /// # Errors

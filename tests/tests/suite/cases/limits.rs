@@ -179,6 +179,18 @@ fn limits_change_while_it_runs(bed: &Bed) {
     bed.podlet("update web --pids-limit 60").ok();
     assert_eq!(bed.inspect("web")["usage"]["pids"]["limit"], 60);
     assert_eq!(bed.inspect("web")["resources"]["pids"], 60);
+    // One that had no memory limit yet, of its own or of the pod's.
+    bed.podlet("run -d --pod web --name b --rootfs ROOT /probe wait-file /go , eat 200").ok();
+    bed.podlet("update web --memory 64m --memory-swap 64m").ok();
+    fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(bed.podlet("wait web/b").ok().trim(), "137");
+    assert_eq!(bed.inspect("web/b")["out_of_memory"], "pod");
+    fs::remove_file(bed.inside("go")).expect("the file");
+    bed.podlet("start web/b").ok();
+    bed.podlet("update web/b --memory 32m --memory-swap 32m").ok();
+    fs::write(bed.inside("go"), "").expect("a file");
+    assert_eq!(bed.podlet("wait web/b").ok().trim(), "137");
+    assert_eq!(bed.inspect("web/b")["out_of_memory"], "container");
     // Also in the next run, and in the pod's next life.
     bed.podlet("restart -t 0 web/a").ok();
     assert_eq!(inside("pids.max"), "50");
