@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test test-user test-vm bench lint doc clean install
+.PHONY: all build run test test-user test-old-calls test-vm bench lint doc clean install
 
 all: build
 
@@ -35,6 +35,11 @@ test-user:
 # but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it.
 test-vm:
 	tests/vm/run $(ARGS)
+
+# The suite as in a sandbox that denies openat2 and the new mount calls.
+test-old-calls:
+	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user
+	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root; fi
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.

@@ -74,8 +74,8 @@ pub enum Op {
     /// Accept a connection on the socket in slot `args[0]` from a process of
     /// user `args[1]`, as this one sees it; `into` gets the connection.
     Accept,
-    /// Report [`Record::EXEC`], then `execve` each path of the null-ended array
-    /// `args[0]` with argv `args[1]` and envp `args[2]`, until one is there.
+    /// `execve` each path of the null-ended array `args[0]` with argv `args[1]`
+    /// and envp `args[2]`, until one is there.
     Exec,
     /// Become pause: exit table at `args[0]`, signalfd slot `args[1]`, lifeline
     /// slot `args[2]`, owner's pidfd slot `args[3]` (see `hold`).
@@ -147,6 +147,9 @@ impl Record {
     pub const CONSOLE: u32 = 9;
     /// The user namespace that was asked for comes with the record.
     pub const USERS: u32 = 10;
+    /// The descriptor of the seccomp filter just loaded comes with the record,
+    /// for whoever decides what it asks.
+    pub const LISTENER: u32 = 11;
     /// The new process waits until somebody has written down which it is.
-    pub const NOTED: u32 = 11;
+    pub const NOTED: u32 = 12;
 }

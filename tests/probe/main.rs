@@ -9,6 +9,8 @@
 //! SIGSEGV and open missing descriptors before a test could see them.
 #![no_main]
 
+mod see;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -137,6 +139,11 @@ fn perform(words: &[&str], args: &[String]) {
         ["args"] => say(format!("{args:?}")),
         ["cwd"] => say(std::env::current_dir().unwrap_or_default().display()),
         ["how"] => how_it_runs(),
+        ["see", ref paths @ ..] => {
+            see::everything(args, paths);
+            how_it_runs();
+            say(format!("umask {:o}", unsafe { umask(0o22) }));
+        }
         ["umask"] => say(format!("{:o}", unsafe { umask(0o22) })),
         ["session"] => unsafe {
             let tty = File::open("/dev/tty").is_ok();
@@ -222,6 +229,22 @@ fn perform(words: &[&str], args: &[String]) {
             }
             unsafe { waitpid(child, std::ptr::null_mut(), 0) };
         }
+        // Forks, and all that come of it do, for as long as anything lives.
+        ["bomb"] => loop {
+            if unsafe { fork() } < 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        },
+        // --- What is limited -----------------------------------------------
+        ["eat", megabytes] => {
+            let size = number(megabytes) as usize * (1 << 20);
+            let mut memory = vec![0u8; size];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            say(format!("ate {megabytes} {}", std::hint::black_box(&memory).len()));
+        }
+        ["burn"] => loop {
+            std::hint::spin_loop();
+        },
         ["orphans", count] => orphans(number(count)),
         ["wait-orphans"] => wait_alone(),
         // Its first parent is a helper that is about to end.
@@ -296,6 +319,10 @@ fn perform(words: &[&str], args: &[String]) {
         ["chroot", path] => told_call(format!("chroot {path}"), unsafe { chroot(c(path).as_ptr()) }),
         ["setuid", uid] => told_call(format!("setuid {uid}"), unsafe { setuid(number(uid) as u32) }),
         ["settime"] => told_call("settime", unsafe { syscall(227, 0, [0i64, 0].as_ptr()) }),
+        // A call by its number, with up to six arguments, 0x... or decimal; `buf`
+        // is the address of some zeroes. Through `int 0x80` those of i386.
+        ["call", number, ref args @ ..] => told_raw(number, raw_call(false, number, args)),
+        ["call32", number, ref args @ ..] => told_raw(&format!("i386 {number}"), raw_call(true, number, args)),
         // --- Each other ----------------------------------------------------
         ["listen", port] => listen(port),
         ["connect", port] => connect(port),
@@ -482,6 +509,47 @@ fn connect(port: &str) {
             Err(error) if Instant::now() > end => return told(format!("connect {port}"), Err(error)),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
+    }
+}
+
+static ZEROES: [u64; 64] = [0; 64];
+
+fn raw_call(old: bool, number: &str, args: &[&str]) -> i64 {
+    let value = |text: &str| match text.strip_prefix("0x") {
+        _ if text == "buf" => ZEROES.as_ptr() as u64,
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap_or_else(|_| fail(format!("not a number: {text}"))),
+        None => self::number(text) as u64,
+    };
+    let mut all = [0u64; 6];
+    for (place, arg) in all.iter_mut().zip(args) {
+        *place = value(arg);
+    }
+    let number = value(number);
+    let result: i64;
+    unsafe {
+        if old {
+            // rbx and rbp belong to the compiler.
+            std::arch::asm!(
+                "push rbx", "mov rbx, {first}", "int 0x80", "pop rbx",
+                first = in(reg) all[0], inlateout("rax") number => result,
+                in("rcx") all[1], in("rdx") all[2], in("rsi") all[3], in("rdi") all[4],
+                lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            );
+            return i64::from(result as i32);
+        }
+        std::arch::asm!(
+            "syscall", inlateout("rax") number => result,
+            in("rdi") all[0], in("rsi") all[1], in("rdx") all[2], in("r10") all[3], in("r8") all[4], in("r9") all[5],
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
+fn told_raw(what: &str, result: i64) {
+    match result {
+        0.. => say(format!("call {what}: ok")),
+        _ => say(format!("call {what}: errno {}", -result)),
     }
 }
 

@@ -208,7 +208,6 @@ fn particular() -> Vec<(&'static str, Value)> {
         ("/process/rlimits", json!([limit("RLIMIT_NOFILE", 2, 1)])),
         ("/process/rlimits", json!([limit("RLIMIT_CPU", 1, 1), limit("RLIMIT_CPU", 2, 2)])),
         ("/process/rlimits", json!([limit("RLIMIT_NOFILE", u64::MAX, u64::MAX)])),
-        ("/process/rlimits", json!([limit("RLIMIT_AS", 0, 0)])),
         ("/process/oomScoreAdj", json!(1001)),
         ("/process/oomScoreAdj", json!(-1001)),
         ("/process/scheduler/policy", json!("SCHED_NOPE")),

@@ -26,6 +26,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
+use crate::resources::Resources;
 
 /// The cgroups of one pod. Only paths: nothing is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,19 +39,7 @@ impl PodCgroup {
     /// for the privileged, else below the caller's own, which works where
     /// systemd or another delegated it.
     pub(crate) fn plan(facts: &Facts, name: &str, id: &str) -> Option<PodCgroup> {
-        let parent = parent(facts)?;
-        match fs::create_dir(&parent) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(_) => return None,
-        }
-        // Ours to fill? And whoever is born there comes from here.
-        if !(facts.privileged && facts.initial_users) {
-            let procs = parent.parent()?.join("cgroup.procs");
-            nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
-        }
-        nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
-        Some(PodCgroup { dir: parent.join(format!("{name}-{}", &id[..8])) })
+        Some(PodCgroup { dir: usable_parent(facts)?.join(format!("{name}-{}", &id[..8])) })
     }
 
     /// Those of pods of this name whose id nobody knows any more.
@@ -105,12 +94,21 @@ impl PodCgroup {
 }
 
 /// Where pods' cgroups are, made or not.
-fn parent(facts: &Facts) -> Option<PathBuf> {
+pub(crate) fn parent(facts: &Facts) -> Option<PathBuf> {
     let mount = hierarchy()?;
     if facts.privileged && facts.initial_users {
         return Some(mount.join("podlet"));
     }
-    Some(mount.join(own()?).join("podlet"))
+    let own = mount.join(own()?);
+    // The caller's own cgroup has processes, so it can pass on no controllers.
+    // One above that is delegated, too, and has none, can.
+    let writable = |dir: &Path| {
+        let mut files = ["cgroup.procs", "cgroup.subtree_control"].iter();
+        files.all(|file| nix::unistd::access(&dir.join(file), nix::unistd::AccessFlags::W_OK).is_ok())
+    };
+    let above = own.ancestors().skip(1).take_while(|dir| dir.starts_with(&mount) && writable(dir));
+    let empty = above.into_iter().find(|dir| processes(dir).is_empty());
+    Some(empty.unwrap_or(&own).join("podlet"))
 }
 
 /// This process's own cgroup, as a path below the hierarchy.
@@ -119,10 +117,32 @@ pub(crate) fn own() -> Option<PathBuf> {
     own.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
+/// The same, made, if pods' cgroups can be.
+pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
+    let parent = parent(facts)?;
+    match fs::create_dir(&parent) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(_) => return None,
+    }
+    // Ours to fill? And whoever is born there comes from here.
+    if !(facts.privileged && facts.initial_users) {
+        let procs = parent.parent()?.join("cgroup.procs");
+        nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
+    }
+    nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
+    Some(parent)
+}
+
 /// The mount point of the v2 hierarchy.
 pub(crate) fn hierarchy() -> Option<PathBuf> {
     let candidates = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
     candidates.into_iter().find(|path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC))
+}
+
+/// The same for whoever has a cgroup, so that there must be one.
+pub(crate) fn hierarchy_root() -> PathBuf {
+    hierarchy().unwrap_or_else(|| "/sys/fs/cgroup".into())
 }
 
 /// Makes a cgroup, or finds it made.
@@ -144,6 +164,11 @@ pub(crate) fn make(dir: &Path) -> Result<()> {
 pub(crate) fn renew(dir: &Path) -> Result<()> {
     remove_tree(dir)?;
     make(dir)
+}
+
+/// Sets limits of a cgroup that nothing has been born in.
+pub(crate) fn limit(dir: &Path, resources: &Resources) -> Result<()> {
+    if resources.is_empty() { Ok(()) } else { resources.apply(dir, &hierarchy_root()) }
 }
 
 /// A descriptor to be born in.
@@ -174,20 +199,23 @@ pub(crate) fn is_frozen(dir: &Path) -> bool {
     fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Stops the processes in a cgroup, and waits until all of them stand, or lets
-/// them go on.
-pub(crate) fn freeze(dir: &Path, on: bool, timeout: Duration) -> Result<()> {
-    let word = if on { "1" } else { "0" };
-    fs::write(dir.join("cgroup.freeze"), word).doing(|| format!("freezing the cgroup {}", dir.display()))?;
-    if wait_event(dir, &format!("frozen {word}"), timeout)? {
-        return Ok(());
-    }
-    Err(Error::Deadline { what: format!("the freezing of {}", dir.display()), after: timeout })
-}
-
 /// Waits for `populated 0`.
 pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
     wait_event(dir, "populated 0", timeout)
+}
+
+/// Freezes everything in a cgroup and below, or lets it go on, and waits until
+/// that is done. A cgroup that is not there has nothing to freeze.
+pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    match fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" }) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        result => result.doing(|| format!("freezing the cgroup {}", dir.display()))?,
+    }
+    if wait_event(dir, if on { "frozen 1" } else { "frozen 0" }, PATIENCE)? {
+        return Ok(());
+    }
+    Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
 }
 
 /// Waits for a line of `cgroup.events`, or the end of the cgroup.

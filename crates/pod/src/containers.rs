@@ -8,8 +8,9 @@ use crate::error::{Context, Error, Result};
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::procfs::{MountNamespace, all_pids, inner_pid, mount_namespace};
+use crate::resources::OomWatch;
 use crate::spec::{self, Container};
-use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, LOG, PROCESS, ProcessId};
+use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, LOG, OOM, PROCESS, ProcessId};
 use crate::sys;
 use crate::table::{Exit, ExitTable, Phase, Reservation};
 
@@ -37,7 +38,8 @@ impl Pod {
             Some(pidfd) => pidfd,
             None => sys::always_readable().doing(|| "making an eventfd".into())?,
         };
-        Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false })
+        let oom = self.oom_watch(&record);
+        Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false, oom })
     }
 
     /// The main process on this machine, while it runs.
@@ -71,7 +73,7 @@ impl Pod {
         let record = self.container_record(name)?;
         Ok(match (record.reservation, &self.table) {
             (Some(reservation), Some(table)) => match table.try_wait(reservation) {
-                Ok(exit) => exit,
+                Ok(exit) => exit.map(|exit| exit.explained(self.oom_watch(&record).as_ref())),
                 Err(_) => record.exit,
             },
             _ => record.exit,
@@ -109,6 +111,28 @@ impl Pod {
 
     pub(crate) fn container_cgroup(&self, name: &str) -> Option<PathBuf> {
         Some(self.cgroup()?.container(name))
+    }
+
+    /// Where to look for what killed a container in its latest run.
+    pub(crate) fn oom_watch(&self, record: &ContainerRecord) -> Option<OomWatch> {
+        let cgroup = self.cgroup()?;
+        let name = &record.container.name;
+        Some(OomWatch {
+            container: cgroup.container(name),
+            pod: cgroup.path().into(),
+            before: record.pod_ooms,
+            kept: self.container_dir(name).join(OOM),
+            generation: record.reservation?.generation,
+        })
+    }
+
+    /// Before the cgroups go: writes down which containers lacked memory.
+    pub(crate) fn keep_ooms(&self) -> Result<()> {
+        for name in self.containers()? {
+            let record = self.container_record(&name)?;
+            self.oom_watch(&record).map_or(Ok(()), |watch| watch.keep())?;
+        }
+        Ok(())
     }
 
     /// All processes whose pid namespace is pause's or nested in it, by their

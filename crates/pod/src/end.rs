@@ -203,4 +203,10 @@ impl Pod {
     pub fn ends_by_search(&self) -> bool {
         self.record.cgroup.is_none()
     }
+
+    /// Whether its containers are built from inside the pod, because the new
+    /// mount calls or `openat2` are denied here.
+    pub fn builds_inside(&self) -> bool {
+        !self.facts.calls.new_order()
+    }
 }

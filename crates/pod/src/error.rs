@@ -129,7 +129,7 @@ impl Display for Error {
             Error::Exists(object) => write!(f, "{object} exists already"),
             Error::State { object, state } => write!(f, "{object} {state}"),
             Error::Exec { program, errno } => {
-                write!(f, "cannot execute {program:?}: {}", errno.desc())?;
+                write!(f, "cannot execute \"{}\": {}", readable(program, 200), errno.desc())?;
                 let hint = match errno {
                     Errno::ENOENT => "not in the container's root file system, or not along its PATH",
                     Errno::EACCES => "it is a directory, or lacks the execute permission for this user",
@@ -140,7 +140,8 @@ impl Display for Error {
             }
             Error::Step { object, part, step, errno } => {
                 let between = if part.is_empty() { "" } else { ": " };
-                write!(f, "cannot start {object}: {part}{between}{step}: {}", errno.desc())?;
+                let (part, shown) = (readable(part, 200), readable(step, 600));
+                write!(f, "cannot start {object}: {part}{between}{shown}: {}", errno.desc())?;
                 match hint(step, *errno) {
                     Some(hint) => write!(f, " ({hint})"),
                     None => Ok(()),
@@ -155,7 +156,7 @@ impl Display for Error {
                 "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",
                 pause::table::SLOTS
             ),
-            Error::Os { doing, errno } => write!(f, "{doing}: {}", errno.desc()),
+            Error::Os { doing, errno } => write!(f, "{}: {}", readable(doing, 600), errno.desc()),
             Error::Corrupt { path, reason } => write!(f, "{path}: {reason}; `podlet rm -f` removes the pod"),
         }
     }
@@ -216,19 +217,25 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("mount_setattr", Errno::EINVAL) if step.contains("IDMAP") => {
             "this kernel cannot map the ids of that file system: chown the root file system to the pod's ids instead"
         }
-        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) => {
+        ("move_mount", Errno::EINVAL | Errno::ENOTDIR) | ("mount", Errno::ENOTDIR) => {
             "a directory can only be mounted on a directory, and a file on a file"
         }
         ("mount" | "fsconfig" | "fsopen", Errno::ENODEV) => {
             "this kernel does not have that file system: see /proc/filesystems"
         }
+        ("readlinkat", Errno::EFAULT) | ("openat", Errno::ELOOP) => {
+            "the image has a symbolic link there, which is refused where openat2(2) is denied"
+        }
+        ("openat", Errno::ENOTDIR) => "it is not a directory, or a symbolic link where openat2(2) is denied",
         ("mount" | "fsconfig", Errno::EINVAL) => {
             "an option that this file system does not know, or a value it does not take; the kernel's log may say which"
         }
         ("mount_setattr", Errno::EPERM) if step.contains("IDMAP") => {
             "the file system belongs to another user namespace, or its ids are mapped already"
         }
-        ("mount_setattr", Errno::EPERM) => {
+        ("mount_setattr", Errno::EPERM) | ("mount", Errno::EPERM)
+            if step.contains("_setattr") || step.contains("MS_REMOUNT") =>
+        {
             "in a user namespace what a mount came with cannot be loosened, nor its time of access changed"
         }
         ("mount_setattr", Errno::EINVAL) if step.contains("(mounted,") => "nothing is mounted there",
@@ -241,6 +248,7 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
             "raising a limit above podlet's own hard one takes CAP_SYS_RESOURCE: ask for less (`ulimit -H -a`)"
         }
         ("capset" | "prctl", Errno::EPERM) => "podlet itself does not have that capability",
+        ("seccomp", Errno::EINVAL) => "this kernel does not know one of the profile's actions or flags",
         _ => return None,
     })
 }

@@ -27,6 +27,28 @@ pub struct Facts {
     pub capabilities: u64,
     /// The kernel's highest capability.
     pub last_capability: u64,
+    /// New system calls that work.
+    pub calls: Calls,
+}
+
+/// System calls that a sandbox may deny because it does not know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// `openat2(2)`.
+    pub openat2: bool,
+    /// All of `open_tree(2)`, `move_mount(2)`, `fsopen(2)`, `fsconfig(2)`,
+    /// `fsmount(2)` and `mount_setattr(2)`.
+    pub mounts: bool,
+}
+
+impl Calls {
+    /// All of them, as on every kernel from 5.15 on outside of sandboxes.
+    pub const ALL: Calls = Calls { openat2: true, mounts: true };
+
+    /// Whether a container is built in the new order, from outside its pod.
+    pub fn new_order(self) -> bool {
+        self.openat2 && self.mounts
+    }
 }
 
 impl Facts {
@@ -42,16 +64,18 @@ impl Facts {
         let may_setgroups = || fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
         let effective = sys::effective_capabilities().doing(|| "reading the capabilities".into())?;
         let (bounding, last_capability) = sys::bounding_capabilities();
+        let privileged = effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0;
         Ok(Facts {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
-            privileged: effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0,
+            privileged,
             initial_users,
             // Only a user namespace can forbid it.
             setgroups: initial_users || may_setgroups(),
             tty_group: parse_map(&gid_map).iter().any(|map| map.contains(5)),
             capabilities: effective & bounding,
             last_capability,
+            calls: sys::probe_calls(privileged),
         })
     }
 }

@@ -12,6 +12,7 @@
 //!   noted    write down who I am, I wait     C, of a bundle
 //!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
+//!   listener here is the filter's descriptor C, with a filter that asks somebody
 //!   (end)    everybody has closed            ─► done, if ready, created or exec came
 //! ```
 //!
@@ -54,6 +55,9 @@ pub(crate) enum Question<'a> {
     Runtime(&'a OwnedFd),
     /// Write down that this is the process: soon it outlives who asked for it.
     Note(&'a OwnedFd),
+    /// Give the listener what this descriptor of a seccomp filter asks. Nobody
+    /// waits for that to be done.
+    Listener(OwnedFd),
 }
 
 /// After an error the others have this long to notice it.
@@ -99,8 +103,14 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
-    let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup)
-        .doing(starting("executing the sealed program"))?;
+    let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup);
+    let child = child.map_err(|errno| {
+        let what = match errno {
+            Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
+            _ => "executing the sealed program by clone3(2) and execveat(2)",
+        };
+        Error::Os { doing: starting(what)(), errno }
+    })?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
     let mut heard = Heard::default();
@@ -127,8 +137,17 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
 ///
 /// # Errors
 /// As [`ignite`].
-pub(crate) fn hear_start(object: &str, report: &OwnedFd, explain: &dyn Fn(&Record) -> Error) -> Result<()> {
-    hear(object, report, &mut Heard::default(), explain, &mut |_, _| Ok(()))
+pub(crate) fn hear_start(
+    object: &str,
+    report: &OwnedFd,
+    explain: &dyn Fn(&Record) -> Error,
+    answer: &dyn Fn(Question<'_>) -> Result<()>,
+) -> Result<()> {
+    hear(object, report, &mut Heard::default(), explain, &mut |_, heard| pass_on(heard, answer))
+}
+
+fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Result<()> {
+    heard.listener.take().map_or(Ok(()), |listener| answer(Question::Listener(listener)))
 }
 
 /// What a report has told so far.
@@ -137,6 +156,7 @@ struct Heard {
     born: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
     done: bool,
     failure: Option<Record>,
     /// A question that came before the process it is about.
@@ -160,7 +180,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
                     return Ok(());
                 }
             },
-            _ => return Ok(()),
+            _ => return pass_on(heard, ignition.answer),
         }
         go_on().map(drop)
     })
@@ -191,6 +211,7 @@ fn hear(
             Record::BORN => heard.born = descriptor,
             Record::MOUNTS => heard.mounts = descriptor,
             Record::CONSOLE => heard.console = descriptor,
+            Record::LISTENER => heard.listener = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
             Record::RUNTIME | Record::NOTED => heard.waiting = Some(record.kind),
             Record::USERS => (heard.born, heard.done) = (descriptor, true),

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -42,7 +42,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         cgroup: None,
         answer: &|question| match question {
             Question::Maps(pid) => write_maps(pid),
-            Question::Runtime(_) | Question::Note(_) => Ok(()),
+            Question::Runtime(_) | Question::Note(_) | Question::Listener(_) => Ok(()),
         },
         places,
     };
@@ -115,10 +115,8 @@ impl Owners<'_> {
 /// where it will be mounted.
 pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners: Owners<'_>) -> Result<OwnedFd> {
     let doing = || format!("filling the tmpfs on {}", mount.target.display());
-    let tree = sys::tmpfs(&mounts::tmpfs_options(mount), mounts::tmpfs_attributes(mount, nodev)).doing(doing)?;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    match openat2(root, &mount.target, OpenHow::new().flags(flags).resolve(resolve)) {
+    let tree = sys::tmpfs(&mounts::file_system_options(mount), mounts::tmpfs_attributes(mount, nodev)).doing(doing)?;
+    match sys::open_in_root(root, &mount.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(image) => {
             let (from, to) = (sys::below(image.as_fd(), OsStr::new(".")), sys::below(tree.as_fd(), OsStr::new(".")));
             copy_entries(image.as_fd(), tree.as_fd(), owners).doing(doing)?;

@@ -19,6 +19,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
 use crate::procfs::namespace_inode;
+use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
 use crate::sys;
@@ -64,6 +65,11 @@ impl Pod {
         options.check()?;
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
+        if !options.resources.is_empty() {
+            // What the controllers say needs nothing made to be found out.
+            resources::check_reachable(&options.resources, &facts, cgroup::parent(&facts).as_deref())?;
+            resources::check_reachable(&options.resources, &facts, cgroup::usable_parent(&facts).as_deref())?;
+        }
         let dir = store.pod_dir(&options.name);
         if dir.exists() && !state::is_pod_dir(&dir) {
             let reason = "the state directory has something of that name that is no pod";
@@ -296,6 +302,7 @@ impl Pod {
         let cgroup = self.cgroup();
         if let Some(cgroup) = &cgroup {
             cgroup.make()?;
+            cgroup::limit(cgroup.path(), &options.resources)?;
         }
         let shape = PodShape { options, users: &self.record.users, cgroup: cgroup.is_some() };
         let plan = hold::plan(&shape, &self.facts);
@@ -343,7 +350,7 @@ impl Pod {
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(_) | Question::Note(_) => Ok(()),
+                Question::Runtime(_) | Question::Note(_) | Question::Listener(_) => Ok(()),
             },
             places: self.store.places(),
         };
@@ -363,7 +370,10 @@ impl Pod {
     }
 
     fn remove_cgroup(&self) -> Result<()> {
-        self.cgroup().map_or(Ok(()), |cgroup| cgroup.remove())
+        let Some(cgroup) = self.cgroup() else { return Ok(()) };
+        // What cannot be kept must not keep the pod from being removed.
+        self.keep_ooms().ok();
+        cgroup.remove()
     }
 
     /// Ends the pod, and removes all of it; the caller has the lock.

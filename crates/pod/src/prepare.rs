@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
+use crate::old_order;
 use crate::outside::{self, Owners};
 use crate::plan::hold::{PodShape, Users};
-use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use crate::plan::mounts::find_outside;
 use crate::plan::{Given, Plan, launch};
 use crate::process::Stdio;
+use crate::seccomp::Filter;
 use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Namespace, Place, Root};
 use crate::state::Store;
 use crate::sys;
@@ -30,8 +32,10 @@ pub(crate) struct Prepared {
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
+    filter: Option<Filter>,
     idmapped: bool,
     nodes: Nodes,
+    old_order: Option<OldOrder>,
 }
 
 impl Prepared {
@@ -86,12 +90,32 @@ impl Prepared {
         let owner = std::fs::metadata(&root).doing(|| format!("looking at {}", root.display()))?.uid();
         let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
         let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
+        let overlays = container.root == Root::Host && can_mount_afresh(pod, facts);
+        let new_order = facts.calls.new_order();
+        let old_order = (!new_order).then(|| old_order::look_up(&container, pod, overlays)).transpose()?;
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         prepare_mounts(&mut container, pod, facts, nodes)?;
         let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
         let outside = |device: &Device| if made { Ok(None) } else { node_outside(device) };
         let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
-        Ok(Prepared { container, ids, sources, nodes_outside, upper, work, has_host_mqueue, idmapped, nodes })
+        // A pod has nobody who listens.
+        let filter = match nodes {
+            Nodes::Bound => container.filter()?,
+            Nodes::Made => container.seccomp.filter(container.capabilities.bounding)?,
+        };
+        Ok(Prepared {
+            container,
+            ids,
+            sources,
+            nodes_outside,
+            upper,
+            work,
+            has_host_mqueue,
+            filter,
+            idmapped,
+            nodes,
+            old_order,
+        })
     }
 
     fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
@@ -152,10 +176,12 @@ impl Prepared {
             image,
             ids: &self.ids,
             sources: &self.sources,
+            filter: self.filter.as_ref(),
             has_host_mqueue: self.has_host_mqueue,
             nodes: self.nodes,
             nodes_outside: &self.nodes_outside,
             attach: Path::new(IN_PAUSE),
+            old_order: self.old_order.as_ref(),
             entry,
         }
     }
@@ -192,8 +218,12 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
                           container's own (--share without pid)";
             return refuse(&mount.data, reason);
         }
-        let is_dir = matches!(&mount.kind, MountKind::Bind { source, .. } if source.is_dir());
-        if nodes == Nodes::Bound && is_dir && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
+        let keeps_nodev = match &mount.kind {
+            MountKind::Bind { source, .. } => source.is_dir(),
+            MountKind::Remount { .. } => true,
+            _ => false,
+        };
+        if nodes == Nodes::Bound && keeps_nodev && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
             return refuse(
                 "dev",
                 "without rules for devices none can be opened in a volume: bind the device by its name",

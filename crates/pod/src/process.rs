@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::resources::OomWatch;
 use crate::sys;
 use crate::table::{Exit, ExitTable, Reservation};
 
@@ -59,6 +60,8 @@ pub struct Process {
     pub(crate) pidfd: OwnedFd,
     /// An exec's slot is free once its end has been read.
     pub(crate) exec: bool,
+    /// Where there is a cgroup.
+    pub(crate) oom: Option<OomWatch>,
 }
 
 impl std::fmt::Debug for Process {
@@ -104,11 +107,12 @@ impl Process {
     /// # Errors
     /// As [`wait`](Process::wait).
     pub fn try_wait(&self) -> Result<Option<Exit>> {
-        self.table.try_wait(self.reservation)
+        Ok(self.table.try_wait(self.reservation)?.map(|exit| exit.explained(self.oom.as_ref())))
     }
 
     fn wait_for(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
-        self.table.wait(self.reservation, &self.pidfd, timeout)
+        let exit = self.table.wait(self.reservation, &self.pidfd, timeout)?;
+        Ok(exit.map(|exit| exit.explained(self.oom.as_ref())))
     }
 
     /// SIGKILL, to this process alone: see [`Pod::end_all`](crate::Pod::end_all)

@@ -1,5 +1,6 @@
 //! Starting containers, and executing more in them.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,14 +12,16 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Born, Ignition, ignite};
+use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
 use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
 use crate::procfs::mount_namespace_of;
+use crate::resources::{self, Resources};
 use crate::spec::{self, Container, User};
-use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, PROCESS, ProcessId};
+use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, OOM, PROCESS, ProcessId};
 use crate::sys;
 use crate::table::{ExitTable, Phase, Reservation};
 use crate::users;
@@ -68,6 +71,7 @@ impl Pod {
     fn start_new(&self, container: &Container, io: Io, remove_when_ended: bool) -> Result<Process> {
         let object = format!("container {}/{}", self.name(), container.name);
         let prepared = self.prepare(container)?;
+        self.check_limits(container)?;
         self.clear_stray(&container.name)?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
@@ -90,6 +94,7 @@ impl Pod {
                 reservation: Some(reservation),
                 remove_when_ended,
                 exit: None,
+                pod_ooms: 0,
             };
             self.run(&object, &prepared, record, reservation, io, &lock)
         })();
@@ -118,6 +123,7 @@ impl Pod {
         let lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         let prepared = self.prepare(&record.container)?;
+        self.check_limits(&record.container)?;
         let exit = self.exit_of(name)?;
         let table = self.live_table()?;
         self.release_unborn();
@@ -202,6 +208,23 @@ impl Pod {
         Prepared::new(container, &self.shape(), &self.facts, Nodes::Bound, self.store.root(), &dir)
     }
 
+    /// What a container's cgroup is limited to. Where memory is limited, its
+    /// own or the pod's, lack of it ends the container as a whole: half of one
+    /// would be neither alive nor restarted.
+    pub(crate) fn limits_of(&self, container: &Container) -> Resources {
+        let resources = container.resources.clone();
+        match resources.limits_memory() || self.options().resources.limits_memory() {
+            true => resources.ending_as_a_whole(),
+            false => resources,
+        }
+    }
+
+    /// Whether its limits can be set here, before anything is made.
+    fn check_limits(&self, container: &Container) -> Result<()> {
+        let cgroup = self.container_cgroup(&container.name);
+        resources::check_reachable(&self.limits_of(container), &self.facts, cgroup.as_deref())
+    }
+
     /// The part of a start that makes things.
     fn run(
         &self,
@@ -214,11 +237,16 @@ impl Pod {
     ) -> Result<Process> {
         let table = self.live_table()?;
         let name = record.container.name.clone();
+        let net_devices = record.container.net_devices.clone();
         let dir = self.container_dir(&name);
         let result = (|| {
             let started = Some(SystemTime::now());
-            state::ignore_missing(fs::remove_file(dir.join(PROCESS))).doing(|| format!("preparing {object}"))?;
-            state::write_record(&dir.join(CONTAINER), &ContainerRecord { started, ..record })?;
+            for file in [PROCESS, OOM] {
+                state::ignore_missing(fs::remove_file(dir.join(file))).doing(|| format!("preparing {object}"))?;
+            }
+            let pod_ooms = self.cgroup().map_or(0, |cgroup| resources::ooms(cgroup.path()));
+            let record = ContainerRecord { started, pod_ooms, ..record };
+            state::write_record(&dir.join(CONTAINER), &record)?;
             prepared.make_dirs(&self.shape(), &self.facts)?;
             let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
             let log = dir.join(LOG);
@@ -227,16 +255,18 @@ impl Pod {
             let title = prepare::title("launch", self.name(), &name);
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
+                cgroup::limit(&cgroup, &self.limits_of(&record.container))?;
             }
             let outside = prepared.make_outside(&self.shape(), self.store.places())?;
-            self.launch(object, &plan, &title, streams, outside, None, &name, lock)
+            let launch = || self.launch(object, &plan, &title, streams, outside, None, &name, lock);
+            Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))
         })();
         match result {
-            Ok(born) => {
+            Ok((born, oom)) => {
                 // It runs; who looks for it without this record finds it, too.
                 self.write_process(&dir, &born).ok();
                 let pidfd = born.pidfd;
-                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false })
+                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false, oom })
             }
             Err(error) => {
                 table.release_failed(reservation);
@@ -268,6 +298,7 @@ impl Pod {
         for arg in &command.args {
             spec::check_string("args", arg)?;
         }
+        let filter = container.filter()?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let reservation = self.reserve(table, true)?;
@@ -275,6 +306,7 @@ impl Pod {
             facts: &self.facts,
             pod: &self.shape(),
             container,
+            filter: filter.as_ref(),
             args: &command.args,
             env: &env,
             cwd,
@@ -289,13 +321,27 @@ impl Pod {
         match self.launch(&object, &plan, &title, streams, Vec::new(), target, name, &lock) {
             Ok(Born { pidfd, .. }) => {
                 let table = Arc::clone(table);
-                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true })
+                let oom = self.oom_watch(&record);
+                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true, oom })
             }
             Err(error) => {
                 table.release_failed(reservation);
                 Err(error)
             }
         }
+    }
+
+    /// Launches with these interfaces in the pod's network namespace; if that
+    /// fails they go back to where they were.
+    fn with_devices(&self, devices: &BTreeMap<String, String>, launch: impl FnOnce() -> Result<Born>) -> Result<Born> {
+        if devices.is_empty() {
+            return launch();
+        }
+        let open = |path: String| fs::File::open(&path).doing(|| format!("opening {path}"));
+        let here = open("/proc/thread-self/ns/net".into())?;
+        let there = open(format!("/proc/{}/ns/net", self.pause.map_or(0, |pause| pause.pid)))?;
+        let moved = netdev::transfer(devices, here.as_fd(), there.as_fd())?;
+        launch().inspect_err(|_| netdev::give_back(&moved, here.as_fd(), there.as_fd()))
     }
 
     fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {

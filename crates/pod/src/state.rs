@@ -9,6 +9,7 @@
 //!     containers/<name>/
 //!       container.json        what was asked for, and its slot in the table
 //!       process.json          its pid and start time
+//!       oom.json              whose memory it used up, for when its cgroup is gone
 //!       log                   what a detached container wrote
 //!       upper/ work/          what it changed of the machine's root
 //!   <root>/.sweep/<pod>       an empty file: nobody will ask for this pod once it is dead
@@ -148,6 +149,7 @@ pub(crate) const CONTAINERS: &str = "containers";
 pub(crate) const CONTAINER: &str = "container.json";
 pub(crate) const PROCESS: &str = "process.json";
 pub(crate) const LOG: &str = "log";
+pub(crate) const OOM: &str = "oom.json";
 const LOCK: &str = "lock";
 const SWEEP: &str = ".sweep";
 
@@ -188,6 +190,9 @@ pub(crate) struct ContainerRecord {
     pub remove_when_ended: bool,
     /// How the latest run ended, once the table that knew it is gone.
     pub exit: Option<Exit>,
+    /// How often the pod's memory limit had been hit when the latest run began.
+    #[serde(default)]
+    pub pod_ooms: u64,
 }
 
 /// A process of this machine.

@@ -2,6 +2,7 @@
 //! kernel. The names of the fields are part of the interface.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -9,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::error::Result;
 use crate::pod::Pod;
 use crate::procfs::namespace_inode;
+use crate::resources::{self, OomLevel, Resources, Stats};
 use crate::spec::Namespace;
 use crate::table::{Exit, Phase};
 
@@ -57,6 +59,10 @@ pub struct PodStatus {
     pub reaped_orphans: u64,
     /// Its containers, by name.
     pub containers: Vec<ContainerStatus>,
+    /// What all of it together may use.
+    pub resources: Resources,
+    /// What it has used; null if it has no cgroup.
+    pub usage: Option<Stats>,
 }
 
 /// The pause process.
@@ -92,6 +98,12 @@ pub struct ContainerStatus {
     pub finished: Option<SystemTime>,
     /// What it runs.
     pub command: Vec<String>,
+    /// Whose memory was used up, if that is why it was killed.
+    pub out_of_memory: Option<OomLevel>,
+    /// What it may use.
+    pub resources: Resources,
+    /// What it has used; null if it has no cgroup.
+    pub usage: Option<Stats>,
 }
 
 impl Pod {
@@ -124,6 +136,8 @@ impl Pod {
             namespaces,
             reaped_orphans: self.table.as_ref().map_or(0, |table| table.orphans()),
             containers,
+            resources: self.options().resources.clone(),
+            usage: self.cgroup().and_then(|cgroup| usage(cgroup.path())),
         })
     }
 
@@ -146,8 +160,8 @@ impl Pod {
                 }
                 // Never born, in flight, or its launch died.
                 Phase::Reserved | Phase::Running(0) => state = ContainerState::Created,
-                Phase::Running(_) => exit = Some(Exit::with_the_pod()),
-                Phase::Exited(how) => exit = Some(how),
+                Phase::Running(_) => exit = Some(Exit::with_the_pod().explained(self.oom_watch(&record).as_ref())),
+                Phase::Exited(how) => exit = Some(how.explained(self.oom_watch(&record).as_ref())),
                 Phase::Lost => {}
             }
             if exit.is_some() {
@@ -164,9 +178,24 @@ impl Pod {
             created: record.created,
             started: record.started,
             finished: exit.and_then(|exit| exit.finished),
+            out_of_memory: exit.and_then(|exit| exit.out_of_memory),
+            usage: self.container_cgroup(name).and_then(|dir| usage(&dir)),
+            resources: record.container.resources,
             command: record.container.args,
         })
     }
+}
+
+/// The short form: without the sixty numbers of `memory.stat`.
+fn usage(cgroup: &Path) -> Option<Stats> {
+    if !cgroup.exists() {
+        return None;
+    }
+    let mut stats = resources::stats(cgroup);
+    if let Some(memory) = &mut stats.memory {
+        memory.stat.clear();
+    }
+    Some(stats)
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> std::result::Result<S::Ok, S::Error> {

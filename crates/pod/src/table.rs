@@ -16,6 +16,7 @@ use pause::table::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::resources::{OomLevel, OomWatch};
 use crate::sys::{self, MappedTable};
 
 /// After so many naps of a waiter pause must have been stopped.
@@ -29,6 +30,9 @@ pub struct Exit {
     /// When. `None` if it was killed together with pause, which could not
     /// write it down any more.
     pub finished: Option<SystemTime>,
+    /// Whose memory was used up, if that is why it was killed.
+    #[serde(default)]
+    pub out_of_memory: Option<OomLevel>,
 }
 
 /// Exit code or signal.
@@ -63,10 +67,18 @@ impl Exit {
         }
     }
 
+    /// With the reason, if that was lack of memory.
+    pub(crate) fn explained(mut self, watch: Option<&OomWatch>) -> Exit {
+        if self.signal() == Some(libc::SIGKILL as u8) && self.out_of_memory.is_none() {
+            self.out_of_memory = watch.and_then(OomWatch::level);
+        }
+        self
+    }
+
     /// For what pause took with it.
     pub(crate) fn with_the_pod() -> Exit {
         let status = ExitStatus::Signal { signal: libc::SIGKILL as u8, core_dumped: false };
-        Exit { status, finished: None }
+        Exit { status, finished: None, out_of_memory: None }
     }
 }
 
@@ -333,5 +345,6 @@ fn exit_of(slot: &Entry) -> Exit {
         CLD_EXITED => ExitStatus::Code(status),
         code => ExitStatus::Signal { signal: status, core_dumped: code == CLD_DUMPED },
     };
-    Exit { status, finished: Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed))) }
+    let finished = Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed)));
+    Exit { status, finished, out_of_memory: None }
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
@@ -17,6 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::hold::Users;
 use crate::plan::launch::Ids;
 use crate::spec::User;
+use crate::sys;
 
 const MOST: u64 = 1 << 20;
 
@@ -139,17 +140,10 @@ fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
 /// Opened as a mere path first: opening a device, or a file of /proc, can do
 /// things.
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
-    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     let context = || format!("reading /{path} of the image");
-    let mut tries = 10_000;
-    let found = loop {
-        match openat2(root, path, how) {
-            // Something was renamed or mounted while a link's `..` was followed.
-            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
-            result => break File::from(result.doing(context)?),
-        }
+    let found = match sys::open_in_root(root, Path::new(path), OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
+        result => File::from(result.doing(context)?),
     };
     let kind = fstatfs(&found).doing(context)?.filesystem_type();
     if !found.metadata().doing(context)?.is_file() || kind == PROC_SUPER_MAGIC || kind == SYSFS_MAGIC {

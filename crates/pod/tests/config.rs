@@ -5,8 +5,9 @@ use std::path::Path;
 
 use pod::config::{Hooks, NamespaceKind, PodHints, parse};
 use pod::facts::IdMap;
+use pod::seccomp::Seccomp;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
-use pod::{Error, Namespace, Root};
+use pod::{Error, Namespace, PodOptions, Root};
 use serde_json::{Value, json};
 
 const PLAIN: &str = include_str!("../../../fixtures/bundles/plain/config.json");
@@ -74,6 +75,37 @@ fn what_is_honoured_arrives() {
     assert_eq!(container.hostname.as_deref(), Some("plain"));
     let four = [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts];
     assert_eq!(hints.share, four.into());
+}
+
+#[test]
+fn the_filter_is_the_profiles_and_none_without() {
+    let container = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap().container;
+    assert_eq!(container.seccomp, Seccomp::Unconfined);
+    assert_eq!(container.filter().unwrap(), None);
+    let seccomp = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 38,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390X",
+            "SCMP_ARCH_RISCV64", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_SHEB"],
+        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "syscalls": [
+            { "names": ["read", "no_such_call"], "action": "SCMP_ACT_ALLOW" },
+            { "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5, "args": [
+                { "index": 1, "value": 7, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ" },
+                { "index": 2, "value": 7, "op": "SCMP_CMP_NE" }] },
+            { "names": ["kill"], "action": "SCMP_ACT_KILL_THREAD" },
+            { "names": ["tkill"], "action": "SCMP_ACT_KILL_PROCESS" },
+        ],
+    });
+    let (container, _) = read(&with("/linux/seccomp", seccomp)).unwrap();
+    let Seccomp::Profile(profile) = &container.seccomp else { panic!("{:?}", container.seccomp) };
+    assert_eq!((profile.default_errno_ret, profile.syscalls.as_ref().map(Vec::len)), (Some(38), Some(4)));
+    assert_eq!(container.filter().unwrap().map(|filter| filter.flags), Some(0b111));
+    let listens = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x" });
+    let (container, _) = read(&with("/linux/seccomp", listens)).unwrap();
+    assert!(matches!(container.filter(), Err(Error::Invalid { field, .. }) if field == "seccomp.listenerPath"));
 }
 
 #[test]
@@ -151,6 +183,7 @@ fn the_process_arrives() {
         { "path": "/pipe", "type": "p" },
     ]);
     config["domainname"] = json!("example.org");
+    config["linux"]["netDevices"] = json!({ "eth1": { "name": "inside" }, "eth2": {} });
     config["hooks"] = json!({
         "createRuntime": [{ "path": "/bin/a", "args": ["a", "b"], "env": ["C=d"], "timeout": 5 }],
         "poststop": [{ "path": "/bin/z" }],
@@ -168,6 +201,7 @@ fn the_process_arrives() {
     assert_eq!(container.memory_policy.as_ref().unwrap().mode, "MPOL_BIND");
     assert_eq!(container.sysctl["kernel/sem"], "1 2 3 4");
     assert_eq!(container.domainname.as_deref(), Some("example.org"));
+    assert_eq!((container.net_devices["eth1"].as_str(), container.net_devices["eth2"].as_str()), ("inside", "eth2"));
     let fuse = &container.devices[0];
     assert_eq!((fuse.kind, fuse.major, fuse.minor, fuse.mode), (DeviceKind::Char, 10, 229, Some(0o666)));
     assert_eq!((fuse.uid, fuse.gid, container.devices[1].kind), (Some(5), Some(6), DeviceKind::Fifo));
@@ -227,11 +261,11 @@ fn what_is_not_honoured_is_refused_by_its_name() {
         ("/hooks/poststart", json!([{ "path": "/x", "timeout": 0 }]), "hooks.poststart[0].timeout"),
         ("/hooks/poststart", json!([{ "path": "/x", "timeout": 9e17 as u64 }]), "hooks.poststart[0].timeout"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
+        ("/linux/resources", json!({ "memory": { "swappiness": 5 } }), "linux.resources.memory.swappiness"),
         ("/linux/sysctl", json!({ "vm.swappiness": "1" }), "sysctl"),
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/mountLabel", json!("l"), "linux.mountLabel"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt.closID"),
-        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices.eth9"),
         ("/linux/personality", json!({ "domain": "LINUX", "flags": ["X"] }), "linux.personality.flags[]"),
         ("/linux/personality", json!({}), "linux.personality.domain"),
         ("/linux/uidMappings", json!([map(0, 5, 1)]), "linux.uidMappings"),
@@ -278,6 +312,7 @@ fn what_is_not_honoured_is_refused_by_its_name() {
     // Host and domain name, kernel parameters: never the machine's.
     for (pointer, value, field) in [
         ("/domainname", json!("d"), "domainname"),
+        ("/linux/netDevices", json!({ "eth9": {} }), "linux.netDevices"),
         ("/linux/sysctl", json!({ "net.ipv4.ip_forward": "1" }), "linux.sysctl"),
         ("/linux/sysctl", json!({ "kernel.sem": "1" }), "linux.sysctl"),
     ] {
@@ -377,6 +412,36 @@ fn what_a_container_cannot_have_is_refused() {
     ] {
         change(fine.clone()).unwrap_or_else(|error| panic!("{fine}: {error}"));
     }
+}
+
+/// What an older podlet wrote down is still read.
+#[test]
+fn records_without_the_newer_fields_are_read() {
+    let mut container = serde_json::to_value(Container::new("c", Root::Host)).unwrap();
+    let newer = [
+        "domainname",
+        "sysctl",
+        "devices",
+        "oom_score_adj",
+        "scheduler",
+        "io_priority",
+        "personality",
+        "exec_cpu_affinity",
+        "memory_policy",
+        "apparmor_profile",
+        "net_devices",
+    ];
+    newer.iter().for_each(|name| assert!(container.as_object_mut().unwrap().remove(*name).is_some(), "{name}"));
+    let container: Container = serde_json::from_value(container).unwrap();
+    assert_eq!(container, Container::new("c", Root::Host));
+    let mut options = serde_json::to_value(PodOptions::new("p")).unwrap();
+    for name in ["domainname", "sysctl"] {
+        assert!(options.as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    for name in ["monotonic_nanos", "boottime_nanos"] {
+        assert!(options["time_offsets"].as_object_mut().unwrap().remove(name).is_some(), "{name}");
+    }
+    assert_eq!(serde_json::from_value::<PodOptions>(options).unwrap(), PodOptions::new("p"));
 }
 
 /// What is honoured only where the kernel can.

@@ -7,10 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pod::facts::{Facts, IdMap};
+use pod::facts::{Calls, Facts, IdMap};
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
-use pod::plan::launch::{self, IN_PAUSE, Ids, Image, Launch, Nodes, Source};
+use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
 use serde_json::Value;
@@ -26,6 +26,7 @@ fn facts(who: &str) -> Facts {
         tty_group: true,
         capabilities: (1 << 41) - 1,
         last_capability: 40,
+        calls: Calls::ALL,
     };
     match who {
         "root" => root,
@@ -74,7 +75,13 @@ fn changed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, change:
 
 /// The text for one fixture.
 fn text(spec: &Value) -> String {
-    let facts = facts(spec["facts"].as_str().expect("facts"));
+    let mut facts = facts(spec["facts"].as_str().expect("facts"));
+    for call in spec["denied"].as_array().into_iter().flatten() {
+        match call.as_str() {
+            Some("openat2") => facts.calls.openat2 = false,
+            _ => facts.calls.mounts = false,
+        }
+    }
     let users = users(spec["users"].as_str().expect("users"));
     let mut options: PodOptions = changed(&PodOptions::new("web"), &spec["pod"]);
     if users != Users::Caller {
@@ -87,6 +94,7 @@ fn text(spec: &Value) -> String {
         let word = |i: usize| volume[i].as_str().expect("a path");
         container = container.bind(word(0), word(1), volume.get(2).is_some());
     }
+    let filter = container.filter().expect("a profile");
     let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
     let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
         Some(ids) => match ids.collect::<Vec<_>>()[..] {
@@ -99,7 +107,8 @@ fn text(spec: &Value) -> String {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
         let (env, cwd) = (&container.env, Path::new("/srv"));
         let (pod, container) = (&shape, &container);
-        let exec = Exec { facts: &facts, pod, container, args: &args, env, cwd, ids: &ids, entry: 3 };
+        let filter = filter.as_ref();
+        let exec = Exec { facts: &facts, pod, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
         return format!("# exec in web/server\n{}", exec::plan(&exec));
     }
     let source = |kind: &MountKind| match kind {
@@ -116,6 +125,10 @@ fn text(spec: &Value) -> String {
     };
     let node = |device: &Device| (device.kind != DeviceKind::Fifo).then(|| device.path.clone());
     let nodes_outside: Vec<_> = container.devices.iter().map(node).collect();
+    let below = |path: &str, flags| Below { path: path.into(), flags };
+    let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
+    let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
+    let old_order = OldOrder { root, sources: sources.iter().map(outside).collect() };
     let launch = Launch {
         facts: &facts,
         pod: &shape,
@@ -123,10 +136,12 @@ fn text(spec: &Value) -> String {
         image,
         ids: &ids,
         sources: &sources,
+        filter: filter.as_ref(),
         has_host_mqueue: true,
         nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
+        old_order: (!facts.calls.new_order()).then_some(&old_order),
         entry: 2,
     };
     format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))

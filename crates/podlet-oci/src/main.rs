@@ -74,6 +74,8 @@ enum Command {
     List(commands::list::List),
     Pause(commands::pause::Pause),
     Resume(commands::pause::Resume),
+    Update(Box<commands::update::Update>),
+    Events(commands::events::Events),
     Spec(commands::spec::Spec),
     Features(commands::features::Features),
     Checkpoint(commands::checkpoint::Checkpoint),
@@ -146,6 +148,8 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         Command::List(list) => list.run(&runtime, log),
         Command::Pause(pause) => pause.run(&runtime),
         Command::Resume(resume) => resume.run(&runtime),
+        Command::Update(update) => update.run(&runtime),
+        Command::Events(events) => events.run(&runtime),
         Command::Spec(_) | Command::Features(_) | Command::Checkpoint(_) | Command::Restore(_) => Ok(0),
     }
 }

@@ -44,6 +44,7 @@ enum Command {
     Stop(commands::stop::Stop),
     Start(commands::start::Start),
     Restart(commands::restart::Restart),
+    Update(commands::update::Update),
     Rm(commands::rm::Rm),
     Plan(commands::plan::Plan),
 }
@@ -89,6 +90,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Stop(stop) => stop.run(&store),
         Command::Start(start) => start.run(&store),
         Command::Restart(restart) => restart.run(&store),
+        Command::Update(update) => update.run(&store),
         Command::Rm(rm) => rm.run(&store),
         Command::Plan(plan) => plan.run(&store),
     }

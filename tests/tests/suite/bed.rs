@@ -127,6 +127,11 @@ impl Bed {
         self.command_of("podlet", args)
     }
 
+    /// A program of the suite's.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.suite.join(name)
+    }
+
     fn command_of<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Command {
         let mut command = Command::new(self.suite.join(program));
         command.arg("--root").arg(self.state()).args(args);

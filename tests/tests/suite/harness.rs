@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::bed::Bed;
 use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
-use crate::{Case, SKIPS, cases};
+use crate::{Case, NEEDS_NEW_CALLS, cases, skips, sys};
 
 /// No test takes longer; one that does has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
@@ -43,6 +43,7 @@ fn find(name: &str) -> Case {
 /// Runs everything that is asked for, and counts.
 pub fn all(args: &[&str]) -> ExitCode {
     let mut filters = Vec::new();
+    let mut denied = false;
     let mut modes = Mode::possible();
     let mut jobs = std::thread::available_parallelism().map_or(2, |count| count.get());
     let mut args = args.iter();
@@ -65,12 +66,21 @@ pub fn all(args: &[&str]) -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             "--jobs" => jobs = args.next().and_then(|count| count.parse().ok()).expect("--jobs N"),
+            "--deny" => {
+                let what = args.next().copied();
+                assert_eq!(what, Some("new-calls"), "--deny new-calls");
+                denied = true;
+            }
             // What cargo's own harness knows.
             flag if flag.starts_with('-') => {}
             filter => filters.push(filter),
         }
     }
-    for (_, name, reason) in SKIPS {
+    let without_new_calls = NEEDS_NEW_CALLS.iter().filter(|_| denied);
+    let without_new_calls =
+        without_new_calls.flat_map(|(modes, name, reason)| modes.iter().map(|mode| (*mode, *name, *reason)));
+    let skips: Vec<_> = skips().into_iter().chain(without_new_calls).collect();
+    for (_, name, reason) in &skips {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");
     }
     let base = Base::at(PathBuf::from(format!("/tmp/podlet-suite-{}", std::process::id())));
@@ -81,10 +91,14 @@ pub fn all(args: &[&str]) -> ExitCode {
     let every: Vec<_> = every.into_iter().filter(|(name, mode)| cases::belongs(name, *mode)).collect();
     let filtered_out = every.iter().filter(|(name, _)| !wanted(name)).count();
     for (name, mode) in every.into_iter().filter(|(name, _)| wanted(name)) {
-        match SKIPS.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
+        match skips.iter().find(|(where_, test, _)| *where_ == mode && *test == name) {
             Some((_, _, reason)) => skipped.push(format!("{name} [{}]: {reason}", mode.name())),
             None => queue.push((name, mode)),
         }
+    }
+    if denied {
+        // After everything is built.
+        sys::deny(&NEW_CALLS);
     }
     println!("\nrunning {} tests", queue.len());
     let next = AtomicUsize::new(0);
@@ -210,10 +224,23 @@ fn remove_all(dir: &Path) {
     fs::remove_dir_all(dir).ok();
 }
 
+/// What a sandbox denies that does not know it.
+const NEW_CALLS: [libc::c_long; 9] = [
+    libc::SYS_openat2,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_close_range,
+];
+
 const OLD_ORDER: Option<&str> = Some("pod/test-old-order");
 
 /// Builds a command, in a target directory of its own for each feature.
-fn build(program: &str, features: Option<&str>, target: &str) -> PathBuf {
+fn build(package: &str, features: Option<&str>, target: &str) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are in a workspace");
     let target = match (features, std::env::var_os("CARGO_TARGET_DIR")) {
         (None, Some(dir)) => dir.into(),
@@ -221,12 +248,12 @@ fn build(program: &str, features: Option<&str>, target: &str) -> PathBuf {
         _ => workspace.join(target),
     };
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.current_dir(workspace).args(["build", "--quiet", "-p", program, "--target-dir"]).arg(&target);
+    command.current_dir(workspace).args(["build", "--quiet", "-p", package, "--target-dir"]).arg(&target);
     if let Some(features) = features {
         command.args(["--features", features]);
     }
-    assert!(command.status().expect("cargo runs").success(), "{program} does not compile");
-    target.join("debug").join(program)
+    assert!(command.status().expect("cargo runs").success(), "{package} does not compile");
+    target.join("debug").join(package)
 }
 
 /// First process of a test: becomes who the mode says.

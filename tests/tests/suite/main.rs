@@ -43,7 +43,67 @@ pub(crate) use tests;
 
 /// What does not run where, and why. The harness refuses names that are not
 /// there; nothing else is ever left out.
-const SKIPS: &[(Mode, &str, &str)] = &[];
+const SKIPS: &[Skip] = &[];
+
+/// The same where a program of others is not installed.
+const SKIPS_WITHOUT_RUNC: &[Skip] =
+    &[(Mode::Root, "podlet_oci_does_as_runc_does", "runc is not installed; .ci/run does that")];
+
+/// The same where cgroup v2 is alone.
+const SKIPS_ON_PURE_V2: &[Skip] = &[(
+    Mode::Root,
+    "podlet_oci_does_as_runc_does",
+    "its list of differences is that of a machine where runc uses cgroup v1; limits are compared in mode vm",
+)];
+
+/// Where, which test, and why.
+type Skip = (Mode, &'static str, &'static str);
+
+fn skips() -> Vec<Skip> {
+    let is_pure = modes::hierarchy().is_some_and(|path| path.ends_with("cgroup"));
+    match cases::runc() {
+        None => [SKIPS, SKIPS_WITHOUT_RUNC].concat(),
+        Some(_) if is_pure => [SKIPS, SKIPS_ON_PURE_V2].concat(),
+        Some(_) => SKIPS.to_vec(),
+    }
+}
+
+/// What needs the calls that `--deny new-calls` denies.
+const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
+    (
+        &Mode::USUAL,
+        "cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches",
+        "the old order is the one that a mate with CAP_SYS_PTRACE can catch",
+    ),
+    (&Mode::USUAL, "cve_2024_5154_planted_passwd", "without openat2 a linked passwd is refused before it is read"),
+    (
+        &Mode::USUAL,
+        "cve_2026_55686_a_working_directory_behind_a_link_stays_inside",
+        "without openat2 it is refused sooner",
+    ),
+    (
+        &Mode::USUAL,
+        "the_working_directory_and_the_path",
+        "without openat2 a working directory behind a link is refused",
+    ),
+    (&Mode::USUAL, "places_in_the_image", "without openat2 targets behind links are refused"),
+    (&Mode::USUAL, "a_pods_user_namespace_has_its_maps", "root's pods with a user namespace take detached trees"),
+    (
+        &Mode::USUAL,
+        "two_containers_find_each_other_on_localhost_and_in_shared_memory",
+        "the pod's /dev/shm is a detached tree",
+    ),
+    (&Mode::USUAL, "plan_changes_nothing", "it looks for the new calls in the plan"),
+    (&Mode::USUAL, "volumes_propagate_as_asked", "rshared takes detached trees"),
+    (&Mode::USUAL, "the_root_propagates_as_asked", "shared takes detached trees"),
+    (&Mode::USUAL, "ids_of_a_mount", "idmap takes mount_setattr"),
+    (&Mode::USUAL, "tmpcopyup_begins_with_what_the_image_has", "tmpcopyup takes fsmount"),
+    (
+        &[Mode::Mapped, Mode::User, Mode::Delegated],
+        "the_machines_own_files_copy_on_write",
+        "in a user namespace the machine's root is a recursive read-only bind, which takes mount_setattr",
+    ),
+];
 
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().collect();

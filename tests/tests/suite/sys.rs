@@ -20,6 +20,28 @@ pub fn fork_that_blocks() -> u32 {
     }
 }
 
+/// A seccomp filter for this process and all that come of it: these calls
+/// fail with ENOSYS.
+pub fn deny(calls: &[libc::c_long]) {
+    let instruction = |code: u32, if_true: u8, k: u32| libc::sock_filter { code: code as u16, jt: if_true, jf: 0, k };
+    let mut code = vec![instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (i, call) in calls.iter().enumerate() {
+        code.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, (calls.len() - i) as u8, *call as u32));
+    }
+    code.push(instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    code.push(instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    // SAFETY: the program outlives the calls, which read it.
+    unsafe {
+        // Root needs no promise, which would take newuidmap its privileges.
+        if libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) != 0 {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            let result = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program);
+            assert_eq!(result, 0, "a seccomp filter: {}", Error::last_os_error());
+        }
+    }
+}
+
 /// `signal(2)` to SIG_IGN.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: no handler is installed.

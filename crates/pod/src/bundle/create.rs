@@ -1,5 +1,7 @@
 //! `create`, and `run`, which is `create` and `start` in one.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,19 +12,21 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status};
-use super::{Instance, Runtime, check_id, exec, hooks, place};
+use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
 use crate::launch::{Born, Ignition, Question, ignite};
+use crate::netdev;
 use crate::plan::bundle::{self, Bundle};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
+use crate::resources;
 use crate::spec::PodOptions;
 use crate::state::{self, Hold, Lock, ProcessId};
 use crate::sys;
@@ -96,10 +100,17 @@ impl Runtime {
             return Err(exists());
         }
         let facts = Facts::read()?;
+        if !facts.calls.new_order() {
+            let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, \
+                          without which a bundle's mounts cannot be made; use podlet run --bundle, or allow them";
+            return Err(Error::invalid("system calls", "", reason));
+        }
         let namespaces = namespaces::prepare(config, &facts)?;
+        listener::check(&config.container.seccomp)?;
         let mut container = config.container.clone();
         container.name = "container".into();
         namespaces::place(&mut container, config);
+        custom::follow(&mut container);
         if namespaces.users == Users::Caller {
             // The specification wants what cannot be granted left out.
             let sets = &mut container.capabilities;
@@ -113,15 +124,17 @@ impl Runtime {
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
         let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
         let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
+        resources::check_reachable(&container.resources, &facts, cgroup.as_deref())?;
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
             made: namespaces.made,
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             time_offsets: config.time_offsets,
             terminal: config.terminal.then_some(config.console_size),
-            hooks: !(config.hooks.prestart.is_empty()
+            stops: !(config.hooks.prestart.is_empty()
                 && config.hooks.create_runtime.is_empty()
-                && config.hooks.create_container.is_empty()),
+                && config.hooks.create_container.is_empty()
+                && container.net_devices.is_empty()),
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
@@ -180,6 +193,7 @@ impl Instance {
         state::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
             place::make(cgroup)?;
+            cgroup::limit(cgroup, &self.record.container.resources)?;
         }
         let gate = gate.then(|| self.make_gate()).transpose()?;
         let streams = [(setup.io.stdin, 0), (setup.io.stdout, 1), (setup.io.stderr, 2)];
@@ -196,6 +210,7 @@ impl Instance {
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
+        let moved = RefCell::default();
         let ignition = Ignition {
             object: &object,
             title: &title,
@@ -204,12 +219,20 @@ impl Instance {
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
-                Question::Runtime(pidfd) => self.run_create_hooks(pidfd),
+                Question::Runtime(pidfd) => {
+                    self.move_devices(pidfd, &moved)?;
+                    self.run_create_hooks(pidfd)
+                }
                 Question::Note(pidfd) => self.note_process(pidfd),
+                Question::Listener(fd) => self.pass_on_listener(&fd),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };
-        let born = ignite(plan, ignition)?;
+        let born = ignite(plan, ignition).inspect_err(|_| {
+            if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
+                netdev::give_back(devices, here.as_fd(), there.as_fd());
+            }
+        })?;
         self.process = state::read_record(&self.dir.join(PROCESS))?;
         Ok(born)
     }
@@ -234,6 +257,20 @@ impl Instance {
         Ok(gate)
     }
 
+    /// Network interfaces of this machine that the container is to have.
+    fn move_devices(&self, pidfd: &OwnedFd, moved: &RefCell<Option<Moved>>) -> Result<()> {
+        let devices = &self.record.container.net_devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let open = |path: String| File::open(&path).doing(|| format!("opening {path}"));
+        let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
+        let (here, there) = (open("/proc/thread-self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
+        let devices = netdev::transfer(devices, here.as_fd(), there.as_fd())?;
+        *moved.borrow_mut() = Some(Moved { devices, here, there });
+        Ok(())
+    }
+
     /// Hooks that run while the container's root is not yet changed.
     fn run_create_hooks(&self, pidfd: &OwnedFd) -> Result<()> {
         let gone = || Error::Died { object: self.object() };
@@ -248,6 +285,13 @@ impl Instance {
             self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)
         })
     }
+}
+
+/// Interfaces on their way, and the two network namespaces.
+struct Moved {
+    devices: BTreeMap<String, String>,
+    here: File,
+    there: File,
 }
 
 /// How user `uid` of this machine appears in a user namespace with these maps.

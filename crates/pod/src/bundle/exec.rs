@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::record::{State, Status};
-use super::{Instance, hooks};
+use super::{Instance, hooks, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::launch::{Born, Ignition, ignite};
+use crate::launch::{Born, Ignition, Question, ignite};
 use crate::plan::enter::{self, Enter};
 use crate::plan::launch::Ids;
 use crate::plan::{Given, console};
@@ -74,12 +74,14 @@ impl Instance {
         let Io { stdin, stdout, stderr } = extra.io;
         let open = |stdio: Stdio, number| prepare::open_stdio(stdio, number, &self.dir.join("log"));
         let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+        let filter = process.seccomp.filter(process.capabilities.bounding)?;
         let enter = Enter {
             facts: &self.facts,
             users: &self.record.users,
             namespaces: differing(pid).ok_or_else(gone)?,
             program: &process.args[0],
             ids: Some(&found.ids),
+            filter: filter.as_ref(),
             cwd: &process.cwd,
             terminal: extra.terminal,
             preserved: extra.preserved.len() as u16,
@@ -115,6 +117,7 @@ impl Instance {
             namespaces: differing(pid).ok_or_else(gone)?,
             program: &program,
             ids,
+            filter: None,
             cwd,
             terminal: None,
             preserved: 0,
@@ -148,7 +151,10 @@ impl Instance {
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            answer: &|_| Ok(()),
+            answer: &|question| match question {
+                Question::Listener(fd) => listener::send(enter.filter, &fd, &self.state()),
+                Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
+            },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };
         ignite(&plan, ignition)

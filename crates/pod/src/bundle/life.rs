@@ -9,11 +9,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use pause::wire::Record as Report;
 
 use super::record::{GATE, PROCESS, RECORD, Status};
-use super::{Instance, exec, hooks, place};
+use super::{Instance, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
-use crate::launch::hear_start;
+use crate::launch::{Question, hear_start};
 use crate::pod::PATIENCE;
+use crate::resources::{self, Resources, Stats};
 use crate::state::{self, Hold, Lock};
 use crate::sys;
 
@@ -63,7 +64,17 @@ impl Instance {
         let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
         connect(report.as_raw_fd(), &address).doing(context)?;
         let object = self.object();
-        hear_start(&object, &report, &|report| self.explain(report))
+        hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
+            Question::Listener(fd) => self.pass_on_listener(&fd),
+            Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
+        })
+    }
+
+    /// The descriptor of the container's seccomp filter, to who decides.
+    pub(super) fn pass_on_listener(&self, fd: &OwnedFd) -> Result<()> {
+        let container = &self.record.container;
+        let filter = container.seccomp.filter(container.capabilities.bounding)?;
+        listener::send(filter.as_ref(), fd, &self.state_as(Status::Creating))
     }
 
     fn explain(&self, report: &Report) -> Error {
@@ -143,7 +154,34 @@ impl Instance {
         };
         self.expect(from, what)?;
         let none = || Error::state(self.object(), "has no cgroup: its processes cannot be frozen");
-        cgroup::freeze(self.cgroup().ok_or_else(none)?, on, PATIENCE)
+        cgroup::freeze(self.cgroup().ok_or_else(none)?, on)
+    }
+
+    /// Changes its limits: what `change` sets is set, the rest stays.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it has ended or has no cgroup; [`Error::Invalid`],
+    /// naming the limit and the cure. Nothing is changed then.
+    pub fn update(&mut self, change: &Resources) -> Result<()> {
+        let _lock = self.lock()?;
+        self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be updated")?;
+        let none = || Error::state(self.object(), "has no cgroup: it has no limits");
+        let cgroup = self.record.cgroup.clone().ok_or_else(none)?;
+        let old = &self.record.container.resources;
+        resources::check_reachable(&old.changed_by(change)?, &self.facts, Some(&cgroup))?;
+        let new = old.update(change, &cgroup, &cgroup::hierarchy_root())?;
+        self.record.container.resources = new;
+        state::write_record(&self.dir.join(RECORD), &self.record)
+    }
+
+    /// What it has used, and how often it came up against its limits.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it has ended or has no cgroup.
+    pub fn stats(&self) -> Result<Stats> {
+        self.expect(&[Status::Created, Status::Running, Status::Paused], "uses nothing")?;
+        let none = || Error::state(self.object(), "has no cgroup: nobody counts what it uses");
+        Ok(resources::stats(self.cgroup().ok_or_else(none)?))
     }
 
     /// Removes all that was made for the container. With `force` it is killed

@@ -23,9 +23,11 @@
 //! gate is there; a `start` takes it away and knocks.
 
 mod create;
+mod custom;
 mod exec;
 mod hooks;
 mod life;
+mod listener;
 mod namespaces;
 mod place;
 mod record;

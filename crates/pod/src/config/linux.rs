@@ -1,9 +1,11 @@
-//! `linux`, but for namespaces, resources, seccomp and mounts.
+//! `linux`, but for namespaces and mounts.
 
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxPersonalityDomain};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::resources::Resources;
+use crate::seccomp::{self, Seccomp};
 use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
 
 /// `file` is the same as it stands in the file.
@@ -11,6 +13,11 @@ pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Re
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());
+    if let Some(resources) = linux.resources() {
+        container.resources = Resources::from_oci(resources)?;
+    }
+    let profile = linux.seccomp().as_ref().map(seccomp::from_oci).transpose()?;
+    container.seccomp = profile.map_or(Seccomp::Unconfined, Seccomp::Profile);
     container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
     let devices = linux.devices().iter().flatten().enumerate();
     container.devices =
@@ -39,12 +46,6 @@ fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Devic
         LinuxDeviceType::P => DeviceKind::Fifo,
         LinuxDeviceType::A => return Err(Error::invalid(field("type"), "a", "a node is one of c, u, b, p")),
     };
-    // podman gives a mode as stat(2) does: with the type in it.
-    let file_type = match kind {
-        DeviceKind::Char => libc::S_IFCHR,
-        DeviceKind::Block => libc::S_IFBLK,
-        DeviceKind::Fifo => libc::S_IFIFO,
-    };
     let number = |name: &str, value: i64| match (kind, u32::try_from(value)) {
         (DeviceKind::Fifo, _) => Ok(0),
         _ if file[name].is_null() => Err(Error::invalid(field(name), "", "the specification requires it")),
@@ -56,7 +57,8 @@ fn read_device(index: usize, device: &LinuxDevice, file: &Value) -> Result<Devic
         kind,
         major: number("major", device.major())?,
         minor: number("minor", device.minor())?,
-        mode: device.file_mode().map(|mode| if mode & libc::S_IFMT == file_type { mode & !file_type } else { mode }),
+        // podman copies st_mode, with the file's type.
+        mode: device.file_mode().map(|mode| mode & !libc::S_IFMT),
         uid: device.uid(),
         gid: device.gid(),
     })

@@ -173,6 +173,12 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
             return Err(Error::invalid("linux.sysctl", name, reason));
         }
     }
+    if let Some(name) = container.net_devices.keys().next()
+        && !namespaces.iter().any(|entry| entry.kind == NamespaceKind::Network)
+    {
+        let reason = "it would stay where it is: add `network` to linux.namespaces";
+        return Err(Error::invalid("linux.netDevices", name, reason));
+    }
     let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);
     let name_of_machine = |field: &str, name: &Option<String>| match name.clone().filter(|name| !name.is_empty()) {
         Some(name) if !uts => {

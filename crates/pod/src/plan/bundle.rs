@@ -18,7 +18,7 @@ use pause::wire::{Record, Slot};
 
 use super::console;
 use super::hold::{self, Users};
-use super::launch::{self, Launch};
+use super::launch::{self, Launch, Program};
 use super::mounts;
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
@@ -37,8 +37,9 @@ pub struct Bundle<'a> {
     pub time_offsets: TimeOffsets,
     /// It gets a terminal, of this size if one is given.
     pub terminal: Option<Option<console::Size>>,
-    /// There are hooks to run before its root is changed.
-    pub hooks: bool,
+    /// There is something to do before its root is changed: hooks, network
+    /// interfaces.
+    pub stops: bool,
     /// Its root becomes one by `pivot_root(2)`, or, where the machine's root is
     /// a ramdisk and cannot, by moving it over the machine's.
     pub pivot: bool,
@@ -134,6 +135,8 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let launch = &bundle.launch;
     let container = launch.container;
     p.push(step::die_with_parent());
+    // Nothing that is attached here comes out, or is in the way of the pivot.
+    p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
         p.push(step::sethostname(hostname));
     }
@@ -151,7 +154,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         process::set_sysctls(p, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
-    mounts::make_directory(p, trees.root, &container.cwd);
+    mounts::make_directory(p, trees, &container.cwd);
     let terminal = bundle.terminal.map(|size| {
         let terminal = console::make(p, trees.root, size, launch.ids.uid);
         console::bind(p, trees.root, terminal);
@@ -160,7 +163,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     // An ordinary user can only join namespaces of a process that may be
     // traced. Here somebody who is in the pid namespace already could, too.
     let open = matches!(launch.pod.users, Users::Nested { .. });
-    if bundle.hooks {
+    if bundle.stops {
         let open = open && !bundle.joined.contains(&Namespace::Pid);
         if open {
             p.push(step::dumpable());
@@ -184,7 +187,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if let Some(terminal) = terminal {
         console::take(p, terminal);
     }
-    launch::go_to(p, &container.cwd);
+    launch::go_to(p, launch.facts, &container.cwd);
     p.push(step::close_from(kept));
     if bundle.gate.is_some() {
         launch::look_for_program(p, &container.args[0], &container.env);
@@ -197,8 +200,9 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if let Some(user) = bundle.gate {
         wait_at_gate(p, user);
     }
+    launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    launch::start_program(p, first_not_kept, &container.args[0], &container.args, &container.env);
+    launch::start_program(p, first_not_kept, container, launch.filter, &Program::of(container));
 }
 
 /// From here on whoever asked for the container may go: only now, when its

@@ -14,8 +14,10 @@ use pause::wire::{Record, Slot};
 use super::bundle::keep_descriptors;
 use super::hold::Users;
 use super::ids::{self, Ids};
+use super::launch::Program;
 use super::{Given, Plan, console, launch, process, step};
 use crate::facts::Facts;
+use crate::seccomp::Filter;
 use crate::spec::{Container, Namespace};
 
 /// Everything the plan depends on.
@@ -33,6 +35,8 @@ pub struct Enter<'a> {
     pub program: &'a str,
     /// Who it runs as; a hook keeps what the runtime has.
     pub ids: Option<&'a Ids>,
+    /// Its seccomp filter.
+    pub filter: Option<&'a Filter>,
     /// Where it begins.
     pub cwd: &'a Path,
     /// It gets a terminal, of this size if one is given.
@@ -79,13 +83,13 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     if let Some(ids) = enter.ids {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         p.push(step::umask(container.umask));
-        let no_new_privileges = container.no_new_privileges;
-        ids::become_user(p, enter.facts, ids, &container.capabilities, no_new_privileges, setgroups);
+        ids::become_user(p, enter.facts, ids, container, ids::kept_for(container, enter.filter), setgroups);
     }
 
     if !is_hook {
         process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     }
+    let program = Program { file: enter.program, cwd: enter.cwd, args: &container.args, env: &container.env };
     let born = p.slot("process");
     let _born_pid = p.slot("process_pid");
     p.fork(step::clone_sibling(0), born, |p| {
@@ -93,10 +97,13 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         if let Some(terminal) = terminal {
             console::take(p, terminal);
         }
-        launch::go_to(p, enter.cwd);
+        launch::go_to(p, enter.facts, enter.cwd);
         p.push(step::close_from(Slot(kept as u16)));
+        if !is_hook {
+            launch::set_last_limits(p, container);
+        }
         let end = keep_descriptors(p, enter.preserved);
-        launch::start_program(p, end, enter.program, &container.args, &container.env);
+        launch::start_program(p, end, container, enter.filter, &program);
     });
     p.push(step::report(Record::BORN, "BORN", Some(born)));
     p.push(step::exit(0));

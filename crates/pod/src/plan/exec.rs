@@ -11,9 +11,10 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
+use super::launch::{Ids, Program, Registration, be_born, last_steps, set_last_limits, set_limits};
 use super::{Given, Plan, process, step};
 use crate::facts::Facts;
+use crate::seccomp::Filter;
 use crate::spec::{Container, Namespace, Place};
 
 /// Everything the plan of an exec depends on.
@@ -25,6 +26,8 @@ pub struct Exec<'a> {
     pub pod: &'a PodShape<'a>,
     /// The container.
     pub container: &'a Container,
+    /// The system calls it may make.
+    pub filter: Option<&'a Filter>,
     /// The program and its arguments.
     pub args: &'a [String],
     /// The environment.
@@ -79,7 +82,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     p.push(step::umask(container.umask));
     let become_user = |p: &mut Plan| {
-        ids::become_user(p, exec.facts, exec.ids, &container.capabilities, container.no_new_privileges, setgroups);
+        ids::become_user(p, exec.facts, exec.ids, container, ids::kept_for(container, exec.filter), setgroups);
     };
     // A nested pid namespace can only be joined by the helper, from inside the
     // pod, and that takes CAP_SYS_ADMIN: there it gives up what it has later.
@@ -96,6 +99,10 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
         }
     };
     process::affinity(p, container.exec_cpu_affinity.last.as_ref());
-    be_born(p, kind, 0, inside, |p| last_steps(p, exec.cwd, exec.args, exec.env));
+    let program = Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env };
+    be_born(p, kind, 0, inside, |p| {
+        set_last_limits(p, container);
+        last_steps(p, exec.facts, container, exec.filter, &program);
+    });
     plan
 }

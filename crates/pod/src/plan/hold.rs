@@ -20,6 +20,7 @@ use pause::wire::{Record, Slot};
 use super::step::{self, CWD};
 use super::{Given, Plan, ids, process};
 use crate::facts::{Facts, IdMap, show_maps};
+use crate::seccomp::compile::{bpf, rules::Rules};
 use crate::spec::{Namespace, PodOptions, TimeOffsets};
 
 /// The user namespaces of a pod.
@@ -240,7 +241,8 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::close_from(table));
     let signals = p.keep("signals", step::signalfd());
     ids::drop_everything(p, facts);
-    p.push(step::seccomp(filter(&PAUSE_CALLS)));
+    let calls = Rules::allow_only(PAUSE_CALLS.map(|call| call as u32));
+    p.push(step::seccomp(bpf::encode(&bpf::assemble(&calls)), 0));
     p.push(step::report(Record::READY, "READY", None));
     let report = p.slot_of(Given::Report);
     p.push(step::close_range(report, report));
@@ -252,12 +254,20 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
 /// they put together the root of a container.
 fn empty_root(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    let fs = p.keep("fs", step::fsopen("tmpfs"));
-    p.push(step::fsconfig(fs, "mode", "0755"));
-    p.push(step::fscreate(fs));
-    let root = p.keep("root", step::fsmount(fs, 0));
-    p.push(step::move_mount_to(root, "/"));
-    p.push(step::fchdir(root));
+    let root = if facts.calls.mounts {
+        let fs = p.keep("fs", step::fsopen("tmpfs"));
+        p.push(step::fsconfig(fs, "mode", "0755"));
+        p.push(step::fscreate(fs));
+        let root = p.keep("root", step::fsmount(fs, 0));
+        p.push(step::move_mount_to(root, "/"));
+        p.push(step::fchdir(root));
+        root
+    } else {
+        p.push(step::mount("tmpfs", "/", "tmpfs", 0, "mode=0755"));
+        // Paths still begin below it, but `..` leads onto it.
+        p.push(step::chdir("/.."));
+        p.keep("root", step::openat(CWD, ".", libc::O_PATH | libc::O_DIRECTORY))
+    };
     p.push(step::mkdirat(root, "root", 0o755));
     let mut add = |name: &str, kind: &str, flags: u64, data: &str| {
         p.push(step::mkdirat(root, name, 0o755));
@@ -293,31 +303,3 @@ const PAUSE_CALLS: [libc::c_long; 12] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_exit_group,
 ];
-
-/// A seccomp filter that allows these calls of this architecture and kills
-/// the process for any other.
-fn filter(allowed: &[libc::c_long]) -> Vec<u8> {
-    // Offsets in struct seccomp_data.
-    const NR: u32 = 0;
-    const ARCH: u32 = 4;
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const LOAD: u16 = 0x20;
-    const JUMP_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    let mut code = Vec::new();
-    let mut emit = |op: u16, if_true: u8, if_false: u8, k: u32| {
-        code.extend_from_slice(&op.to_ne_bytes());
-        code.extend_from_slice(&[if_true, if_false]);
-        code.extend_from_slice(&k.to_ne_bytes());
-    };
-    let count = allowed.len() as u8;
-    emit(LOAD, 0, 0, ARCH);
-    emit(JUMP_EQUAL, 0, count + 1, AUDIT_ARCH_X86_64);
-    emit(LOAD, 0, 0, NR);
-    for (i, &call) in allowed.iter().enumerate() {
-        emit(JUMP_EQUAL, count - i as u8, 0, call as u32);
-    }
-    emit(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS);
-    emit(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
-    code
-}

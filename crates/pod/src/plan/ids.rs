@@ -3,9 +3,12 @@
 //! After every change of ids the kernel may make a process dumpable again
 //! (`fs.suid_dumpable`), so each of these ends with the opposite.
 
+use caps::Capability;
+
 use super::{Plan, step};
 use crate::facts::Facts;
-use crate::spec::CapabilitySets;
+use crate::seccomp::Filter;
+use crate::spec::Container;
 
 /// Who the container's program runs as.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -36,15 +39,17 @@ pub(super) fn drop_everything(p: &mut Plan, facts: &Facts) {
     p.push(step::undumpable());
 }
 
-/// A container's process becomes who it is to be.
-pub(super) fn become_user(
-    p: &mut Plan,
-    facts: &Facts,
-    ids: &Ids,
-    sets: &CapabilitySets,
-    no_new_privileges: bool,
-    setgroups: bool,
-) {
+/// What a container's process must keep until it has loaded its seccomp filter
+/// although the container does not have it: without `no_new_privs`, the kernel
+/// demands CAP_SYS_ADMIN for that.
+pub(super) fn kept_for(container: &Container, filter: Option<&Filter>) -> u64 {
+    let needed = if filter.is_some() && !container.no_new_privileges { Capability::CAP_SYS_ADMIN.bitmask() } else { 0 };
+    needed & !container.capabilities.effective
+}
+
+/// A container's process becomes who it is to be, but for `kept` capabilities.
+pub(super) fn become_user(p: &mut Plan, facts: &Facts, ids: &Ids, container: &Container, kept: u64, setgroups: bool) {
+    let sets = &container.capabilities;
     for (first, last) in outside(sets.bounding, facts.last_capability) {
         p.push(step::drop_bounding(first, last));
     }
@@ -58,7 +63,7 @@ pub(super) fn become_user(
     }
     p.push(step::setresgid(ids.gid));
     p.push(step::setresuid(ids.uid));
-    p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+    p.push(step::capset(sets.effective | kept, sets.permitted | kept, sets.inheritable));
     for capability in 0..=facts.last_capability {
         if sets.ambient & 1 << capability != 0 {
             // Only what is permitted and inheritable can be; as runc and crun
@@ -66,7 +71,7 @@ pub(super) fn become_user(
             p.push(step::raise_ambient(capability).tolerate(&[libc::EPERM]));
         }
     }
-    if no_new_privileges {
+    if container.no_new_privileges {
         p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
     }
     p.push(step::undumpable());

@@ -25,9 +25,11 @@ use pause::wire::{Record, Slot, TABLE_BASE};
 use super::hold::{PodShape, Users};
 use super::ids;
 pub use super::ids::Ids;
-use super::mounts::{self, Trees};
+pub use super::mounts::old::{Below, OldOrder};
+use super::mounts::{self, Trees, old};
 use super::{Arg, Given, Plan, process, step};
 use crate::facts::Facts;
+use crate::seccomp::Filter;
 use crate::spec::{Container, DEFAULT_PATH, Mount, MountKind, Namespace, Place, rlimit_number};
 
 /// Where a container's root comes from, as decided for this pod and caller.
@@ -89,6 +91,8 @@ pub struct Launch<'a> {
     pub ids: &'a Ids,
     /// For each of the container's mounts: what its source is, if it has one.
     pub sources: &'a [Option<Source>],
+    /// The system calls it may make.
+    pub filter: Option<&'a Filter>,
     /// The machine has `/dev/mqueue`.
     pub has_host_mqueue: bool,
     /// Where its device nodes come from.
@@ -99,9 +103,14 @@ pub struct Launch<'a> {
     /// Where the root is attached before it becomes `/`; on a mount that is
     /// not shared.
     pub attach: &'a Path,
+    /// Facts for the old order, where the new calls are denied.
+    pub old_order: Option<&'a OldOrder>,
     /// The slot in the exit table.
     pub entry: usize,
 }
+
+/// As many descriptors as making a container may take.
+const ENOUGH: u64 = 1024;
 
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
@@ -150,6 +159,10 @@ impl Launch<'_> {
     /// Where pause keeps the pod's own of this kind.
     pub(super) fn pods_own(&self, kind: &MountKind) -> Option<&'static str> {
         let container = self.container;
+        if self.old_order.is_some() {
+            // In there nobody can go.
+            return None;
+        }
         match kind {
             MountKind::Proc if !self.own_pid() => Some("/proc"),
             MountKind::Sysfs if self.shares(Namespace::Net, container.net) => Some("/sys"),
@@ -204,7 +217,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
-    if nested {
+    if nested && launch.old_order.is_none() {
         given.push(Given::PauseMounts);
     }
     if idmapped {
@@ -215,13 +228,15 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let p = &mut plan;
 
     p.push(step::set_name("podlet:launch"));
-    p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    if launch.old_order.is_none() {
+        p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
+    }
     process::while_dumpable(p, launch.container);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
     set_limits(p, launch.container);
     process::inherited(p, launch.container);
-    let trees = enter(p, launch);
+    let build = enter(p, launch);
     if launch.own() & Namespace::Net.flag() != 0 {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
@@ -233,10 +248,9 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     }
     process::set_sysctls_of_pause(p, &launch.container.sysctl);
     // The feature is the negative control of a test: everything is done inside.
-    let enter_last = !launch.own_pid() && !cfg!(feature = "test-old-order");
+    let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
     if enter_last {
-        mounts::build(p, launch, &trees);
-        mounts::change_root(p, launch, &trees);
+        build(p);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         become_container(p, launch);
         let keep_below = p.slot_of(Given::Table);
@@ -251,14 +265,14 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         |_| (),
         |p| {
             if !enter_last {
-                mounts::build(p, launch, &trees);
-                mounts::change_root(p, launch, &trees);
+                build(p);
                 process::own_scheduler(p, launch.container);
                 p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
                 become_container(p, launch);
             }
             let container = launch.container;
-            last_steps(p, &container.cwd, &container.args, &container.env);
+            set_last_limits(p, container);
+            last_steps(p, launch.facts, container, launch.filter, &Program::of(container));
         },
     );
     plan
@@ -267,14 +281,31 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
 /// Resource limits, while they can still be raised.
 pub(super) fn set_limits(p: &mut Plan, container: &Container) {
     for limit in &container.rlimits {
-        if let Ok((number, name)) = rlimit_number(&limit.name) {
-            p.push(step::setrlimit(number, name, limit.soft, limit.hard));
+        match rlimit_number(&limit.name) {
+            Ok((libc::RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
+            Ok((libc::RLIMIT_NOFILE, name)) => {
+                p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
+            }
+            Ok((number, name)) => p.push(step::setrlimit(number, name, limit.soft, limit.hard)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Those that would be too few while the container is made.
+pub(super) fn set_last_limits(p: &mut Plan, container: &Container) {
+    for limit in &container.rlimits {
+        if let Ok((libc::RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
+            && limit.soft < ENOUGH
+        {
+            p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft, limit.hard));
         }
     }
 }
 
 /// Opens what is outside and enters the pod, but for its pid namespace.
-fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
+/// What builds the root then.
+fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a> {
     let pause = p.slot_of(Given::Pause);
     let mounts = libc::CLONE_NEWNS as u64;
     // Without a cgroup its processes are found by their mount namespace, which
@@ -283,7 +314,16 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     let own_namespaces = (!launch.pod.cgroup)
         .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
     let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
-    let trees = match launch.pod.users {
+    let trees: Option<Trees> = match launch.pod.users {
+        users if launch.old_order.is_some() => {
+            let apart = *users != Users::Caller;
+            p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
+            if apart {
+                ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+                p.push(step::undumpable());
+            }
+            None
+        }
         Users::Nested { .. } => {
             p.push(step::setns(pause, launch.joined() | pid | user));
             ids::become_root(p, launch.pod.users.setgroups(launch.facts));
@@ -293,7 +333,7 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             p.push(step::unshare(mounts));
             let trees = mounts::open_trees(p, launch);
             p.push(step::setns(p.slot_of(Given::PauseMounts), mounts));
-            trees
+            Some(trees)
         }
         users => {
             if !launch.facts.initial_users {
@@ -308,23 +348,42 @@ fn enter(p: &mut Plan, launch: &Launch<'_>) -> Trees {
                 ids::become_root(p, launch.pod.users.setgroups(launch.facts));
                 p.push(step::undumpable());
             }
-            trees
+            Some(trees)
         }
     };
-    // A copy of pause's root: one to five mounts, nothing of the machine.
+    // A copy of pause's root: one to five mounts, nothing of the machine; in
+    // the old order one of the machine's.
     p.push(step::unshare(mounts | launch.own()));
     if let Some(own) = own_namespaces {
         let namespace = p.keep("mnt", step::openat(Arg::Slot(own), "mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
     }
-    trees
+    match (trees, launch.old_order) {
+        (Some(trees), _) => Box::new(move |p| {
+            mounts::build(p, launch, &trees);
+            mounts::change_root(p, launch, &trees);
+        }),
+        (None, facts) => {
+            old::cut_off(p, launch);
+            Box::new(move |p| facts.iter().for_each(|facts| old::build(p, launch, facts)))
+        }
+    }
 }
 
 /// Ids and capabilities.
 pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>) {
     let container = launch.container;
     let setgroups = launch.pod.users.setgroups(launch.facts);
-    ids::become_user(p, launch.facts, launch.ids, &container.capabilities, container.no_new_privileges, setgroups);
+    let kept = ids::kept_for(container, launch.filter);
+    ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
+}
+
+impl<'a> Program<'a> {
+    /// The container's own.
+    pub(super) fn of(container: &'a Container) -> Program<'a> {
+        let Container { cwd, args, env, .. } = container;
+        Program { file: &args[0], cwd, args, env }
+    }
 }
 
 /// How a process is entered in the exit table.
@@ -370,30 +429,78 @@ pub(super) fn be_born(
     p.push(step::exit(0));
 }
 
+/// What is executed.
+pub(super) struct Program<'a> {
+    /// Where it is, or what is looked for along PATH.
+    pub file: &'a str,
+    pub cwd: &'a Path,
+    pub args: &'a [String],
+    pub env: &'a [String],
+}
+
 /// What only the new process itself can do, and `execve`.
-pub(super) fn last_steps(p: &mut Plan, cwd: &Path, args: &[String], env: &[String]) {
+///
+/// The filter comes last, so that it needs to allow nothing of ours but
+/// `execve`, and `capset` where a capability was kept to load it. That leaves
+/// no word for afterwards: EXEC is said before. Should one of these fail and
+/// the filter forbid to report it, the exit code still tells.
+pub(super) fn last_steps(
+    p: &mut Plan,
+    facts: &Facts,
+    container: &Container,
+    filter: Option<&Filter>,
+    program: &Program<'_>,
+) {
     p.push(step::unmap_table());
     p.push(step::setsid());
-    go_to(p, cwd);
+    go_to(p, facts, program.cwd);
     p.push(step::close_from(p.slot_of(Given::Lock)));
-    start_program(p, p.slot_of(Given::Plan), &args[0], args, env);
+    start_program(p, p.slot_of(Given::Plan), container, filter, program);
 }
 
 /// Changes to the working directory, as the user it will be used by.
-pub(super) fn go_to(p: &mut Plan, cwd: &Path) {
+pub(super) fn go_to(p: &mut Plan, facts: &Facts, cwd: &Path) {
     // Found without magic links, so it cannot lead out of the container.
-    let open = step::openat2_from_cwd(cwd, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS);
-    let cwd = p.keep("cwd", open);
-    p.push(step::fchdir(cwd));
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    if facts.calls.openat2 {
+        let cwd = p.keep("cwd", step::openat2_from_cwd(cwd, flags, libc::RESOLVE_NO_MAGICLINKS));
+        p.push(step::fchdir(cwd));
+    } else {
+        // Part by part, without any links.
+        for part in cwd.iter() {
+            let part = p.keep("cwd", step::openat(step::CWD, part, flags | libc::O_NOFOLLOW));
+            p.push(step::fchdir(part));
+        }
+    }
 }
 
 /// The very last: the program, with the descriptors below `end`.
-pub(super) fn start_program(p: &mut Plan, end: Slot, program: &str, args: &[String], env: &[String]) {
+pub(super) fn start_program(
+    p: &mut Plan,
+    end: Slot,
+    container: &Container,
+    filter: Option<&Filter>,
+    program: &Program<'_>,
+) {
     p.push(step::close_from_at_exec(end));
     p.push(step::unblock_signals());
-    // A seccomp filter belongs here: the last thing before execve.
+    p.push(step::report(Record::EXEC, "EXEC", None));
+    if let Some(filter) = filter {
+        let load = step::seccomp(filter.program.clone(), filter.flags);
+        if filter.listener.is_some() {
+            let listener = p.keep("listener", load);
+            p.push(step::report(Record::LISTENER, "LISTENER", Some(listener)));
+        } else {
+            p.push(load);
+        }
+        if ids::kept_for(container, Some(filter)) != 0 {
+            let sets = &container.capabilities;
+            p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+        }
+    }
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
-    p.push(step::execve(candidates(program, env), strings(args), strings(env)));
+    let candidates = candidates(program.file, program.env);
+    p.push(step::execve(candidates, strings(program.args), strings(program.env)));
 }
 
 /// Whether the program is there, for one that is started later: who makes the

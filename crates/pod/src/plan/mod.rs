@@ -228,6 +228,13 @@ impl Plan {
         self.steps[at].skip_ok = (self.steps.len() - at - 1) as u16;
     }
 
+    /// After a tolerated error these steps go on behind what was added last.
+    fn skip_to_here(&mut self, steps: &[usize]) {
+        for &at in steps {
+            self.steps[at].skip_err = (self.steps.len() - at - 1) as u16;
+        }
+    }
+
     /// Clones: the child does what `child` adds, which must not come to an
     /// end; the parent what is added afterwards.
     ///

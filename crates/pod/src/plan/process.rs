@@ -91,7 +91,9 @@ pub(super) fn set_sysctls(p: &mut Plan, proc: Slot, parameters: &BTreeMap<String
         }
         let path = format!("sys/{}", parameter.path);
         let file = p.keep("sysctl", step::open_beneath(proc, &path, libc::O_WRONLY));
-        p.push(step::write_to(name, file, value.as_bytes()));
+        // A line, as sysctl(8) writes it: without its end nothing at all would
+        // be written of an empty value.
+        p.push(step::write_to(name, file, format!("{value}\n").as_bytes()));
     }
 }
 

@@ -159,6 +159,8 @@ flag_table!(MAP: MAP_SHARED, MAP_FIXED_NOREPLACE);
 flag_table!(WAIT: WEXITED);
 flag_table!(RECV: MSG_TRUNC);
 flag_table!(SFD: SFD_CLOEXEC, SFD_NONBLOCK);
+flag_table!(SECCOMP: SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC_ESRCH, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
 /// Names of [`mount_setattr`]'s attributes.
 pub const ATTRS: &[(u64, &str)] = &[
     (libc::MOUNT_ATTR__ATIME, "_ATIME"),
@@ -239,6 +241,20 @@ pub fn fchdir(dir: Slot) -> Step {
 /// `chdir(2)`.
 pub fn chdir(path: &str) -> Step {
     Step::new("chdir", libc::SYS_chdir, vec![arg_text(path)])
+}
+
+/// `dup3(2)` onto a descriptor the process was born with, whose slot is its
+/// number.
+pub fn dup3(file: Slot, onto: Slot) -> Step {
+    let args = vec![Arg::Slot(file), Arg::Num(onto.0.into()), Arg::Num(0)];
+    Step::new("dup3", libc::SYS_dup3, args)
+}
+
+/// `readlinkat(2)` into nowhere: ENOENT of what is no symbolic link, EFAULT of
+/// one, which is a failure.
+pub fn refuse_link(file: Slot) -> Step {
+    let args = vec![Arg::Slot(file), empty(), NULL, Arg::Num(1)];
+    Step::new("readlinkat", libc::SYS_readlinkat, args).tolerate(&[libc::ENOENT, libc::EINVAL])
 }
 
 /// `umask(2)`.
@@ -369,10 +385,16 @@ pub fn move_mount_to(tree: Slot, path: impl AsRef<Path>) -> Step {
 }
 
 /// `mount(2)` of a new file system.
-pub fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> Step {
+pub fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: u64, data: &str) -> Step {
     let data = if data.is_empty() { NULL } else { arg_text(data) };
     let args = vec![arg_text(source), arg_text(target), arg_text(kind), Arg::Flags(flags, MOUNT), data];
     Step::new("mount", libc::SYS_mount, args)
+}
+
+/// `mount(2)` as a bind.
+pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>, recursive: bool) -> Step {
+    let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
+    Step::new("mount", libc::SYS_mount, vec![arg_text(source), arg_text(target), NULL, Arg::Flags(flags, MOUNT), NULL])
 }
 
 /// `mount(2)` as a change of the file system at `target`.
@@ -587,9 +609,10 @@ pub fn setrlimit(resource: u32, name: &'static str, soft: u64, hard: u64) -> Ste
 }
 
 /// `seccomp(2)` with a filter of 8-byte instructions.
-pub fn seccomp(filter: Vec<u8>) -> Step {
+pub fn seccomp(filter: Vec<u8>, flags: u32) -> Step {
     let mode = Arg::Word(1, "SECCOMP_SET_MODE_FILTER");
-    Step::new("seccomp", libc::SYS_seccomp, vec![mode, Arg::Num(0), Arg::Filter(filter)])
+    let flags = Arg::Flags(flags.into(), SECCOMP);
+    Step::new("seccomp", libc::SYS_seccomp, vec![mode, flags, Arg::Filter(filter)])
 }
 
 /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)`: a session keyring of its own.

@@ -122,6 +122,10 @@ pub(super) fn check_mount(mount: &Mount) -> Result<()> {
     match &mount.kind {
         MountKind::Bind { source, .. } => check_bind(mount, source),
         MountKind::Other { fstype, source } => {
+            // fsconfig(2) takes no more of one.
+            if let Some(long) = mount.data.split(',').find(|option| option.len() > 255) {
+                return Err(Error::invalid(here("options"), long, "at most 255 bytes an option"));
+            }
             check_string("mount type", fstype)?;
             check_string("mount source", source)?;
             if fstype.is_empty() {
@@ -167,7 +171,7 @@ pub(super) fn check_propagation(field: &str, propagation: u64) -> Result<()> {
 }
 
 pub(super) fn check_device(device: &Device) -> Result<()> {
-    check_path("devices", &device.path)?;
+    check_path("device path", &device.path)?;
     let shown = device.path.to_string_lossy();
     if device.path.file_name().is_none() {
         return Err(Error::invalid("devices", shown, "give the path of a file"));

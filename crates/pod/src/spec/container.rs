@@ -14,6 +14,8 @@ use super::mount::{Mount, MountKind};
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::resources::Resources;
+use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp};
 
 /// Where a container's root file system comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -133,12 +135,18 @@ pub struct Container {
     pub capabilities: CapabilitySets,
     /// `no_new_privs` (prctl(2)).
     pub no_new_privileges: bool,
+    /// System calls it may make.
+    #[serde(default)]
+    pub seccomp: Seccomp,
     /// Paths that appear empty.
     pub masked_paths: Vec<PathBuf>,
     /// Paths that cannot be written.
     pub readonly_paths: Vec<PathBuf>,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
+    /// What all of it together may use.
+    #[serde(default)]
+    pub resources: Resources,
     /// Its processes: the pod's, or a namespace nested under pause's.
     pub pid: Place,
     /// Its network.
@@ -193,25 +201,6 @@ fn private() -> u64 {
     libc::MS_PRIVATE | libc::MS_REC
 }
 
-/// What `podman` and `docker` leave a container: capabilities that root in it
-/// needs for ordinary work, and none that reaches out of it.
-pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
-    Capability::CAP_CHOWN,
-    Capability::CAP_DAC_OVERRIDE,
-    Capability::CAP_FSETID,
-    Capability::CAP_FOWNER,
-    Capability::CAP_MKNOD,
-    Capability::CAP_NET_RAW,
-    Capability::CAP_SETGID,
-    Capability::CAP_SETUID,
-    Capability::CAP_SETFCAP,
-    Capability::CAP_SETPCAP,
-    Capability::CAP_NET_BIND_SERVICE,
-    Capability::CAP_SYS_CHROOT,
-    Capability::CAP_KILL,
-    Capability::CAP_AUDIT_WRITE,
-];
-
 /// Paths of `/proc` and `/sys` that tell or do what concerns the whole machine.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -249,9 +238,11 @@ impl Container {
             mounts: default_mounts(),
             capabilities: CapabilitySets { bounding: set, effective: set, permitted: set, inheritable: 0, ambient: 0 },
             no_new_privileges: true,
+            seccomp: Seccomp::Default,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
+            resources: Resources::default(),
             pid: Place::Pod,
             net: Place::Pod,
             ipc: Place::Pod,
@@ -346,7 +337,21 @@ impl Container {
         [&mut sets.bounding, &mut sets.effective, &mut sets.permitted]
     }
 
-    /// Whether the container cannot be what it says.
+    /// The filter of its system calls, as a pod's container; none if it may
+    /// make all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if its profile is not one, or needs a listener.
+    pub fn filter(&self) -> Result<Option<Filter>> {
+        if let Seccomp::Profile(Profile { listener_path: Some(path), .. }) = &self.seccomp {
+            let reason = "a pod's containers have no listener: leave it and SCMP_ACT_NOTIFY out, or use podlet-oci";
+            return Err(Error::invalid("seccomp.listenerPath", path, reason));
+        }
+        self.seccomp.filter(self.capabilities.bounding)
+    }
+
+    /// Whether the container cannot be what it says. A seccomp profile is
+    /// checked where it is compiled: [`filter`](Container::filter).
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the field, the value and the cure.
@@ -398,6 +403,7 @@ impl Container {
                 return Err(Error::invalid("rlimits", &limit.name, "given twice"));
             }
         }
+        self.resources.check()?;
         if self.umask > 0o777 {
             return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
         }

@@ -6,6 +6,7 @@
 //! [`Container::check`]. What passed holds only names, paths and strings that
 //! a plan can take as they are.
 
+mod agree;
 mod check;
 mod container;
 mod mount;
@@ -14,9 +15,10 @@ mod pod;
 mod process;
 pub(crate) mod sysctl;
 
+pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use check::{check_name, parse_capability};
 pub(crate) use check::{check_path, check_string, rlimit_number};
-pub use container::{CapabilitySets, Container, DEFAULT_CAPABILITIES, DEFAULT_PATH, Place, Rlimit, Root, User};
+pub use container::{CapabilitySets, Container, DEFAULT_PATH, Place, Rlimit, Root, User};
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_maps, check_name};
-use super::container::{Container, Place};
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
+use crate::resources::Resources;
 
 /// A kind of namespace that a pod's containers may share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -130,6 +130,9 @@ pub struct PodOptions {
     /// `net.ipv4.ip_forward` to `1`.
     #[serde(default)]
     pub sysctl: BTreeMap<String, String>,
+    /// What all of it together may use, pause included.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 impl PodOptions {
@@ -146,6 +149,7 @@ impl PodOptions {
             remove_when_dead: false,
             domainname: None,
             sysctl: BTreeMap::new(),
+            resources: Resources::default(),
         }
     }
 
@@ -164,6 +168,13 @@ impl PodOptions {
     /// The host name inside.
     pub fn effective_hostname(&self) -> &str {
         self.hostname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The domain name inside, if one is set: a kernel parameter, too, and set
+    /// as such last.
+    pub fn effective_domainname(&self) -> Option<&str> {
+        let parameter = |name: &str| self.sysctl.get(name).map(String::as_str);
+        parameter("kernel.domainname").or(parameter("kernel/domainname")).or(self.domainname.as_deref())
     }
 
     /// Whether containers share this namespace.
@@ -212,89 +223,6 @@ impl PodOptions {
         if let Some(nanos) = [monotonic_nanos, boottime_nanos].into_iter().find(|nanos| *nanos >= 1_000_000_000) {
             return Err(Error::invalid("time offset", nanos.to_string(), "nanoseconds: at most 999999999"));
         }
-        Ok(())
-    }
-}
-
-impl PodOptions {
-    /// Takes over from a container that is to run in this pod what belongs to
-    /// namespaces they share: kernel parameters, host and domain name.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a kernel parameter that is none.
-    pub fn adopt(&mut self, container: &mut Container) -> Result<()> {
-        for (name, value) in std::mem::take(&mut container.sysctl) {
-            let home = match sysctl::parse(&name)?.namespace {
-                namespace if container.shares(namespace, self) => &mut self.sysctl,
-                _ => &mut container.sysctl,
-            };
-            home.insert(name, value);
-        }
-        if self.shares(Namespace::Uts) {
-            self.hostname = self.hostname.take().or(container.hostname.take());
-            self.domainname = self.domainname.take().or(container.domainname.take());
-            (container.hostname, container.domainname) = (None, None);
-        }
-        Ok(())
-    }
-}
-
-impl Container {
-    /// Whether its namespace of this kind is the pod's.
-    pub(crate) fn shares(&self, namespace: Namespace, pod: &PodOptions) -> bool {
-        let place = match namespace {
-            Namespace::Net => self.net,
-            Namespace::Ipc => self.ipc,
-            Namespace::Pid => self.pid,
-            Namespace::Cgroup => self.cgroup,
-            Namespace::Uts | Namespace::User | Namespace::Time => Place::Pod,
-        };
-        place == Place::Pod && pod.shares(namespace)
-    }
-
-    /// Refuses what would have to be done to a namespace that is the pod's or
-    /// the machine's.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`], with the cure.
-    pub(crate) fn check_in(&self, pod: &PodOptions) -> Result<()> {
-        for name in self.sysctl.keys() {
-            let namespace = sysctl::parse(name)?.namespace;
-            let kind = namespace.name();
-            if self.shares(namespace, pod) {
-                let reason = format!("its {kind} namespace is the pod's: give it to the pod (podlet create --sysctl)");
-                return Err(Error::invalid("sysctl", name, reason));
-            }
-            let machines = (namespace == Namespace::Net && self.net == Place::Host)
-                || (namespace == Namespace::Ipc && self.ipc == Place::Host);
-            if machines {
-                return Err(Error::invalid(
-                    "sysctl",
-                    name,
-                    format!("its {kind} namespace is the machine's: set it there"),
-                ));
-            }
-        }
-        if pod.shares(Namespace::Uts) {
-            let names = [
-                ("hostname", &self.hostname, Some(pod.effective_hostname())),
-                ("domainname", &self.domainname, pod.domainname.as_deref()),
-            ];
-            for (field, own, pods) in names {
-                if let Some(own) = own.as_deref().filter(|own| pods != Some(own)) {
-                    let reason =
-                        "belongs to the pod, which has another: remove it, or give it to the pod when it is made";
-                    return Err(Error::invalid(field, own, reason));
-                }
-            }
-        }
-        match &self.scheduler {
-            Some(scheduler) if scheduler.is_not_inherited() && self.shares(Namespace::Pid, pod) => {
-                let reason = "no child inherits this policy or flag, and a container that shares the pod's processes \
-                              has given up its privileges before it is born: give it a pid namespace of its own";
-                Err(Error::invalid("scheduler", &scheduler.policy, reason))
-            }
-            _ => Ok(()),
-        }
+        self.resources.check()
     }
 }

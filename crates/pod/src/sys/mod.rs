@@ -2,9 +2,13 @@
 
 #![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
 
+mod bpf;
+mod calls;
 mod mounts;
 mod spawn;
 
+pub(crate) use bpf::attach_device_program;
+pub(crate) use calls::{open_in_root, probe_calls};
 pub(crate) use mounts::{below, copy_attributes, tmpfs};
 pub(crate) use spawn::{Child, spawn};
 

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
@@ -13,3 +14,4 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;

@@ -9,6 +9,7 @@ use pod::facts::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
 
+use super::update::LimitArgs;
 use crate::output;
 
 /// Make an empty pod: pause and its namespaces
@@ -19,6 +20,8 @@ pub struct Create {
     name: String,
     #[command(flatten)]
     options: PodArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// What can be said of a pod where it is made.
@@ -119,12 +122,20 @@ pub fn note_limits(pod: &Pod) {
              and one that forks fast enough can hide (docs/limits.md)"
         );
     }
+    if pod.builds_inside() {
+        eprintln!("podlet: note: {}", OLD_ORDER);
+    }
 }
+
+/// What is different where a sandbox denies the newer system calls.
+pub const OLD_ORDER: &str = "open_tree, mount_setattr and the like, or openat2, are denied here, so containers are built \
+                             from inside the pod, where a mate with CAP_SYS_PTRACE can catch them (docs/limits.md)";
 
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let mut options = self.options.options(&self.name)?;
         options.sysctl = self.options.sysctls()?;
+        options.resources = self.limits.resources(true)?;
         let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);

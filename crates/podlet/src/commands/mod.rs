@@ -13,4 +13,5 @@ pub mod run;
 mod settings;
 pub mod start;
 pub mod stop;
+pub mod update;
 pub mod wait;

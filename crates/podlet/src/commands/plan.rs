@@ -17,6 +17,9 @@ pub struct Plan {
 impl Plan {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let request = self.run.request()?;
+        if !pod::facts::Facts::read()?.calls.new_order() {
+            output::line(format!("# {}", super::create::OLD_ORDER))?;
+        }
         match &self.run.pod {
             Some(name) => {
                 let pod = Pod::open(store, name)?;

@@ -68,6 +68,9 @@ fn rows(pods: &[PodStatus]) -> Vec<Vec<String>> {
 }
 
 fn show_state(container: &ContainerStatus) -> String {
+    if container.out_of_memory.is_some() {
+        return "exited (out of memory)".into();
+    }
     match (container.state, container.exit_code, container.signal) {
         (ContainerState::Running, ..) => "running".into(),
         (ContainerState::Created, ..) => "created".into(),

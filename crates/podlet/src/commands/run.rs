@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use pod::seccomp::{self, Seccomp};
 use pod::spec::{check_name, parse_capability};
-use pod::{Container, Error, Io, Pod, PodOptions, Root, Store, config};
+use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
 use super::settings;
+use super::update::{LimitArgs, show_size};
 use crate::foreground::Signals;
 use crate::{output, target};
 
@@ -61,6 +63,9 @@ pub struct Run {
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
+    /// seccomp=FILE, seccomp=unconfined or no-new-privileges[=true|false]
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
     /// Use this directory as the root file system
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     rootfs: Option<PathBuf>,
@@ -69,6 +74,8 @@ pub struct Run {
     bundle: Option<PathBuf>,
     #[command(flatten)]
     options: PodArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// IMAGE (`host`: this machine's own files, copy-on-write) and the command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE] [CMD")]
     words: Vec<String>,
@@ -107,6 +114,7 @@ impl Run {
         }
         let exit = signals.pass_on_to(&process)?;
         drop(process);
+        note_out_of_memory(&pod, container, exit.out_of_memory);
         match (&self.pod, self.rm) {
             (Some(_), false) => {}
             // Others have come to this pod: it is theirs now.
@@ -162,6 +170,10 @@ impl Run {
         };
         container = self.adjust(container)?;
         container.check()?;
+        if let Seccomp::Profile(_) = &container.seccomp {
+            // What is wrong with it is said before the pod is made.
+            container.filter()?;
+        }
         let options = match &self.pod {
             Some(pod) => {
                 if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
@@ -212,6 +224,7 @@ impl Run {
         for target in &self.tmpfs {
             container = container.tmpfs(target);
         }
+        container.resources = container.resources.changed_by(&self.limits.resources(false)?)?;
         container.read_only |= self.read_only;
         // Taken before given, so that `--cap-drop ALL --cap-add X` is X alone.
         for name in &self.cap_drop {
@@ -234,8 +247,31 @@ impl Run {
             container.rlimits.push(limit);
         }
         container.oom_score_adj = self.oom_score_adj.or(container.oom_score_adj);
+        for option in &self.security_opt {
+            adjust_security(&mut container, option)?;
+        }
         Ok(container)
     }
+}
+
+/// Says whose limit a container came up against.
+fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>) {
+    let limit = |whose: &str, resources: &Resources| match resources.memory.limit {
+        Some(limit @ 1..) => format!("{whose} limit {}", show_size(limit)),
+        _ => format!("a limit of the {whose}"),
+    };
+    let why = match level {
+        None => return,
+        // As it is now: it may have been changed since.
+        Some(OomLevel::Container) => {
+            let changed = pod.container(&container.name).map(|container| container.resources);
+            limit("container", &changed.unwrap_or_else(|_| container.resources.clone()))
+        }
+        Some(OomLevel::Pod) => limit("pod", &pod.options().resources),
+        Some(OomLevel::Machine) => "no limit of its own: the machine had none left".into(),
+    };
+    let name = target::show(pod.name(), &container.name);
+    eprintln!("podlet: container {name} was killed: out of memory ({why})");
 }
 
 /// `SRC:DST`, and options as podman has them.
@@ -261,6 +297,24 @@ fn add_volume(container: Container, volume: &str) -> Result<Container> {
         container.mounts.last_mut().with_context(usage)?.option(name);
     }
     Ok(container)
+}
+
+fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
+    match option.split_once('=').unwrap_or((option, "")) {
+        ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
+        ("seccomp", file) if !file.is_empty() => {
+            let json = std::fs::read(file).with_context(|| format!("--security-opt seccomp: reading {file}"))?;
+            let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
+            container.seccomp = Seccomp::Profile(profile);
+        }
+        ("no-new-privileges", "" | "true") => container.no_new_privileges = true,
+        ("no-new-privileges", "false") => container.no_new_privileges = false,
+        _ => bail!(
+            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined and \
+             no-new-privileges[=true|false]"
+        ),
+    }
+    Ok(())
 }
 
 fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {

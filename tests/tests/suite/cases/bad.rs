@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use pod::{Container, Error, Io, Pod, PodOptions, Root};
 
 use crate::bed::Bed;
-use crate::leaks;
+use crate::{leaks, modes};
 
 crate::tests![
     unknown_words_and_flags,
@@ -22,6 +22,8 @@ crate::tests![
     state_directories,
     damaged_state,
     what_only_the_library_can_be_given,
+    limits_that_cannot_be,
+    limits_are_honoured_or_refused_by_name,
 ];
 
 /// Each is refused with this code and these words, and leaves nothing.
@@ -189,7 +191,7 @@ fn paths_volumes_and_environment(bed: &Bed) {
             ("run -v DIR:/ --rootfs ROOT /probe", &["mount destination", "/"]),
             ("run --tmpfs relative --rootfs ROOT /probe", &["mount destination", "relative"]),
             ("run --tmpfs / --rootfs ROOT /probe", &["mount destination"]),
-            ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["move_mount"]),
+            ("run -v DIR/rootfs/probe:/etc --rootfs ROOT /probe", &["a directory can only be mounted on a directory"]),
             ("run -v DIR:/probe --rootfs ROOT /probe", &["probe", "not a directory"]),
             ("run -e =x --rootfs ROOT /probe", &["=x", "NAME=value"]),
         ],
@@ -355,4 +357,74 @@ fn what_only_the_library_can_be_given(bed: &Bed) {
     assert_eq!(pod.containers().expect("a list"), Vec::<String>::new());
     assert_eq!(pod.start(&good()).expect("a start").wait().expect("its end").code(), 0);
     pod.remove().expect("removal");
+}
+
+fn limits_that_cannot_be(bed: &Bed) {
+    let run = |options: &str| format!("run {options} --rootfs ROOT /probe");
+    let cases = [
+        ("--memory lots", vec!["--memory", "lots", "512m"]),
+        ("--memory 9999999999t", vec!["--memory", "9999999999t"]),
+        ("--memory 2m --memory-swap 1m", vec!["memory.swap", "1048576", "at least memory.limit"]),
+        ("--memory-swap 1m", vec!["memory.swap", "give memory.limit, too"]),
+        ("--cpus 0.001", vec!["--cpus", "0.001"]),
+        ("--cpus -1", vec!["--cpus"]),
+        ("--cpus nan", vec!["--cpus", "NaN"]),
+        ("--cpu-weight 0", vec!["cpu.weight", "between 1 and 10000"]),
+        ("--cpu-weight 5 --cpu-shares 5", vec!["--cpu-shares"]),
+        ("--cpuset-cpus 3-1", vec!["cpu.cpus", "3-1"]),
+        ("--cpuset-mems a", vec!["cpu.mems", "a"]),
+        ("--pids-limit many", vec!["--pids-limit", "many"]),
+    ];
+    for (options, words) in &cases {
+        bed.podlet(&run(options)).fails(125, words);
+        bed.podlet(&format!("create {options} web")).fails(125, words);
+    }
+    bed.is_clean();
+    bed.podlet("create web").ok();
+    bed.podlet("update web").fails(125, &["--memory"]);
+    bed.podlet("update web/none --memory 1g").fails(125, &["web/none"]);
+    bed.podlet("update none --memory 1g").fails(125, &["none"]);
+}
+
+/// Whether a pod made here can have a controller, as far as can be read.
+fn can_have(bed: &Bed, controller: &str) -> bool {
+    let Some(root) = modes::hierarchy().filter(|_| bed.mode.has_cgroups()) else { return false };
+    let own = fs::read_to_string("/proc/self/cgroup").expect("cgroups");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("the v2 hierarchy").to_string();
+    let own = root.join(own);
+    // The cgroup that holds this one has no processes; this one has.
+    let parent = own.parent().filter(|parent| parent.starts_with(&root)).unwrap_or(&root);
+    let listed = fs::read_to_string(parent.join("cgroup.controllers")).expect("controllers");
+    listed.split_whitespace().any(|listed| listed == controller)
+}
+
+fn limits_are_honoured_or_refused_by_name(bed: &Bed) {
+    let cases = [
+        ("--memory 64m", "memory", "memory.limit", "memory.max", "67108864"),
+        ("--pids-limit 50", "pids", "pids.limit", "pids.max", "50"),
+        ("--cpus 0.5", "cpu", "cpu.quota", "cpu.max", "50000 100000"),
+        ("--cpuset-cpus 0", "cpuset", "cpu.cpus", "cpuset.cpus", "0"),
+    ];
+    for (options, controller, field, file, content) in cases {
+        let run = format!("run --rm {options} --rootfs ROOT /probe read /sys/fs/cgroup/{file}");
+        let create = format!("create {options} web");
+        if can_have(bed, controller) {
+            assert_eq!(bed.podlet(&run).ok().trim(), content);
+            bed.podlet(&create).ok();
+            bed.podlet("rm -f web").ok();
+        } else {
+            let why = if bed.mode.has_cgroups() { format!("the {controller} controller") } else { "cgroup".into() };
+            bed.podlet(&run).fails(125, &[field, &why]);
+            bed.podlet(&create).fails(125, &[field, &why]);
+        }
+        bed.is_clean();
+    }
+    if !can_have(bed, "memory") {
+        // In a pod that is there; the library's update, too.
+        bed.podlet("create web").ok();
+        bed.podlet("run --pod web --memory 64m --rootfs ROOT /probe").fails(125, &["memory.limit"]);
+        bed.podlet("update web --memory 64m").fails(125, &["memory.limit"]);
+        assert!(bed.inspect("web")["resources"]["memory"]["limit"].is_null());
+        assert!(bed.inspect("web")["containers"].as_array().is_some_and(Vec::is_empty));
+    }
 }

@@ -19,7 +19,7 @@ crate::tests![
 /// Moments at which a command is killed, from its first instructions to well
 /// after its end.
 fn moments() -> impl Iterator<Item = Duration> {
-    (0..60).map(|step| Duration::from_micros(step * step * 15) * patience())
+    (0..60).step_by(patience() as usize).map(|step| Duration::from_micros(step * step * 15) * patience())
 }
 
 fn kill_after(bed: &Bed, line: &str, delay: Duration) {

@@ -19,7 +19,7 @@ fn every_exit_code_is_told_to_other_processes(bed: &Bed) {
     bed.podlet("run --pod web -d --name other --rootfs ROOT /probe block").ok();
     let other = bed.pid_of("web/other");
     pod.start(&bed.container("a", "exit 0")).expect("a container").wait().expect("its end");
-    for code in 1..=255 {
+    for code in (1..=255).step_by(256 / bed.rounds(256) as usize) {
         // The same container with another end each time, by the library.
         let process = pod.start(&bed.container(&format!("c{code}"), &format!("exit {code}"))).expect("a container");
         assert_eq!(process.wait().expect("its end").code(), code as u8);

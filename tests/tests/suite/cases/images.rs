@@ -80,7 +80,16 @@ fn a_bundle_without_defaults_gets_none(bed: &Bed) {
     let mounts = said.lines().filter(|line| line.contains(" - ")).count();
     assert_eq!(mounts, 2, "the root and /proc: {said}");
     assert!(said.contains("CapEff:\t0000000000000000"), "{said}");
-    assert!(said.contains("NoNewPrivs:\t0"), "{said}");
+    assert!(said.contains("NoNewPrivs:\t0") && said.contains("Seccomp:\t0"), "{said}");
+    // With a filter it still has no capability.
+    config["process"]["args"] = json!(["/probe", "status", ",", "call", "135", "0xffffffff"]);
+    let rule = json!({ "names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99 });
+    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    write(bed, &config);
+    let said = bed.podlet("run --rm --bundle DIR").ok();
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t0", "Seccomp:\t2", "call 135: errno 99"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
 }
 
 fn what_a_config_asks_for_in_vain_is_refused_by_name(bed: &Bed) {
@@ -90,10 +99,11 @@ fn what_a_config_asks_for_in_vain_is_refused_by_name(bed: &Bed) {
         ("/process/apparmorProfile", json!("x"), "apparmorProfile"),
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
         ("/hooks", json!({"prestart": [{"path": "/bin/true"}]}), "hooks.prestart"),
-        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}), "linux.seccomp"),
-        ("/linux/resources", json!({"pids": {"limit": 5}}), "linux.resources.pids.limit"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}), "seccomp.listenerPath"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "seccomp.defaultAction"),
+        ("/linux/resources", json!({"memory": {"swappiness": 5}}), "linux.resources.memory.swappiness"),
         ("/linux/sysctl", json!({"kernel.core_pattern": "x"}), "kernel.core_pattern"),
-        ("/linux/netDevices", json!({"eth9": {}}), "linux.netDevices.eth9"),
+        ("/linux/netDevices", json!({"eth9": {}}), "eth9"),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
         ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]), "linux.uidMappings"),
         ("/linux/rootfsPropagation", json!("frob"), "linux.rootfsPropagation"),

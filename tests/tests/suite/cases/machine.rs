@@ -51,7 +51,7 @@ fn a_pod_shares_a_cgroup_namespace_below_nsdelegate(bed: &Bed) {
         assert!(said.trim().ends_with(&format!("/ctr/{name}")), "{said}");
         assert!(!said.contains("web"), "its root is the pod: {said}");
     }
-    bed.podlet("stop -t 0 web/a").ok();
+    bed.podlet("kill web/a").ok();
     assert_eq!(bed.podlet("wait web/a").ok().trim(), "137");
     assert_eq!(bed.podlet("exec web/b /probe echo up").ok().trim(), "up");
 }

@@ -1,6 +1,8 @@
 //! The tests, by what they are about.
 
 mod bad;
+mod bundles;
+mod bundles_known;
 mod commands;
 mod config;
 mod crash;
@@ -16,19 +18,29 @@ mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
 mod oci_terminal;
-
 mod pods;
+mod seccomp;
 mod security;
+
+pub use bundles::runc;
 
 use crate::Case;
 use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
-    let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
-    let short =
-        [namespaces::CASES, inside::CASES, mounts::CASES, commands::CASES, config::CASES, images::CASES, bad::CASES];
-    let oci = [oci_crash::CASES, oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
+    let long = [bundles::CASES, security::CASES, pods::CASES, crash::CASES, oci_crash::CASES, exits::CASES];
+    let oci = [oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
+    let short = [
+        namespaces::CASES,
+        inside::CASES,
+        mounts::CASES,
+        commands::CASES,
+        config::CASES,
+        images::CASES,
+        bad::CASES,
+        seccomp::CASES,
+    ];
     [long.concat(), oci.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 
@@ -40,5 +52,7 @@ fn on_a_whole_machine() -> Vec<Case> {
 
 /// Whether a mode has this test.
 pub fn belongs(test: &str, mode: Mode) -> bool {
-    (mode == Mode::Vm) == on_a_whole_machine().iter().any(|case| case.0 == test)
+    let is = |cases: &[Case]| cases.iter().any(|case| case.0 == test);
+    // Root is who makes shared mounts, and who can run runc.
+    (mode == Mode::Vm) == is(&on_a_whole_machine()) && (mode == Mode::Root || !is(bundles::CASES))
 }

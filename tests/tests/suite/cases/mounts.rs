@@ -156,14 +156,21 @@ fn options_for_the_mounts_below(bed: &Bed) {
 }
 
 fn options_of_new_file_systems(bed: &Bed) {
+    for layer in ["one", "two"] {
+        fs::create_dir(bed.dir.join(layer)).expect("a layer");
+        fs::write(bed.dir.join(layer).join(layer), layer).expect("a file");
+    }
+    let layers = format!("lowerdir={0}/one:{0}/two", bed.dir.display());
     let mounts = json!([
+        { "destination": "/layers", "type": "overlay", "source": "overlay", "options": [layers, "ro", "nosuid"] },
         { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"] },
         { "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"] },
         { "destination": "/a", "type": "tmpfs", "options": ["size=64k", "mode=700", "nr_inodes=11", "noexec", "sync", "huge=never"] },
         { "destination": "/ram", "type": "ramfs", "source": "ramfs", "options": ["nosuid", "mode=711"] },
         { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid"] },
     ]);
-    let said = run(bed, mounts, "mounts , stat /a , stat /ram , stat /dev/ptmx , ls /dev");
+    let said = run(bed, mounts, "mounts , stat /a , stat /ram , stat /dev/ptmx , ls /dev , ls /layers");
+    assert!(said.contains("ls /layers: one two") && line(&said, "/layers").contains(" ro,nosuid"), "{said}");
     let a = line(&said, "/a");
     for word in ["noexec", "size=64k", "nr_inodes=11", "mode=700"] {
         assert!(a.contains(word), "{word}: {a}");
@@ -209,7 +216,9 @@ fn remounts(bed: &Bed) {
     let said = run(bed, mounts, "mounts , write /a/z y , write /b/z y");
     assert!(line(&said, "/a").contains(" ro,nosuid"), "{said}");
     assert!(said.contains("write /a/z: errno 30") && said.contains("write /b/z: ok"), "{said}");
-    assert!(line(&said, "/b").contains("size=128k"), "{said}");
+    assert!(line(&said, "/b").contains("size=128k") && line(&said, "/b").contains("nodev"), "{said}");
+    config(bed, json!([{ "destination": "/a", "options": ["remount", "bind", "dev"] }]), "mounts");
+    bed.podlet("run --rm --bundle DIR").fails(125, &["the mount on /a", "\"dev\""]);
     config(bed, json!([{ "destination": "/srv", "options": ["remount", "bind", "ro"] }]), "mounts");
     bed.podlet("run --rm --bundle DIR").fails(125, &["the mount on /srv"]);
 }

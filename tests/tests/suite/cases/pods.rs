@@ -72,11 +72,13 @@ fn pause_slots(table: &std::path::Path) -> usize {
 
 fn ten_thousand_orphans_are_reaped_and_counted(bed: &Bed) {
     bed.podlet("create web").ok();
-    let run = bed.podlet("run --pod web --name a --rootfs ROOT /probe orphans 10000 , wait-orphans , processes");
+    let orphans = bed.rounds(10_000);
+    let script = format!("orphans {orphans} , wait-orphans , processes");
+    let run = bed.podlet(&format!("run --pod web --name a --rootfs ROOT /probe {script}"));
     let said = run.ok();
     assert!(said.contains("alone"), "{said}");
     assert!(!said.contains(" Z "), "a zombie: {said}");
-    assert_eq!(bed.inspect("web")["reaped_orphans"], 10000);
+    assert_eq!(bed.inspect("web")["reaped_orphans"], orphans);
     let zombies: Vec<_> = leaks::processes().into_iter().filter(|p| p.parent == bed.pause_of("web")).collect();
     assert!(zombies.is_empty(), "children of pause are left: {}", zombies.len());
 }

@@ -8,7 +8,7 @@ use crate::spec::Mount;
 pub(super) const MADE_STRICT: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
 
 /// When the time of access is written: one of three, changed as a whole.
-const ATIME: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
+pub(super) const ATIME: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
 
 /// The attributes for flags of mount(2) that are set and cleared.
 pub(super) fn attributes(flags: u64, clear: u64) -> MountAttr {

@@ -14,10 +14,10 @@ use super::paths::{STRICT, in_parent, open_strict, relative};
 use crate::spec::{Container, Device, DeviceKind, MountKind};
 
 /// Device nodes every container has (OCI runtime-spec, Default Devices).
-const DEVICES: [(&str, u32, u32); 6] =
+pub(super) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 /// Symbolic links in /dev (the same section).
-const LINKS: [(&str, &str); 5] = [
+pub(super) const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
@@ -105,7 +105,7 @@ pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Ou
     }
     for (device, bound) in launch.container.devices.iter().zip(&outside.own) {
         p.begin_part(format!("the device {}", device.path.display()));
-        in_parent(p, root, &relative(&device.path), STRICT, |p, dir, name| match bound {
+        in_parent(p, root, &relative(&device.path), STRICT, false, |p, dir, name| match bound {
             Some(node) => bind(p, dir, name, *node, &[libc::EEXIST]),
             None => make(p, dir, name, device),
         });
@@ -139,7 +139,7 @@ fn bind(p: &mut Plan, dir: Slot, name: &Path, node: Slot, tolerate: &'static [i3
 }
 
 /// A node of our own; one that is there already stays as it is.
-fn make(p: &mut Plan, dir: Slot, name: &Path, device: &Device) {
+pub(super) fn make(p: &mut Plan, dir: Slot, name: &Path, device: &Device) {
     let (kind, number) = match device.kind {
         DeviceKind::Char => (libc::S_IFCHR, libc::makedev(device.major, device.minor)),
         DeviceKind::Block => (libc::S_IFBLK, libc::makedev(device.major, device.minor)),

@@ -8,6 +8,7 @@
 
 mod attr;
 mod dev;
+pub(super) mod old;
 mod paths;
 mod trees;
 
@@ -23,7 +24,7 @@ use attr::{MADE_STRICT, attributes};
 use trees::Tree;
 
 pub(crate) use dev::find_outside;
-pub(super) use paths::{make_directory, open_strict};
+pub(super) use paths::open_strict;
 pub(super) use trees::{Trees, open as open_trees};
 
 /// Descriptors that the mounts need besides what every launch has.
@@ -70,6 +71,24 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     for path in &container.readonly_paths {
         paths::make_read_only(p, trees.root, path);
     }
+    p.begin_part(String::new());
+}
+
+/// Makes a directory that is missing, as runc and crun do it for the working
+/// directory.
+pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
+    let path = paths::relative(path);
+    if path.as_os_str().is_empty() {
+        return;
+    }
+    p.begin_part("the working directory".into());
+    let there = p.slot("cwd");
+    let open = step::openat2(trees.root, &path, libc::O_PATH, 0, paths::IN_ROOT).into_slot(there);
+    p.if_not(open.tolerate(&[libc::ENOENT]), |p| {
+        paths::in_parent(p, trees.root, &path, paths::IN_ROOT, false, |p, parent, name| {
+            p.push(step::mkdirat(parent, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]));
+        });
+    });
     p.begin_part(String::new());
 }
 
@@ -127,7 +146,7 @@ fn all_flags(mount: &Mount) -> u64 {
 
 fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
     if let MountKind::Remount { bind } = mount.kind {
-        return change_mount(p, trees.root, mount, bind);
+        return change_mount(p, launch, trees.root, mount, bind);
     }
     let target = paths::target(p, trees.root, mount, launch.is_file(mount));
     // Something that pause holds, or that was opened outside: attach it.
@@ -153,7 +172,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
         None => {
             // mount(2) onto "." is onto the open directory itself.
             p.push(step::fchdir(target));
-            p.push(fresh(launch, mount));
+            p.push(fresh(launch, mount, "."));
             if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
                 let mounted = paths::open_mounted(p, trees.root, mount);
                 propagate(p, mounted, mount);
@@ -167,8 +186,8 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     }
 }
 
-/// A new file system on the current directory.
-fn fresh(launch: &Launch<'_>, mount: &Mount) -> step::Step {
+/// A new file system.
+fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
     let (kind, source) = match &mount.kind {
         MountKind::Proc => ("proc", "proc"),
         MountKind::Sysfs => ("sysfs", "sysfs"),
@@ -185,20 +204,27 @@ fn fresh(launch: &Launch<'_>, mount: &Mount) -> step::Step {
     if is_late(mount) {
         flags &= !libc::MS_RDONLY;
     }
-    step::mount(source, ".", kind, flags, &launch.data_of(mount))
+    step::mount(source, target, kind, flags, &launch.data_of(mount))
 }
 
 /// Other options for what is mounted there.
-fn change_mount(p: &mut Plan, root: Slot, mount: &Mount, bind: bool) {
+fn change_mount(p: &mut Plan, launch: &Launch<'_>, root: Slot, mount: &Mount, bind: bool) {
     let mounted = paths::open_mounted(p, root, mount);
     if bind {
         p.push(step::mount_setattr(mounted, attributes(mount.flags, mount.clear), false));
     } else {
         p.push(step::fchdir(mounted));
-        p.push(step::reconfigure(".", mount.flags, &mount.data));
+        p.push(step::reconfigure(".", mount.flags | nodev_of(launch, mount), &mount.data));
     }
     propagate(p, mounted, mount);
     p.free(mounted);
+}
+
+/// Without rules for devices nothing but terminals may have any.
+fn nodev_of(launch: &Launch<'_>, mount: &Mount) -> u64 {
+    let terminals = |other: &Mount| other.kind == MountKind::Devpts && other.target == mount.target;
+    let may_have = launch.nodes == Nodes::Made || launch.container.mounts.iter().any(terminals);
+    if may_have { 0 } else { libc::MS_NODEV }
 }
 
 /// Who sees what is mounted on it later. Private and slave are what a tree
@@ -216,18 +242,22 @@ fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
 /// user namespace no device on it can be opened anyway.)
 fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
     let fs = p.keep("fs", step::fsopen("tmpfs"));
-    for (key, value) in tmpfs_options(mount) {
+    configure(p, fs, mount);
+    p.push(step::fscreate(fs));
+    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, false)))
+}
+
+fn configure(p: &mut Plan, fs: Slot, mount: &Mount) {
+    for (key, value) in file_system_options(mount) {
         p.push(match value {
             Some(value) => step::fsconfig(fs, &key, value),
             None => step::fsconfig_flag(fs, &key),
         });
     }
-    p.push(step::fscreate(fs));
-    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, false)))
 }
 
-/// What fsconfig(2) is told of a detached tmpfs.
-pub(crate) fn tmpfs_options(mount: &Mount) -> Vec<(String, Option<String>)> {
+/// What fsconfig(2) is told of a detached file system.
+pub(crate) fn file_system_options(mount: &Mount) -> Vec<(String, Option<String>)> {
     let flags = [
         (libc::MS_SYNCHRONOUS, "sync"),
         (libc::MS_DIRSYNC, "dirsync"),

@@ -4,12 +4,12 @@ use std::path::{Component, Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::Plan;
 use super::super::step::{self, MountAttr};
+use super::super::{Arg, Plan};
 use super::trees::Trees;
 use crate::spec::{Container, Mount};
 
-const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+pub(super) const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 pub(super) const STRICT: u64 = IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
 
 pub(in crate::plan) fn open_strict(root: Slot, path: &Path, flags: i32) -> step::Step {
@@ -37,7 +37,7 @@ pub(super) fn target(p: &mut Plan, root: Slot, mount: &Mount, is_file: bool) -> 
     let kind = if is_file { 0 } else { libc::O_DIRECTORY };
     let open = || step::openat2(root, &path, libc::O_PATH | kind, 0, resolve).into_slot(slot);
     p.if_not(open().tolerate(&[libc::ENOENT]), |p| {
-        in_parent(p, root, &path, resolve, |p, parent, name| {
+        in_parent(p, root, &path, resolve, false, |p, parent, name| {
             let make = if is_file {
                 step::mknodat(parent, name, libc::S_IFREG | 0o644, 0)
             } else {
@@ -50,28 +50,14 @@ pub(super) fn target(p: &mut Plan, root: Slot, mount: &Mount, is_file: bool) -> 
     slot
 }
 
-/// Makes a directory below `root` if it is missing, and those above it.
-pub(in crate::plan) fn make_directory(p: &mut Plan, root: Slot, path: &Path) {
-    // What a `..` means depends on what is there.
-    if path == Path::new("/") || path.components().any(|part| part == Component::ParentDir) {
-        return;
-    }
-    let path = relative(path);
-    let slot = p.slot("directory");
-    let open = step::openat2(root, &path, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT).into_slot(slot);
-    p.if_not(open.tolerate(&[libc::ENOENT]), |p| {
-        in_parent(p, root, &path, IN_ROOT, |p, parent, name| {
-            p.push(step::mkdirat(parent, name, 0o755).tolerate(&[libc::EEXIST]));
-        });
-    });
-}
-
-/// Opens the directory that `path` is in, and makes what is missing of it.
+/// Opens the directory that `path` is in, and makes what is missing of it;
+/// without `openat2`, if it `walks`.
 pub(super) fn in_parent(
     p: &mut Plan,
     root: Slot,
     path: &Path,
     resolve: u64,
+    walks: bool,
     then: impl FnOnce(&mut Plan, Slot, &Path),
 ) {
     let mut parent = root;
@@ -82,7 +68,14 @@ pub(super) fn in_parent(
     for part in above {
         p.push(step::mkdirat(parent, part, 0o755).tolerate(&[libc::EEXIST]));
         so_far.push(part);
-        parent = p.keep("parent", step::openat2(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0, resolve));
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        parent = p.keep(
+            "parent",
+            match walks {
+                true => step::openat(Arg::Slot(parent), part, flags | libc::O_NOFOLLOW),
+                false => step::openat2(root, &so_far, flags, 0, resolve),
+            },
+        );
         opened.push(parent);
     }
     then(p, parent, name);

@@ -11,7 +11,7 @@ use pause::wire::Slot;
 use super::super::launch::{Image, Launch};
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
-use super::attr::{from_outside, of_bind};
+use super::attr::{attributes, from_outside, of_bind};
 use super::{dev, paths};
 use crate::spec::{Mount, MountKind};
 
@@ -52,6 +52,9 @@ pub(in super::super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     for (i, (mount, source)) in launch.container.mounts.iter().zip(&sources).enumerate() {
         let users = mount.ids.as_ref().map(|_| p.slot_of(Given::MountUsers(numbers)));
         numbers += u16::from(users.is_some());
+        if let MountKind::Other { fstype, source } = &mount.kind {
+            binds[i] = Some(Tree::Slot(open_file_system(p, launch, mount, fstype, source)));
+        }
         let Some((path, recursive)) = *source else { continue };
         // One that is to stay connected with where it comes from cannot come
         // from a copy.
@@ -151,8 +154,25 @@ fn open_bind(
     tree
 }
 
+/// A file system of any kind. Made outside, where the paths in its options
+/// and the device it is on are.
+fn open_file_system(p: &mut Plan, launch: &Launch<'_>, mount: &Mount, fstype: &str, source: &str) -> Slot {
+    p.begin_part(format!("the mount on {}", mount.target.display()));
+    let fs = p.keep("fs", step::fsopen(fstype));
+    p.push(step::fsconfig(fs, "source", source));
+    if super::all_flags(mount) & libc::MS_RDONLY != 0 {
+        p.push(step::fsconfig_flag(fs, "ro"));
+    }
+    super::configure(p, fs, mount);
+    p.push(step::fscreate(fs));
+    let attr = attributes(super::all_flags(mount), 0).set | from_outside(launch, 0).set;
+    let tree = p.keep("tree", step::fsmount(fs, attr));
+    p.free(fs);
+    tree
+}
+
 /// The path outside that a mount clones, if it does.
-fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
+pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
         // Where it can be mounted afresh, that is better: nothing below it.

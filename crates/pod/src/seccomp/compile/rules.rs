@@ -1,0 +1,122 @@
+//! The compiler's middle: rules by call number, for each architecture, in
+//! which nothing is left to look up or to refuse.
+
+use std::collections::BTreeMap;
+
+use super::calls::Arch;
+
+/// `SECCOMP_RET_KILL_PROCESS` and its like, with data in the lower half.
+pub type Action = u32;
+
+/// `SECCOMP_RET_*`.
+pub const KILL_PROCESS: Action = 0x8000_0000;
+/// `SECCOMP_RET_*`.
+pub const KILL_THREAD: Action = 0;
+/// `SECCOMP_RET_*`.
+pub const TRAP: Action = 0x0003_0000;
+/// `SECCOMP_RET_*`; the data is the errno.
+pub const ERRNO: Action = 0x0005_0000;
+/// `SECCOMP_RET_*`.
+pub const NOTIFY: Action = 0x7fc0_0000;
+/// `SECCOMP_RET_*`; the data is for the tracer.
+pub const TRACE: Action = 0x7ff0_0000;
+/// `SECCOMP_RET_*`.
+pub const LOG: Action = 0x7ffc_0000;
+/// `SECCOMP_RET_*`.
+pub const ALLOW: Action = 0x7fff_0000;
+
+/// How an argument is compared, as an unsigned number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+}
+
+/// A condition: `argument & mask op value`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Test {
+    /// Which argument, 0 to 5.
+    pub index: u8,
+    /// How.
+    pub op: Op,
+    /// Which of its bits.
+    pub mask: u64,
+    /// With what.
+    pub value: u64,
+}
+
+impl Test {
+    fn always_holds(&self) -> bool {
+        match self.op {
+            Op::GreaterOrEqual => self.value == 0,
+            Op::Equal => self.mask == 0 && self.value == 0,
+            _ => false,
+        }
+    }
+}
+
+/// An action, where all tests hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// The conditions.
+    pub tests: Vec<Test>,
+    /// The action.
+    pub action: Action,
+}
+
+/// The rules of one architecture, by call number. The first that holds counts.
+pub type Table = BTreeMap<u32, Vec<Rule>>;
+
+/// A filter.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// For calls without a rule that holds.
+    pub default: Action,
+    /// For calls of other architectures.
+    pub foreign: Action,
+    /// The architectures.
+    pub tables: BTreeMap<Arch, Table>,
+}
+
+impl Rules {
+    /// Allows some calls of this machine's own architecture, and kills the
+    /// process for any other.
+    pub fn allow_only(calls: impl IntoIterator<Item = u32>) -> Rules {
+        let allow = || vec![Rule { tests: Vec::new(), action: ALLOW }];
+        let table = calls.into_iter().map(|call| (call, allow())).collect();
+        Rules { default: KILL_PROCESS, foreign: KILL_PROCESS, tables: BTreeMap::from([(Arch::X86_64, table)]) }
+    }
+}
+
+/// The same rules, ending with one that always holds, without those that
+/// change nothing.
+pub fn completed(rules: &[Rule], default: Action) -> Vec<Rule> {
+    let mut complete: Vec<Rule> = Vec::new();
+    for rule in rules {
+        let tests: Vec<_> = rule.tests.iter().copied().filter(|test| !test.always_holds()).collect();
+        let last = tests.is_empty();
+        complete.push(Rule { tests, action: rule.action });
+        if last {
+            break;
+        }
+    }
+    if complete.last().is_none_or(|rule| !rule.tests.is_empty()) {
+        complete.push(Rule { tests: Vec::new(), action: default });
+    }
+    while let [.., before, last] = &complete[..]
+        && before.action == last.action
+    {
+        complete.remove(complete.len() - 2);
+    }
+    complete
+}

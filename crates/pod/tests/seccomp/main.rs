@@ -1,0 +1,215 @@
+//! Seccomp profiles, compiled, and run by an interpreter: chosen cases, what
+//! the documentation promises against random profiles, and the same beside
+//! libseccomp.
+
+mod libseccomp;
+mod machine;
+mod random;
+
+use machine::{AARCH64, Call, I386, X32_BIT, X86_64};
+use pod::Error;
+use pod::seccomp::{Context, Filter, NEW_LISTENER, Seccomp, compile, parse};
+
+const CONTEXT: Context = Context { capabilities: 0, kernel: (6, 1) };
+const ALLOW: u32 = 0x7fff_0000;
+const ERRNO: u32 = 0x0005_0000;
+
+fn filter(json: &str) -> Filter {
+    compile(&parse(json.as_bytes()).expect("JSON"), &CONTEXT).expect("a profile")
+}
+
+fn refused(json: &str) -> (String, String) {
+    match parse(json.as_bytes()).and_then(|profile| compile(&profile, &CONTEXT)) {
+        Err(Error::Invalid { field, reason, .. }) => (field, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn on(arch: u32, number: u32, args: &[u64]) -> Call {
+    let mut all = [0; 6];
+    all[..args.len()].copy_from_slice(args);
+    Call { arch, number, args: all }
+}
+
+#[test]
+fn what_is_not_a_profile_is_refused_by_name() {
+    let rule = |rule: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+    let with = |more: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", {more}}}"#);
+    for (json, field, word) in [
+        (r#"{"defaultAction": "SCMP_ACT_PANIC"}"#.into(), "seccomp.defaultAction", "not an action"),
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.into(), "seccomp.defaultAction", "default"),
+        (r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#.into(), "seccomp.defaultAction", "4095"),
+        (with(r#""defaultErrnoRet": 1"#), "seccomp.defaultAction", "no errno"),
+        (with(r#""defaultErrno": "EPERM""#), "seccomp.defaultErrno", "number"),
+        (with(r#""architectures": ["SCMP_ARCH_VAX"]"#), "seccomp.architectures", "not an architecture"),
+        (with(r#""flags": ["SECCOMP_FILTER_FLAG_X"]"#), "seccomp.flags", "not a flag"),
+        (with(r#""colour": "blue""#), "seccomp profile", "colour"),
+        (rule(r#"{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}"#), "seccomp.listenerPath", "needs it"),
+        (rule(r#"{"names": [""], "action": "SCMP_ACT_LOG"}"#), "seccomp.syscalls[0].names", "empty"),
+        (rule(r#"{"names": ["read"], "action": "ALLOW"}"#), "seccomp.syscalls[0].action", "not an action"),
+        (
+            rule(r#"{"names": ["read"], "action": "SCMP_ACT_TRAP", "errnoRet": 1}"#),
+            "seccomp.syscalls[0].action",
+            "errno",
+        ),
+        (
+            rule(
+                r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}"#,
+            ),
+            "seccomp.syscalls[0].args[0].index",
+            "0 to 5",
+        ),
+        (
+            rule(r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 5, "value": 1, "op": "EQ"}]}"#),
+            "seccomp.syscalls[0].args[0].op",
+            "not a comparison",
+        ),
+        (
+            rule(r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "includes": {"caps": ["SYS_FLY"]}}"#),
+            "seccomp.syscalls[0].includes.caps",
+            "capabilities(7)",
+        ),
+        (
+            rule(r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "excludes": {"minKernel": "new"}}"#),
+            "seccomp.syscalls[0].excludes.minKernel",
+            "4.8",
+        ),
+        (
+            rule(
+                r#"{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
+                   {"names": ["read"], "action": "SCMP_ACT_TRAP", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}"#,
+            ),
+            "seccomp.syscalls[1]",
+            "another action",
+        ),
+    ] {
+        let (named, reason) = refused(&json);
+        assert!(named == field && reason.contains(word), "{json}: {named}: {reason}");
+    }
+}
+
+#[test]
+fn too_long_a_program_is_refused() {
+    let args = (0..6000).map(|i| {
+        format!(r#"{{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{{"index": 0, "value": {i}, "op": "SCMP_CMP_EQ"}}]}}"#)
+    });
+    let json =
+        format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#, args.collect::<Vec<_>>().join(","));
+    let (field, reason) = refused(&json);
+    assert!(field == "seccomp" && reason.contains("4096"), "{field}: {reason}");
+}
+
+/// Jumps of more than 255 instructions, in both directions of a branch.
+#[test]
+fn far_jumps_arrive() {
+    let rule = |i: u32| {
+        let name = ["read", "mmap", "ioctl"][i as usize % 3];
+        format!(
+            r#"{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO", "errnoRet": {}, "args": [{{"index": 1, "value": {i}, "op": "SCMP_CMP_EQ"}}]}}"#,
+            i + 1
+        )
+    };
+    let rules: Vec<_> = (0..700).map(rule).collect();
+    let json = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#, rules.join(","));
+    let program = filter(&json).program;
+    for i in 0..700 {
+        let number = [0, 9, 16][i as usize % 3];
+        let seen = |number, value| machine::run(&program, &on(X86_64, number, &[0, value])).0;
+        assert_eq!(seen(number, u64::from(i)), ERRNO | (i + 1));
+        assert_eq!(seen(number, u64::from(i) | 1 << 32), ALLOW);
+        assert_eq!(seen(number + 1, u64::from(i)), ALLOW);
+    }
+}
+
+#[test]
+fn flags_and_listeners_are_handed_on() {
+    let notify = |flags: &str| {
+        filter(&format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "flags": [{flags}], "listenerPath": "/run/s", "listenerMetadata": "m",
+                "syscalls": [{{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}}]}}"#
+        ))
+    };
+    let plain = notify("");
+    let listener = plain.listener.expect("a listener");
+    assert_eq!((listener.path.to_str(), listener.metadata.as_str()), (Some("/run/s"), "m"));
+    assert_eq!(plain.flags, NEW_LISTENER);
+    assert_eq!(machine::run(&plain.program, &on(X86_64, 83, &[])).0, 0x7fc0_0000);
+    // TSYNC with a listener needs TSYNC_ESRCH.
+    let all = r#""SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                 "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV""#;
+    assert_eq!(notify(all).flags, 0b11_1111);
+    let silent = filter(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "flags": [{all}]}}"#));
+    assert_eq!((silent.flags, silent.listener), (0b111, None));
+}
+
+/// The three variants a container's capabilities can lead to, with what
+/// SECURITY asks of each.
+#[test]
+fn the_default_profile() {
+    let default = pod::Container::new("c", pod::Root::Host).capabilities.bounding;
+    let program = |capabilities| Seccomp::Default.filter(capabilities).expect("it compiles").expect("a filter").program;
+    let usual = program(default);
+    let compiled = compile(
+        &pod::seccomp::default_profile().expect("a profile"),
+        &Context { capabilities: default, kernel: (5, 15) },
+    );
+    assert_eq!(usual, compiled.expect("it compiles").program, "the build script's and the library's");
+    let (eperm, enosys, no_family) = (ERRNO | 1, ERRNO | 38, ERRNO | 97);
+    let high = 0xdead_0000_0000_0000;
+    let x32 = |number: u32| X32_BIT + number;
+    for (arch, number, args, expected) in [
+        // AF_ALG is 38, AF_INET 2; AF_NETLINK 16 with NETLINK_AUDIT 9.
+        (X86_64, 41, [38, 5, 0], no_family),
+        (X86_64, 41, [high | 38, 5, 0], no_family),
+        (X86_64, x32(41), [38, 5, 0], no_family),
+        (I386, 359, [38, 5, 0], no_family),
+        (X86_64, 41, [2, 1, 0], ALLOW),
+        (I386, 359, [2, 1, 0], ALLOW),
+        (X86_64, 41, [16, 3, 9], ALLOW),
+        // socketcall: SOCKET is 1, CONNECT 3.
+        (I386, 102, [1, 0, 0], eperm),
+        (I386, 102, [high | 1, 0, 0], eperm),
+        (I386, 102, [3, 0, 0], ALLOW),
+        // ioctl: TIOCSTI, TIOCLINUX, TIOCGWINSZ.
+        (X86_64, 16, [0, 0x5412, 0], eperm),
+        (X86_64, 16, [0, high | 0x5412, 0], eperm),
+        (X86_64, x32(514), [0, 0x5412, 0], eperm),
+        (I386, 54, [0, 0x5412, 0], eperm),
+        (X86_64, 16, [0, 0x541c, 0], eperm),
+        (X86_64, 16, [0, 0x5413, 0], ALLOW),
+        // bpf, open_by_handle_at, kexec_load, userfaultfd, perf_event_open.
+        (X86_64, 321, [0; 3], eperm),
+        (X86_64, 304, [0; 3], eperm),
+        (X86_64, 246, [0; 3], eperm),
+        (X86_64, 323, [0; 3], eperm),
+        (X86_64, 298, [0; 3], eperm),
+        // io_uring_setup, keyctl, add_key.
+        (X86_64, 425, [0; 3], enosys),
+        (X86_64, 250, [0; 3], enosys),
+        (X86_64, 248, [0; 3], enosys),
+        // write, execve, and a call of the future.
+        (X86_64, 1, [0; 3], ALLOW),
+        (X86_64, 59, [0; 3], ALLOW),
+        (X86_64, 1000, [0; 3], enosys),
+        (X86_64, u32::MAX, [0; 3], enosys),
+        // personality: PER_LINUX and 0x20008, not ADDR_NO_RANDOMIZE.
+        (X86_64, 135, [0, 0, 0], ALLOW),
+        (X86_64, 135, [0x20008, 0, 0], ALLOW),
+        (X86_64, 135, [0x40000, 0, 0], enosys),
+        (AARCH64, 64, [0; 3], 0),
+    ] {
+        let call = on(arch, number, &args);
+        assert_eq!(machine::run(&usual, &call).0, expected, "{call:x?}");
+    }
+    // Capabilities open calls, and their lack closes some.
+    let admin = program(default | 1 << 21);
+    assert_eq!(machine::run(&admin, &on(X86_64, 321, &[])).0, ALLOW);
+    assert_eq!(machine::run(&admin, &on(X86_64, 41, &[38])).0, no_family);
+    let none = program(0);
+    assert_eq!(machine::run(&none, &on(X86_64, 161, &[])).0, eperm, "chroot");
+    assert_eq!(machine::run(&none, &on(X86_64, 41, &[16, 3, 9])).0, ERRNO | 22);
+    assert_eq!(machine::run(&none, &on(X86_64, 41, &[16, 3, 0])).0, ALLOW);
+    // The kernel runs it for each number when it is loaded.
+    let longest = (0..500).map(|number| machine::run(&usual, &on(X86_64, number, &[])).1).max();
+    assert!(usual.len() / 8 <= 400 && longest <= Some(16), "{} instructions, {longest:?}", usual.len() / 8);
+}

@@ -1,0 +1,174 @@
+//! `podlet update`: other limits for what runs; and the limits that `run` and
+//! `create` take.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use pod::{Error, Resources, Store};
+
+use crate::target::Target;
+
+/// Change the limits of a pod or a container, also while it runs
+#[derive(Args)]
+pub struct Update {
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// POD (all of it together) or POD/CONTAINER
+    target: String,
+}
+
+impl Update {
+    pub fn run(&self, store: &Store) -> Result<u8> {
+        let change = self.limits.resources(false)?;
+        if change.is_empty() {
+            bail!("say what to change, such as --memory 512m: see `podlet update --help`");
+        }
+        let mut target = Target::open(store, &self.target)?;
+        match target.named() {
+            Some(_) => target.pod.update_container(&target.one()?, &change)?,
+            None => target.pod.update(&change)?,
+        }
+        Ok(0)
+    }
+}
+
+/// What may be used; names and units are podman's.
+#[derive(Args, Default)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// The most memory: bytes, or with k, m, g; 0 or -1 for no limit
+    #[arg(short, long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory: Option<String>,
+    /// The most memory and swap together; -1 for no limit [default: twice the memory]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_swap: Option<String>,
+    /// Memory that the needs of others do not take away
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    memory_reservation: Option<String>,
+    /// Processors' worth of time, such as 1.5; 0 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    cpus: Option<f64>,
+    /// Weight beside others, 1 to 10000, 100 if not said
+    #[arg(long, value_name = "N", conflicts_with = "cpu_shares")]
+    cpu_weight: Option<u64>,
+    /// The same as cgroup v1 counted it, 2 to 262144, 1024 if not said
+    #[arg(long, value_name = "N")]
+    cpu_shares: Option<u64>,
+    /// Processors it may run on, such as 0-2,7
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes it may use
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// The most processes and threads; 0 or -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+}
+
+/// Microseconds in which a quota counts.
+const PERIOD: u64 = 100_000;
+
+impl LimitArgs {
+    /// What was said, and for something new (`fresh`) what follows from it.
+    pub fn resources(&self, fresh: bool) -> Result<Resources> {
+        let mut resources = Resources::default();
+        let size = |name: &str, text: &Option<String>| text.as_ref().map(|text| parse_size(name, text)).transpose();
+        let memory = &mut resources.memory;
+        memory.limit = size("memory", &self.memory)?;
+        memory.reservation = size("memory-reservation", &self.memory_reservation)?;
+        memory.swap = size("memory-swap", &self.memory_swap)?;
+        if let (Some(limit), None) = (memory.limit, memory.swap) {
+            memory.swap = Some(if limit < 0 { -1 } else { limit.saturating_mul(2) });
+        }
+        if let Some(cpus) = self.cpus {
+            // The least that the kernel takes is 1 ms a period.
+            if !(cpus == 0.0 || (0.01..=1e6).contains(&cpus)) {
+                bail!(invalid("cpus", &cpus.to_string(), "give 0.01 or more, or 0 for no limit"));
+            }
+            let quota = (cpus * PERIOD as f64) as i64;
+            resources.cpu.quota = Some(if quota == 0 { -1 } else { quota });
+            resources.cpu.period = Some(PERIOD);
+        }
+        resources.cpu.weight = self.cpu_weight;
+        resources.cpu.shares = self.cpu_shares;
+        resources.cpu.cpus = self.cpuset_cpus.clone();
+        resources.cpu.mems = self.cpuset_mems.clone();
+        resources.pids = self.pids_limit;
+        if fresh {
+            resources.check()?;
+        }
+        Ok(resources)
+    }
+}
+
+fn invalid(field: &str, value: &str, reason: &str) -> Error {
+    Error::Invalid { field: format!("--{field}"), value: value.into(), reason: reason.into() }
+}
+
+/// Bytes, or with a unit (powers of 1024); -1 for 0 and -1.
+fn parse_size(name: &str, text: &str) -> Result<i64, Error> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => Some(0),
+        "k" | "kb" | "kib" => Some(10),
+        "m" | "mb" | "mib" => Some(20),
+        "g" | "gb" | "gib" => Some(30),
+        "t" | "tb" | "tib" => Some(40),
+        _ => None,
+    };
+    let bytes = digits.parse::<i64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    match bytes {
+        Some(-1 | 0) => Ok(-1),
+        Some(bytes @ 1..) => Ok(bytes),
+        _ => Err(invalid(name, text, "give a size such as 512m or 2g, or -1 for no limit")),
+    }
+}
+
+/// A size as people say it.
+pub fn show_size(bytes: i64) -> String {
+    match bytes {
+        b if b % (1 << 30) == 0 => format!("{} GiB", b >> 30),
+        b if b % (1 << 20) == 0 => format!("{} MiB", b >> 20),
+        b if b % (1 << 10) == 0 => format!("{} KiB", b >> 10),
+        b => format!("{b} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_podman_reads_them() {
+        for (text, bytes) in [
+            ("512m", 512 << 20),
+            ("1G", 1 << 30),
+            ("64k", 65536),
+            ("64KiB", 65536),
+            ("10b", 10),
+            ("10", 10),
+            ("0", -1),
+            ("-1", -1),
+        ] {
+            assert_eq!(parse_size("memory", text), Ok(bytes), "{text}");
+        }
+        for text in ["", "m", "-2", "1.5g", "5x", "99999999999t", "-1m"] {
+            let error = parse_size("memory", text).expect_err(text).to_string();
+            assert!(error.starts_with("--memory"), "{error}");
+        }
+        assert_eq!(show_size(64 << 20), "64 MiB");
+    }
+
+    #[test]
+    fn swap_is_as_much_as_memory_unless_said() {
+        let of = |memory: &str, swap: Option<&str>| {
+            let args =
+                LimitArgs { memory: Some(memory.into()), memory_swap: swap.map(String::from), ..LimitArgs::default() };
+            args.resources(true).expect("resources").memory.swap
+        };
+        assert_eq!(of("1m", None), Some(2 << 20));
+        assert_eq!(of("1m", Some("1m")), Some(1 << 20));
+        assert_eq!(of("1m", Some("-1")), Some(-1));
+        assert_eq!(of("-1", None), Some(-1));
+    }
+}
