@@ -1,6 +1,7 @@
 //! podlet-oci may be killed at any instruction: `delete --force` removes what
 //! is there, and then the id can be used again.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -13,6 +14,7 @@ use crate::leaks::{self, Snapshot};
 crate::tests![
     a_killed_create_or_run_leaves_nothing_that_delete_does_not_remove,
     a_killed_start_or_delete_can_be_followed_by_a_delete,
+    killed_at_its_system_calls_one_after_the_other,
 ];
 
 /// Moments at which a command is killed, from its first instructions to well
@@ -66,5 +68,35 @@ fn a_killed_start_or_delete_can_be_followed_by_a_delete(bed: &Bed) {
             kill_after(bed, line, delay);
             remove(bed, &before);
         }
+    }
+}
+
+/// The same at moments that do not depend on the machine's speed: strace kills
+/// it as it begins its Nth system call.
+fn killed_at_its_system_calls_one_after_the_other(bed: &Bed) {
+    become_subreaper();
+    let before = Snapshot::take();
+    write(bed, &config(bed, "orphan block , block"));
+    for line in ["create --bundle DIR c", "run -d --bundle DIR c", "start c", "delete --force c"] {
+        let mut number = 1;
+        loop {
+            if !line.contains("--bundle") {
+                bed.oci_detached("create --bundle DIR c").ok();
+            }
+            let mut command = std::process::Command::new("strace");
+            command.args(["-qq", "-o", "/dev/null", "-e", "trace=all", "-e"]);
+            command.arg(format!("inject=all:signal=KILL:when={number}"));
+            let traced = bed.oci_command(&bed.expand(line));
+            command.arg(traced.get_program()).args(traced.get_args()).stdin(std::process::Stdio::null());
+            let ended = bed.spawn_command(command).wait().status;
+            remove(bed, &before);
+            if ended.success() {
+                break;
+            }
+            assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32), "{line} at system call {number}");
+            number += 5 * patience();
+        }
+        println!("{line}: {number} system calls");
+        assert!(number > 20, "{line}");
     }
 }
