@@ -58,6 +58,7 @@ doc:
 
 install: build
 	install -D -m 755 target/release/podlet $(DESTDIR)$(PREFIX)/bin/podlet
+	install -D -m 755 target/release/podlet-oci $(DESTDIR)$(PREFIX)/bin/podlet-oci
 
 clean:
 	$(CARGO) clean
