@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 
-.PHONY: all build run test test-user test-old-calls test-vm bench lint doc clean install
+.PHONY: all build run test test-user test-old-calls test-vm test-podman bench lint doc clean install
 
 all: build
 
@@ -40,6 +40,13 @@ test-vm:
 test-old-calls:
 	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user
 	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root; fi
+
+# As root: podlet-oci as the runtime of podman, and of containerd where that is
+# installed.
+test-podman:
+	$(CARGO) build --release --package podlet-oci
+	tests/engines/podman target/release/podlet-oci
+	if command -v containerd >/dev/null; then tests/engines/containerd target/release/podlet-oci; fi
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.

@@ -63,6 +63,7 @@ impl Bundle {
         let bundle = std::path::absolute(&self.bundle)?;
         let config = config::read("container", &bundle)?;
         for name in &config.unknown_capabilities {
+            let name: String = name.chars().take(60).collect();
             log.warning(&format!("process.capabilities {name:?}: not a capability, left out"));
         }
         Ok(config)
