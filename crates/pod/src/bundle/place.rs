@@ -42,9 +42,8 @@ pub(super) fn missing(dir: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Makes the cgroup and what is missing above it.
-pub(super) fn make(dir: &Path) -> Result<()> {
-    let was_there = dir.exists();
+/// Makes the cgroup and what is missing above it, if anything is.
+pub(super) fn make(dir: &Path, was_there: bool) -> Result<()> {
     fs::create_dir_all(dir).doing(|| format!("making the cgroup {}", dir.display()))?;
     if was_there && !cgroup::processes(dir).is_empty() {
         let reason = "there are processes in it already: give each container a cgroup of its own";
