@@ -51,7 +51,7 @@ test-podman:
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.
 bench:
-	$(CARGO) build --release --package podlet --package podlet-bench
+	$(CARGO) build --release --package podlet --package podlet-oci --package podlet-bench
 	target/release/podlet-bench $(ARGS)
 
 lint:

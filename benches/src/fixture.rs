@@ -130,7 +130,7 @@ impl Peer {
 /// crun does not run beside a unified hierarchy that has controllers while
 /// others are in v1. This program's own mount namespace shows it one that has
 /// none; the machine stays as it is.
-fn hide_controllers() -> Result<()> {
+pub fn hide_controllers() -> Result<()> {
     let path = "/sys/fs/cgroup/unified/cgroup.controllers";
     let hybrid_with_controllers = fs::read_to_string(path).is_ok_and(|text| !text.trim().is_empty());
     if hybrid_with_controllers {

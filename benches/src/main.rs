@@ -5,6 +5,7 @@
 //! It works in a mount namespace and a temporary directory of its own, and
 //! leaves nothing behind.
 
+mod bundles;
 mod fixture;
 mod measure;
 mod pods;
@@ -36,7 +37,7 @@ struct Options {
     /// How many containers a busy program starts at once
     #[arg(long, default_value_t = 500)]
     starts: usize,
-    /// Only these sections: run, join, starts, memory, many, teardown
+    /// Only these sections: run, bundle, join, starts, memory, many, teardown
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     #[command(subcommand)]
@@ -73,6 +74,9 @@ fn main() -> Result<()> {
     print_machine(&options)?;
     if wanted("run") {
         measure_run(&fixture, options.rounds)?;
+    }
+    if wanted("bundle") {
+        bundles::measure(&fixture, options.rounds)?;
     }
     if wanted("join") {
         measure_join(&fixture, options.rounds, 0)?;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::SystemTime;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::stat::fstat;
 
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status};
@@ -312,9 +313,9 @@ fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
 /// The container's user may open its own /dev/stdout: a pipe or terminal gets
 /// that owner, as runc does it.
 fn give(stream: &OwnedFd, uid: u32) {
-    let Ok(meta) = stream.try_clone().map(File::from).and_then(|file| file.metadata()) else { return };
-    let null = meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 3);
-    if meta.uid() != uid && !null {
+    let Ok(meta) = fstat(stream) else { return };
+    let null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
+    if meta.st_uid != uid && !null {
         // Where it cannot be given, it is as it is.
         std::os::unix::fs::fchown(stream, Some(uid), None).ok();
     }

@@ -215,9 +215,11 @@ impl Instance {
     /// never born.
     pub(super) fn erase(&self) -> Result<()> {
         if let Some(cgroup) = self.cgroup() {
-            // Frozen ones would never end.
-            cgroup::kill(cgroup, PATIENCE)?;
-            place::remove(&self.record.made_cgroups)?;
+            match &self.record.made_cgroups[..] {
+                // It stays; what is in there does not.
+                [] => cgroup::kill(cgroup, PATIENCE)?,
+                made => place::remove(made)?,
+            }
         }
         // The record goes last but for the directory: as long as it is there,
         // whoever comes by can go on.

@@ -8,6 +8,7 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::resources::{ALWAYS_COUNTED, ALWAYS_KILLED, GONE, ONLY_V1, REALTIME};
 
 /// What becomes of a property.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,9 +17,11 @@ pub enum Answer {
     Honoured,
     /// Nothing is started, for this reason.
     Refused(&'static str),
+    /// The same, unless its value asks for what is there anyway.
+    Beyond(&'static str),
 }
 
-use Answer::{Honoured, Refused};
+use Answer::{Beyond, Honoured, Refused};
 
 const OTHER_PLATFORM: Answer = Refused("this config is for another platform; podlet runs Linux containers");
 const NO_SELINUX: Answer = Refused("SELinux labels are not honoured: remove it, or use a runtime with SELinux support");
@@ -139,24 +142,24 @@ pub const PROPERTIES: &[(&str, Answer)] = &[
     ("linux.resources.memory.limit", Honoured),
     ("linux.resources.memory.reservation", Honoured),
     ("linux.resources.memory.swap", Honoured),
-    ("linux.resources.memory.kernel", Honoured),
-    ("linux.resources.memory.kernelTCP", Honoured),
-    ("linux.resources.memory.swappiness", Honoured),
-    ("linux.resources.memory.disableOOMKiller", Honoured),
-    ("linux.resources.memory.useHierarchy", Honoured),
+    ("linux.resources.memory.kernel", Beyond(GONE)),
+    ("linux.resources.memory.kernelTCP", Beyond(GONE)),
+    ("linux.resources.memory.swappiness", Refused(ONLY_V1)),
+    ("linux.resources.memory.disableOOMKiller", Beyond(ALWAYS_KILLED)),
+    ("linux.resources.memory.useHierarchy", Beyond(ALWAYS_COUNTED)),
     ("linux.resources.memory.checkBeforeUpdate", Honoured),
     ("linux.resources.cpu.shares", Honoured),
     ("linux.resources.cpu.quota", Honoured),
     ("linux.resources.cpu.burst", Honoured),
     ("linux.resources.cpu.period", Honoured),
-    ("linux.resources.cpu.realtimeRuntime", Honoured),
-    ("linux.resources.cpu.realtimePeriod", Honoured),
+    ("linux.resources.cpu.realtimeRuntime", Beyond(REALTIME)),
+    ("linux.resources.cpu.realtimePeriod", Beyond(REALTIME)),
     ("linux.resources.cpu.cpus", Honoured),
     ("linux.resources.cpu.mems", Honoured),
     ("linux.resources.cpu.idle", Honoured),
     ("linux.resources.pids.limit", Honoured),
     ("linux.resources.blockIO.weight", Honoured),
-    ("linux.resources.blockIO.leafWeight", Honoured),
+    ("linux.resources.blockIO.leafWeight", Beyond(ONLY_V1)),
     ("linux.resources.blockIO.weightDevice[].*", Honoured),
     ("linux.resources.blockIO.throttleReadBpsDevice[].*", Honoured),
     ("linux.resources.blockIO.throttleWriteBpsDevice[].*", Honoured),
@@ -164,8 +167,8 @@ pub const PROPERTIES: &[(&str, Answer)] = &[
     ("linux.resources.blockIO.throttleWriteIOPSDevice[].*", Honoured),
     ("linux.resources.hugepageLimits[].pageSize", Honoured),
     ("linux.resources.hugepageLimits[].limit", Honoured),
-    ("linux.resources.network.classID", Honoured),
-    ("linux.resources.network.priorities[].*", Honoured),
+    ("linux.resources.network.classID", Beyond(ONLY_V1)),
+    ("linux.resources.network.priorities[].*", Beyond(ONLY_V1)),
     ("linux.resources.rdma.*", Honoured),
     ("linux.resources.unified.*", Honoured),
     ("linux.seccomp.defaultAction", Honoured),
@@ -239,7 +242,7 @@ const REQUIRED: &[&str] = &[
 pub(super) fn check_file(file: &Value) -> Result<()> {
     walk(file, "", &|path, value| match answer(path) {
         Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
-        Some(Honoured) | None => Ok(()),
+        Some(Honoured | Beyond(_)) | None => Ok(()),
     })?;
     REQUIRED.iter().try_for_each(|path| require(file, path, path))
 }

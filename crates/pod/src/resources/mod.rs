@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use apply::check_reachable;
 pub use devices::{DeviceKind, DeviceRule};
+pub(crate) use oci::{ALWAYS_COUNTED, ALWAYS_KILLED, GONE, ONLY_V1, REALTIME};
 pub use oom::OomLevel;
 pub(crate) use oom::{OomWatch, ooms};
 pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, stats};

@@ -15,7 +15,11 @@ use super::{BlockIo, Cpu, Memory, OfDevice, Rdma, Resources};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "linux.resources";
-const ONLY_V1: &str = "cgroup v2 has nothing like it: remove it";
+pub(crate) const GONE: &str = "Linux has no such limit any more (kernel memory counts as memory): remove it";
+pub(crate) const REALTIME: &str = "cgroup v2 does not control realtime scheduling: remove it";
+pub(crate) const ALWAYS_KILLED: &str = "cgroup v2 cannot do without the OOM killer: remove it";
+pub(crate) const ALWAYS_COUNTED: &str = "cgroup v2 always counts what is below, too: remove it or say true";
+pub(crate) const ONLY_V1: &str = "cgroup v2 has nothing like it: remove it";
 
 /// Refuses a property that is set to anything but what it is anyway.
 fn refuse<T: Display>(field: &str, value: Option<T>, reason: &str) -> Result<()> {
@@ -95,15 +99,14 @@ fn read(config: &LinuxResources) -> Result<Resources> {
 
 #[allow(deprecated)] // Refused, which takes looking.
 fn read_memory(memory: &LinuxMemory) -> Result<Memory> {
-    const GONE: &str = "Linux has no such limit any more (kernel memory counts as memory): remove it";
     let set = |limit: Option<i64>| limit.filter(|limit| *limit != 0 && *limit != -1);
     refuse("memory.kernel", set(memory.kernel()), GONE)?;
     refuse("memory.kernelTCP", set(memory.kernel_tcp()), GONE)?;
     refuse("memory.swappiness", memory.swappiness(), ONLY_V1)?;
     let disable = memory.disable_oom_killer().filter(|disable| *disable);
-    refuse("memory.disableOOMKiller", disable, "cgroup v2 cannot do without the OOM killer: remove it")?;
+    refuse("memory.disableOOMKiller", disable, ALWAYS_KILLED)?;
     let flat = memory.use_hierarchy().filter(|hierarchy| !hierarchy);
-    refuse("memory.useHierarchy", flat, "cgroup v2 always counts what is below, too: remove it or say true")?;
+    refuse("memory.useHierarchy", flat, ALWAYS_COUNTED)?;
     Ok(Memory {
         limit: memory.limit(),
         reservation: memory.reservation(),
@@ -113,7 +116,6 @@ fn read_memory(memory: &LinuxMemory) -> Result<Memory> {
 }
 
 fn read_cpu(cpu: &LinuxCpu) -> Result<Cpu> {
-    const REALTIME: &str = "cgroup v2 does not control realtime scheduling: remove it";
     refuse("cpu.realtimeRuntime", cpu.realtime_runtime().filter(|time| *time != 0), REALTIME)?;
     refuse("cpu.realtimePeriod", cpu.realtime_period().filter(|time| *time != 0), REALTIME)?;
     Ok(Cpu {

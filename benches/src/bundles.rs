@@ -1,0 +1,118 @@
+//! One OCI bundle to its end: podlet-oci, crun and runc, each with the same
+//! config, without and with a seccomp profile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, hide_controllers, run};
+use crate::measure::{Subject, interleaved};
+use crate::report::{aim, line, ms, section, times};
+
+/// The profile of podman and docker, as data.
+const PROFILE: &str = include_str!("../../crates/pod/src/seccomp/default.json");
+
+/// Who runs bundles, podlet-oci by the path of the one built beside this.
+const RUNTIMES: [&str; 3] = ["podlet-oci", "crun", "runc"];
+
+/// Measures, with each of the two configs.
+pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
+    hide_controllers()?;
+    let ours = fixture.podlet.with_file_name("podlet-oci");
+    let plain = write(fixture, &ours, "bundle-plain", None)?;
+    let filtered = write(fixture, &ours, "bundle-filtered", Some(profile()?))?;
+    section("One OCI bundle to its end", ["median", "/ floor", "/ crun"]);
+    for (bundle, text, limit) in
+        [(&plain, "no seccomp profile", Some(1.5)), (&filtered, "podman's seccomp profile", None)]
+    {
+        compare(fixture, &ours, bundle, text, limit, rounds)?;
+    }
+    Ok(())
+}
+
+fn compare(fixture: &Fixture, ours: &Path, bundle: &Path, text: &str, limit: Option<f64>, rounds: usize) -> Result<()> {
+    let mut subjects =
+        vec![Subject::new("kernel's floor, with a cgroup", || run(&mut fixture.floor("run", None, true)))];
+    let mut missing = Vec::new();
+    for name in RUNTIMES {
+        let program = if name == "podlet-oci" { ours } else { Path::new(name) };
+        let mut number = 0;
+        let mut once = move || -> Result<Duration> {
+            number += 1;
+            run(&mut command(fixture, program, bundle, number))
+        };
+        match once() {
+            Ok(_) => subjects.push(Subject::new(format!("{name} run"), once)),
+            Err(error) if name != "podlet-oci" => missing.push(format!("skipped: {name}: {error:#}")),
+            Err(error) => return Err(error),
+        }
+    }
+    let series = interleaved(rounds, subjects)?;
+    let crun = series.iter().find(|series| series.name == "crun run");
+    println!("  {text}:");
+    for one in &series {
+        let mut aims = Vec::new();
+        if one.name.starts_with("podlet-oci") {
+            aims.extend(limit.map(|limit| aim(&format!("at most {limit} x floor"), one.ratio(&series[0]) <= limit)));
+            aims.extend(crun.map(|crun| aim("a quarter of crun", one.ratio(crun) <= 0.25)));
+        }
+        let beside = crun.map_or(String::new(), |crun| times(one.ratio(crun)));
+        line(&one.name, [&ms(one.median()), &times(one.ratio(&series[0])), &beside], &aims.join(", "));
+    }
+    missing.iter().for_each(|why| println!("  {why}"));
+    Ok(())
+}
+
+fn command(fixture: &Fixture, program: &Path, bundle: &Path, number: u32) -> Command {
+    let mut command = Command::new(program);
+    let state = program.file_name().unwrap_or_default().to_string_lossy();
+    command.arg("--root").arg(fixture.dir.path().join(format!("state-{state}")));
+    command.args(["run", "--bundle"]).arg(bundle);
+    command.arg(format!("podlet-bench-{}-{number}", std::process::id()));
+    command
+}
+
+/// What `podlet-oci spec` writes, with the fixture's program and root.
+fn write(fixture: &Fixture, ours: &Path, name: &str, seccomp: Option<Value>) -> Result<PathBuf> {
+    let dir = fixture.dir.path().join(name);
+    fs::create_dir(&dir)?;
+    run(Command::new(ours).arg("spec").current_dir(&dir))?;
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    // What all three know.
+    config["ociVersion"] = json!("1.0.2");
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["/bin/true"]);
+    config["root"] = json!({ "path": fixture.rootfs, "readonly": false });
+    config["linux"]["seccomp"] = seccomp.unwrap_or_default();
+    fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
+    Ok(dir)
+}
+
+/// The profile as an OCI config has it: without rules for other
+/// architectures, kernels and capabilities.
+fn profile() -> Result<Value> {
+    let file: Value = serde_json::from_str(PROFILE)?;
+    let is_empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+    let rules = file["syscalls"].as_array().into_iter().flatten();
+    let rules = rules.filter(|rule| is_empty(&rule["includes"]) && is_empty(&rule["excludes"]));
+    let rule = |rule: &Value| {
+        let mut kept = json!({ "names": rule["names"], "action": rule["action"] });
+        for name in ["args", "errnoRet"] {
+            if !rule[name].is_null() {
+                kept[name] = rule[name].clone();
+            }
+        }
+        kept
+    };
+    Ok(json!({
+        "defaultAction": file["defaultAction"],
+        "defaultErrnoRet": file["defaultErrnoRet"],
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": rules.map(rule).collect::<Vec<_>>(),
+    }))
+}
