@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
 use nix::sys::wait::WaitStatus;
@@ -20,6 +21,7 @@ crate::tests![
     exec_in_a_container_that_waits,
     only_what_is_asked_for_is_passed_on,
     cve_2022_29162_nothing_is_inheritable,
+    cve_2019_5736_podlet_oci_is_not_to_be_had,
 ];
 
 fn options_of_exec(bed: &Bed) {
@@ -170,4 +172,28 @@ fn cve_2022_29162_nothing_is_inheritable(bed: &Bed) {
     start(bed, "c", "block");
     clean(careless("exec c /probe status"));
     bed.oci("delete --force c").ok();
+}
+
+/// SECURITY: a program of the image that is whatever executes it.
+fn cve_2019_5736_podlet_oci_is_not_to_be_had(bed: &Bed) {
+    let program = bed.oci_command(&["list"]).get_program().to_owned();
+    let before = fs::read(&program).expect("podlet-oci");
+    let bait = bed.inside("bait");
+    fs::write(&bait, "#!/proc/self/exe\n").expect("a script");
+    fs::set_permissions(&bait, fs::Permissions::from_mode(0o755)).expect("mode");
+    let mut itself = config(bed, "");
+    itself["process"]["args"] = json!(["/bait"]);
+    write(bed, &itself);
+    bed.oci("run --bundle DIR c");
+    bed.is_clean();
+    start(bed, "c", "block");
+    for _ in 0..bed.rounds(20).max(1) {
+        let said = bed.oci("exec c /bait");
+        assert!(!said.out.contains("podlet") && !said.out.contains("Usage"), "{}", said.out);
+        // Busy or forbidden: what is executed here is the image's own.
+        let said = bed.oci("exec c /probe touch-rw /proc/1/exe , touch-rw /proc/self/exe").ok();
+        assert!(said.lines().all(|line| line.ends_with("errno 26") || line.ends_with("errno 13")), "{said}");
+    }
+    bed.oci("delete --force c").ok();
+    assert!(fs::read(&program).expect("podlet-oci") == before, "podlet-oci has changed");
 }
