@@ -1,5 +1,6 @@
 //! One OCI bundle to its end: podlet-oci, crun and runc, each with the same
-//! config, without and with a seccomp profile.
+//! config, without and with a seccomp profile, and with the rules for
+//! devices that runc writes by default.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,16 +20,23 @@ const PROFILE: &str = include_str!("../../crates/pod/src/seccomp/default.json");
 /// Who runs bundles, podlet-oci by the path of the one built beside this.
 const RUNTIMES: [&str; 3] = ["podlet-oci", "crun", "runc"];
 
-/// Measures, with each of the two configs.
+/// Measures, with each config.
 pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
     hide_controllers()?;
     let ours = fixture.podlet.with_file_name("podlet-oci");
-    let plain = write(fixture, &ours, "bundle-plain", None)?;
-    let filtered = write(fixture, &ours, "bundle-filtered", Some(profile()?))?;
+    let plain = write(fixture, &ours, "bundle-plain", |config| config["linux"]["resources"] = Value::Null)?;
+    let devices = write(fixture, &ours, "bundle-devices", |_| ())?;
+    let profile = profile()?;
+    let filtered = write(fixture, &ours, "bundle-filtered", |config| {
+        config["linux"]["resources"] = Value::Null;
+        config["linux"]["seccomp"] = profile;
+    })?;
     section("One OCI bundle to its end", ["median", "/ floor", "/ crun"]);
-    for (bundle, text, limit) in
-        [(&plain, "no seccomp profile", Some(1.5)), (&filtered, "podman's seccomp profile", None)]
-    {
+    for (bundle, text, limit) in [
+        (&plain, "no seccomp profile", Some(1.5)),
+        (&filtered, "podman's seccomp profile", None),
+        (&devices, "rules for devices", None),
+    ] {
         compare(fixture, &ours, bundle, text, limit, rounds)?;
     }
     Ok(())
@@ -77,7 +85,7 @@ fn command(fixture: &Fixture, program: &Path, bundle: &Path, number: u32) -> Com
 }
 
 /// What `podlet-oci spec` writes, with the fixture's program and root.
-fn write(fixture: &Fixture, ours: &Path, name: &str, seccomp: Option<Value>) -> Result<PathBuf> {
+fn write(fixture: &Fixture, ours: &Path, name: &str, change: impl FnOnce(&mut Value)) -> Result<PathBuf> {
     let dir = fixture.dir.path().join(name);
     fs::create_dir(&dir)?;
     run(Command::new(ours).arg("spec").current_dir(&dir))?;
@@ -88,7 +96,7 @@ fn write(fixture: &Fixture, ours: &Path, name: &str, seccomp: Option<Value>) -> 
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["/bin/true"]);
     config["root"] = json!({ "path": fixture.rootfs, "readonly": false });
-    config["linux"]["seccomp"] = seccomp.unwrap_or_default();
+    change(&mut config);
     fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
     Ok(dir)
 }
@@ -97,9 +105,15 @@ fn write(fixture: &Fixture, ours: &Path, name: &str, seccomp: Option<Value>) -> 
 /// architectures, kernels and capabilities.
 fn profile() -> Result<Value> {
     let file: Value = serde_json::from_str(PROFILE)?;
-    let is_empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+    let fits = |rule: &&Value| {
+        let is_empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+        let ours = json!("amd64");
+        let arches = rule["includes"]["arches"].as_array().is_some_and(|arches| arches.contains(&ours));
+        let alone = rule["includes"].as_object().is_some_and(|includes| includes.len() == 1);
+        is_empty(&rule["excludes"]) && (is_empty(&rule["includes"]) || arches && alone)
+    };
     let rules = file["syscalls"].as_array().into_iter().flatten();
-    let rules = rules.filter(|rule| is_empty(&rule["includes"]) && is_empty(&rule["excludes"]));
+    let rules = rules.filter(fits);
     let rule = |rule: &Value| {
         let mut kept = json!({ "names": rule["names"], "action": rule["action"] });
         for name in ["args", "errnoRet"] {

@@ -211,6 +211,7 @@ impl Ground<'_> {
     fn run(self, bed: &Bed, program: &str, state: &str) -> Vec<String> {
         let said = bed.finish(self.command(bed, program, state));
         let mut seen: Vec<String> = said.out.lines().map(|line| self.normal(line)).collect();
+        seen.retain(|line| !line.is_empty());
         seen.push(format!("exit {:?}", said.status.code()));
         seen.push(format!("errors {}", !said.err.is_empty()));
         let hooks = fs::read_to_string(self.dir.join("hooks")).unwrap_or_default();
