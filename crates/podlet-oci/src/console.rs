@@ -63,11 +63,11 @@ impl Proxy {
         }
     }
 
-    /// What to poll for input: our terminal, then the container's.
-    pub fn descriptors(&self) -> [PollFd<'_>; 2] {
-        // Nothing is asked of an input that has ended.
-        let input = if self.input_open { PollFlags::POLLIN } else { PollFlags::empty() };
-        [PollFd::new(stdin(), input), PollFd::new(self.console.as_fd(), PollFlags::POLLIN)]
+    /// What to poll for input: the container's terminal, then ours. One that
+    /// has ended would be ready for ever.
+    pub fn descriptors(&self) -> Vec<PollFd<'_>> {
+        let ours = self.input_open.then(|| PollFd::new(stdin(), PollFlags::POLLIN));
+        std::iter::once(PollFd::new(self.console.as_fd(), PollFlags::POLLIN)).chain(ours).collect()
     }
 
     /// Copies what is there; false once the container's side is closed.

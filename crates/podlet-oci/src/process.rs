@@ -113,7 +113,7 @@ impl Signals {
                 }
             }
             if let Some(shown) = &mut proxy
-                && !shown.copy(ready[2], ready[3])
+                && !shown.copy(ready.get(3).copied().unwrap_or(false), ready[2])
             {
                 proxy = None;
             }

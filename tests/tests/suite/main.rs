@@ -45,9 +45,26 @@ pub(crate) use tests;
 /// there; nothing else is ever left out.
 const SKIPS: &[Skip] = &[];
 
-/// The same where a program of others is not installed.
-const SKIPS_WITHOUT_RUNC: &[Skip] =
-    &[(Mode::Root, "podlet_oci_does_as_runc_does", "runc is not installed; .ci/run does that")];
+/// Tests that need a program which a machine may not have: whether it is there.
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 4] {
+    const USUAL: &[Mode] = &Mode::USUAL;
+    [
+        (
+            cases::runc().is_some(),
+            &[Mode::Root],
+            "podlet_oci_does_as_runc_does",
+            "runc is not installed; .ci/run does that",
+        ),
+        (cases::podman().is_some(), &[Mode::Vm], "podman_limits_memory", "podman is not installed; .ci/run does that"),
+        (cases::ip().is_some(), USUAL, "network_devices_of_a_config", "iproute2 is not installed; .ci/run does that"),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "killed_at_its_system_calls_one_after_the_other",
+            "strace is not installed; .ci/run does that",
+        ),
+    ]
+}
 
 /// The same where cgroup v2 is alone.
 const SKIPS_ON_PURE_V2: &[Skip] = &[(
@@ -61,11 +78,10 @@ type Skip = (Mode, &'static str, &'static str);
 
 fn skips() -> Vec<Skip> {
     let is_pure = modes::hierarchy().is_some_and(|path| path.ends_with("cgroup"));
-    match cases::runc() {
-        None => [SKIPS, SKIPS_WITHOUT_RUNC].concat(),
-        Some(_) if is_pure => [SKIPS, SKIPS_ON_PURE_V2].concat(),
-        Some(_) => SKIPS.to_vec(),
-    }
+    let on_this = if is_pure { SKIPS_ON_PURE_V2 } else { &[] };
+    let missing = needs_programs().into_iter().filter(|(is_there, ..)| !is_there);
+    let missing = missing.flat_map(|(_, modes, test, reason)| modes.iter().map(move |mode| (*mode, test, reason)));
+    SKIPS.iter().chain(on_this).copied().chain(missing).collect()
 }
 
 /// What needs the calls that `--deny new-calls` denies.

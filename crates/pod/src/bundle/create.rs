@@ -306,13 +306,13 @@ fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
 }
 
 /// What an id inside is on this machine.
-fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
+pub(super) fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
     maps.iter().find(|map| map.contains(uid)).map_or(uid, |map| map.outside + (uid - map.inside))
 }
 
 /// The container's user may open its own /dev/stdout: a pipe or terminal gets
 /// that owner, as runc does it.
-fn give(stream: &OwnedFd, uid: u32) {
+pub(super) fn give(stream: &OwnedFd, uid: u32) {
     let Ok(meta) = fstat(stream) else { return };
     let null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
     if meta.st_uid != uid && !null {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::record::{State, Status};
-use super::{Instance, hooks, listener};
+use super::{Instance, create, hooks, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Error, Result};
@@ -74,6 +74,8 @@ impl Instance {
         let Io { stdin, stdout, stderr } = extra.io;
         let open = |stdio: Stdio, number| prepare::open_stdio(stdio, number, &self.dir.join("log"));
         let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+        let owner = create::on_machine(found.ids.uid, self.record.users.uids());
+        streams.iter().for_each(|stream| create::give(stream, owner));
         let filter = process.seccomp.filter(process.capabilities.bounding)?;
         let enter = Enter {
             facts: &self.facts,

@@ -216,7 +216,10 @@ impl Instance {
     pub(super) fn erase(&self) -> Result<()> {
         if let Some(cgroup) = self.cgroup() {
             match &self.record.made_cgroups[..] {
-                // It stays; what is in there does not.
+                // It stays; what is in there does not. The rule: all of it ended
+                // with its first process. A cgroup that is killed serves no
+                // other container: see `cgroup::renew`.
+                [] if cgroup::wait_empty(cgroup, Duration::from_secs(1))? => {}
                 [] => cgroup::kill(cgroup, PATIENCE)?,
                 made => place::remove(made)?,
             }

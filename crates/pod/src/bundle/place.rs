@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
@@ -49,7 +50,8 @@ fn place(root: &Path, ours: &Path, wanted: Option<&Path>, id: &str) -> Result<Pa
 /// # Errors
 /// [`Error::Invalid`] if somebody is in the cgroup: it will be killed.
 pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
-    if !cgroup::processes(dir).is_empty() {
+    // Also further below: whoever ends this container ends them, too.
+    if !cgroup::wait_empty(dir, Duration::ZERO)? {
         let reason = "there are processes in it already: give each container a cgroup of its own";
         return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
     }

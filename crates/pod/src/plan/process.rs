@@ -26,7 +26,7 @@ pub(super) fn while_dumpable(p: &mut Plan, container: &Container) {
         let open = |path: &str| step::openat(step::CWD, path, libc::O_WRONLY).into_slot(file);
         let own = open("/proc/self/attr/apparmor/exec").tolerate(&[libc::ENOENT]);
         p.if_not(own, |p| p.push(open("/proc/self/attr/exec")));
-        p.push(step::write_to("AppArmor profile", file, format!("exec {profile}").as_bytes()));
+        p.push(step::write_to("apparmorProfile", file, format!("exec {profile}").as_bytes()));
     }
 }
 

@@ -2,6 +2,7 @@
 //! inside; and configs that are wrong in two hundred ways.
 
 use std::fs;
+use std::path::Path;
 
 use pod::{Pod, PodOptions};
 use serde_json::{Value, json};
@@ -293,6 +294,11 @@ fn user_namespace_of_a_config(bed: &Bed) {
     }
 }
 
+/// Where distributions have it.
+pub fn ip() -> Option<&'static str> {
+    ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|path| Path::new(path).exists())
+}
+
 /// In a network namespace of the test's own, so that the machine's stays as
 /// it is.
 fn network_devices_of_a_config(bed: &Bed) {
@@ -303,21 +309,23 @@ fn network_devices_of_a_config(bed: &Bed) {
         bed.podlet("run --rm --bundle DIR").fails(125, &["v0"]);
         return;
     }
-    let make = "ip link add v0 address 02:00:00:00:00:07 mtu 1400 type veth peer name v1 && ip link add v2 type veth \
-                peer name v3 && ip addr add 192.0.2.7/24 dev v0 && ip addr add 2001:db8::7/64 dev v0 nodad && \
-                ip link set v0 up && ";
+    // Not busybox's own, which its sh takes for itself.
+    let ip = &format!("{} ", ip().expect("ip(8), of iproute2"));
+    let make = "IP link add v0 address 02:00:00:00:00:07 mtu 1400 type veth peer name v1 && IP link add v2 type veth \
+                peer name v3 && IP addr add 192.0.2.7/24 dev v0 && IP addr add 2001:db8::7/64 dev v0 nodad && \
+                IP link set v0 up && ";
     let within = |script: &str| {
         let podlet = bed.command(&[] as &[&str]);
         let words: Vec<_> = std::iter::once(podlet.get_program()).chain(podlet.get_args()).collect();
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         let script = script.replace("PODLET", &words.join(" ")).replace("DIR", &bed.dir.display().to_string());
         let mut command = std::process::Command::new("unshare");
-        command.args(["--net", "--", "sh", "-c", &format!("{make}{script}")]);
+        command.args(["--net", "--", "sh", "-c", &format!("{make}{script}").replace("IP ", ip)]);
         bed.finish(command)
     };
     let said = within(
-        "PODLET run -d --name web --bundle DIR && ip -o link && pid=$(PODLET inspect web | tr -d ' ,\"' | \
-         sed -n 's/^pid://p' | tail -n1) && echo inside && nsenter -t $pid -n ip addr",
+        "PODLET run -d --name web --bundle DIR && IP -o link && pid=$(PODLET inspect web | tr -d ' ,\"' | \
+         sed -n 's/^pid://p' | tail -n1) && echo inside && nsenter -t $pid -n IP addr",
     );
     let said = said.ok();
     let (outside, inside) = said.split_once("inside\n").expect("both sides");
@@ -336,7 +344,7 @@ fn network_devices_of_a_config(bed: &Bed) {
         let mut wrong = config.clone();
         *wrong.pointer_mut(pointer).expect("a place") = value;
         write(bed, &wrong);
-        let said = within("PODLET run --rm --bundle DIR; code=$?; ip addr; exit $code");
+        let said = within("PODLET run --rm --bundle DIR; code=$?; IP addr; exit $code");
         assert!(matches!(said.status.code(), Some(125 | 127)), "{said:?}");
         for word in ["v0@", "v2@", "192.0.2.7/24", "2001:db8::7/64", "mtu 1400"] {
             assert!(said.out.contains(word), "{word}: {}", said.out);

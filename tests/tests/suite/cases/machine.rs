@@ -2,6 +2,8 @@
 //! every controller, every capability.
 
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount, umount};
 
@@ -12,7 +14,49 @@ crate::tests![
     nothing_is_missing_on_this_machine,
     a_pod_shares_a_cgroup_namespace_below_nsdelegate,
     ids_of_a_tmpfs_are_mapped_since_6_3,
+    podman_limits_memory,
 ];
+
+/// Where Debian has it.
+pub fn podman() -> Option<&'static str> {
+    Some("/usr/bin/podman").filter(|path| Path::new(path).exists())
+}
+
+/// podman's limits arrive, and its containers end for lack of memory.
+fn podman_limits_memory(bed: &Bed) {
+    let at = |name: &str| bed.dir.join(name);
+    let image = at("image.tar");
+    bed.finish({
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(bed.rootfs()).arg("-cf").arg(&image).arg(".");
+        tar
+    })
+    .ok();
+    let podman = |words: &str| {
+        let mut command = Command::new(podman().expect("podman"));
+        for (option, name) in [("--root", "storage"), ("--runroot", "runroot"), ("--tmpdir", "engine")] {
+            command.arg(option).arg(at(name));
+        }
+        command.args(["--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime"]);
+        command.arg(bed.program("podlet-oci")).args(bed.expand(words)).env("HOME", &bed.dir).stdin(Stdio::null());
+        bed.finish(command)
+    };
+    podman("import DIR/image.tar image").ok();
+    let run = "run --rm --network none --memory 32m --memory-swap 32m --pids-limit 50 --cpus 0.5 image /probe";
+    let limit = |file: &str| podman(&format!("{run} read /sys/fs/cgroup/{file}")).ok();
+    assert_eq!(limit("memory.max").trim(), (32 << 20).to_string());
+    assert_eq!(limit("memory.swap.max").trim(), "0");
+    assert_eq!(limit("pids.max").trim(), "50");
+    assert_eq!(limit("cpu.max").trim(), "50000 100000");
+    podman(&format!("{run} eat 20")).ok();
+    podman(&format!("{run} eat 200")).code(137);
+    // podman may have mounted its storage onto itself, and leaves its cgroup.
+    umount(&at("storage/overlay")).ok();
+    for cgroup in ["libpod_parent/conmon", "libpod_parent"] {
+        let cgroup = Path::new("/sys/fs/cgroup").join(cgroup);
+        bed.until("the end of conmon", || fs::remove_dir(&cgroup).is_ok());
+    }
+}
 
 /// What the tests of this mode rely on.
 fn nothing_is_missing_on_this_machine(_: &Bed) {

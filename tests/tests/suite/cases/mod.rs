@@ -23,6 +23,9 @@ mod seccomp;
 mod security;
 
 pub use bundles::runc;
+pub use config::ip;
+pub use machine::podman;
+pub use oci_crash::strace_path as strace;
 
 use crate::Case;
 use crate::modes::Mode;

@@ -80,6 +80,14 @@ fn shared_tmpfs(at: &Path) {
     mount(none, at, none, MsFlags::MS_SHARED, none).expect("shared");
 }
 
+/// The same of the test's own file system, whose ids every kernel can map.
+fn shared_bind(at: &Path) {
+    let none: Option<&str> = None;
+    fs::create_dir_all(at).expect("a directory");
+    mount(Some(at), at, none, MsFlags::MS_BIND, none).expect("a bind");
+    mount(none, at, none, MsFlags::MS_SHARED, none).expect("shared");
+}
+
 fn options_of_binds_in_their_order(bed: &Bed) {
     fs::create_dir(bed.dir.join("volume")).expect("a volume");
     // The time of access of a mount from outside is locked in a user namespace.
@@ -320,11 +328,11 @@ fn ids_of_a_mount(bed: &Bed) {
         bed.podlet("run --rm --bundle DIR").fails(125, &["the mount on /m", "idmap"]);
         return;
     }
-    shared_tmpfs(&volume);
+    shared_bind(&volume);
     for dir in ["", "sub"] {
         fs::create_dir_all(volume.join(dir)).expect("a directory");
         if dir == "sub" {
-            shared_tmpfs(&volume.join(dir));
+            shared_bind(&volume.join(dir));
         }
         fs::write(volume.join(dir).join("file"), "").expect("a file");
         chown(volume.join(dir).join("file"), Some(7), Some(8)).expect("an owner");

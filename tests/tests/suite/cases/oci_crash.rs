@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -71,6 +72,11 @@ fn a_killed_start_or_delete_can_be_followed_by_a_delete(bed: &Bed) {
             remove(bed, &before);
         }
     }
+}
+
+/// Where distributions have strace.
+pub fn strace_path() -> Option<&'static str> {
+    ["/usr/bin/strace", "/bin/strace"].into_iter().find(|path| Path::new(path).exists())
 }
 
 /// Runs podlet-oci under strace, which writes down its system calls and may

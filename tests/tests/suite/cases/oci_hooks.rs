@@ -22,7 +22,7 @@ crate::tests![
 /// A hook of the machine's shell; `DIR` is the test's directory.
 fn sh(bed: &Bed, script: &str) -> Value {
     let script = script.replace("DIR", &bed.dir.display().to_string());
-    json!({ "path": "/bin/sh", "args": ["hook", "-c", script], "env": ["PATH=/bin:/usr/bin", "A=b c"] })
+    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin", "A=b c"] })
 }
 
 /// One of the container's probe.
@@ -118,7 +118,7 @@ fn what_a_hook_sees(bed: &Bed) {
             .collect();
         own.sort_unstable();
         assert_eq!(own, ["A=b c", "PATH=/bin:/usr/bin"], "{name}");
-        assert_eq!(read(bed, &format!("{name}.name")), "hook\n");
+        assert_eq!(read(bed, &format!("{name}.name")), "sh\n");
         // 3 is what ls itself has open.
         assert_eq!(read(bed, &format!("{name}.fds")), "0\n1\n2\n3\n", "{name}");
         let namespaces = read(bed, &format!("{name}.ns"));
