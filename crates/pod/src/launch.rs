@@ -57,7 +57,12 @@ pub(crate) enum Question<'a> {
     Note(&'a OwnedFd),
     /// Give the listener what this descriptor of a seccomp filter asks. Nobody
     /// waits for that to be done.
-    Listener(OwnedFd),
+    Listener {
+        /// Of the filter.
+        filter: OwnedFd,
+        /// The process that has it; none if that is the one that was started.
+        process: Option<&'a OwnedFd>,
+    },
 }
 
 /// After an error the others have this long to notice it.
@@ -146,8 +151,12 @@ pub(crate) fn hear_start(
     hear(object, report, &mut Heard::default(), explain, &mut |_, heard| pass_on(heard, answer))
 }
 
+/// The listener's descriptor, once it is known whose it is.
 fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Result<()> {
-    heard.listener.take().map_or(Ok(()), |listener| answer(Question::Listener(listener)))
+    match heard.listener.take() {
+        Some(filter) => answer(Question::Listener { filter, process: heard.born.as_ref() }),
+        None => Ok(()),
+    }
 }
 
 /// What a report has told so far.
@@ -175,11 +184,13 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
             Record::RUNTIME | Record::NOTED | Record::BORN => match (&heard.born, heard.waiting.take()) {
                 (Some(born), Some(Record::RUNTIME)) => (ignition.answer)(Question::Runtime(born))?,
                 (Some(born), Some(_)) => (ignition.answer)(Question::Note(born))?,
-                (_, waiting) => {
+                (born, waiting) => {
+                    let known = born.is_some();
                     heard.waiting = waiting;
-                    return Ok(());
+                    return if known { pass_on(heard, ignition.answer) } else { Ok(()) };
                 }
             },
+            _ if heard.born.is_none() => return Ok(()),
             _ => return pass_on(heard, ignition.answer),
         }
         go_on().map(drop)

@@ -42,7 +42,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         cgroup: None,
         answer: &|question| match question {
             Question::Maps(pid) => write_maps(pid),
-            Question::Runtime(_) | Question::Note(_) | Question::Listener(_) => Ok(()),
+            Question::Runtime(_) | Question::Note(_) | Question::Listener { .. } => Ok(()),
         },
         places,
     };

@@ -350,7 +350,7 @@ impl Pod {
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(_) | Question::Note(_) | Question::Listener(_) => Ok(()),
+                Question::Runtime(_) | Question::Note(_) | Question::Listener { .. } => Ok(()),
             },
             places: self.store.places(),
         };

@@ -52,7 +52,9 @@ impl Prepared {
         dir: &Path,
     ) -> Result<Prepared> {
         container.check()?;
-        container.check_in(pod.options)?;
+        if nodes == Nodes::Bound {
+            container.check_in(pod.options)?;
+        }
         let mut container = container.clone();
         let root = container.root.path().to_path_buf();
         let setgroups = pod.users.setgroups(facts);

@@ -9,6 +9,7 @@
 mod commands;
 mod console;
 mod log;
+mod output;
 mod process;
 
 use std::path::PathBuf;
@@ -115,7 +116,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, log: &Log) -> Result<u8> {
     let global = cli.global;
     if global.version {
-        println!("podlet-oci version {}\nspec: 1.3.0", env!("CARGO_PKG_VERSION"));
+        output::line(format_args!("podlet-oci version {}\nspec: 1.3.0", env!("CARGO_PKG_VERSION")))?;
         return Ok(0);
     }
     let Some(command) = cli.command else { bail!("say what to do: see podlet-oci --help") };

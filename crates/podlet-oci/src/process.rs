@@ -1,7 +1,8 @@
 //! A process in the foreground: signals that podlet-oci gets are passed on to
 //! it, its terminal is shown on ours, and its exit becomes podlet-oci's.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -60,7 +61,10 @@ pub fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
     let pid = bundle::pid_of(process).context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    fs::write(&new, pid.to_string()).and_then(|()| fs::rename(&new, path)).with_context(|| path.display().to_string())
+    // One that a killed command left; what a link there leads to is not ours.
+    fs::remove_file(&new).ok();
+    let written = File::create_new(&new).and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
+    written.and_then(|()| fs::rename(&new, path)).with_context(|| format!("--pid-file {}", path.display()))
 }
 
 /// Signals on their way to a process that may not have been born yet.

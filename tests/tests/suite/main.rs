@@ -73,12 +73,21 @@ const SKIPS_ON_PURE_V2: &[Skip] = &[(
     "its list of differences is that of a machine where runc uses cgroup v1; limits are compared in mode vm",
 )];
 
+/// The same where /bin/sh is busybox, which takes its own applets for programs.
+const SKIPS_WITH_BUSYBOX: &[Skip] = &[
+    (Mode::Root, "what_a_hook_sees", "its hook is a script for the tools of GNU and util-linux"),
+    (Mode::Root, "network_devices_of_a_config", "its script needs nsenter and ip of util-linux and iproute2"),
+];
+
 /// Where, which test, and why.
 type Skip = (Mode, &'static str, &'static str);
 
 fn skips() -> Vec<Skip> {
     let is_pure = modes::hierarchy().is_some_and(|path| path.ends_with("cgroup"));
-    let on_this = if is_pure { SKIPS_ON_PURE_V2 } else { &[] };
+    let is_busybox = std::fs::canonicalize("/bin/sh").is_ok_and(|path| path.ends_with("busybox"));
+    let with_runc = is_pure && cases::runc().is_some();
+    let on_this = [(with_runc, SKIPS_ON_PURE_V2), (is_busybox, SKIPS_WITH_BUSYBOX)];
+    let on_this = on_this.into_iter().filter(|(is, _)| *is).flat_map(|(_, skips)| skips);
     let missing = needs_programs().into_iter().filter(|(is_there, ..)| !is_there);
     let missing = missing.flat_map(|(_, modes, test, reason)| modes.iter().map(move |mode| (*mode, test, reason)));
     SKIPS.iter().chain(on_this).copied().chain(missing).collect()

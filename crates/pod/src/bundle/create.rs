@@ -28,7 +28,7 @@ use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
 use crate::resources;
-use crate::spec::PodOptions;
+use crate::spec::{PodOptions, Root};
 use crate::state::{self, Hold, Lock, ProcessId};
 use crate::sys;
 
@@ -110,6 +110,10 @@ impl Runtime {
         listener::check(&config.container.seccomp)?;
         let mut container = config.container.clone();
         container.name = "container".into();
+        if let Root::Dir(path) = &mut container.root {
+            // Where it is attached must be where it is found.
+            *path = path.canonicalize().doing(|| format!("finding the root file system {}", path.display()))?;
+        }
         namespaces::place(&mut container, config);
         custom::follow(&mut container);
         if namespaces.users == Users::Caller {
@@ -225,7 +229,7 @@ impl Instance {
                     self.run_create_hooks(pidfd)
                 }
                 Question::Note(pidfd) => self.note_process(pidfd),
-                Question::Listener(fd) => self.pass_on_listener(&fd),
+                Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };

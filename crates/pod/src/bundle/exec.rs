@@ -112,6 +112,11 @@ impl Instance {
         let mut process = self.record.container.clone();
         process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
         process.env = hook.env.clone();
+        // The container's own programs run as it does.
+        let filter = match ids {
+            Some(_) => process.seccomp.filter(process.capabilities.bounding)?,
+            None => None,
+        };
         let enter = Enter {
             facts: &self.facts,
             users: &self.record.users,
@@ -119,7 +124,7 @@ impl Instance {
             namespaces: differing(pid).ok_or_else(gone)?,
             program: &program,
             ids,
-            filter: None,
+            filter: filter.as_ref(),
             cwd,
             terminal: None,
             preserved: 0,
@@ -154,7 +159,10 @@ impl Instance {
             handed_over: Vec::new(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             answer: &|question| match question {
-                Question::Listener(fd) => listener::send(enter.filter, &fd, &self.state()),
+                Question::Listener { filter, process } => {
+                    let pid = process.and_then(|process| crate::sys::pid_of(process.as_fd()));
+                    listener::send(enter.filter, &filter, pid.unwrap_or(0), &self.state())
+                }
                 Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],

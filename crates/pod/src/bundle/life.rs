@@ -65,16 +65,20 @@ impl Instance {
         connect(report.as_raw_fd(), &address).doing(context)?;
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
-            Question::Listener(fd) => self.pass_on_listener(&fd),
+            Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
         })
     }
 
     /// The descriptor of the container's seccomp filter, to who decides.
-    pub(super) fn pass_on_listener(&self, fd: &OwnedFd) -> Result<()> {
+    pub(super) fn pass_on_listener(&self, fd: &OwnedFd, process: Option<&OwnedFd>) -> Result<()> {
         let container = &self.record.container;
         let filter = container.seccomp.filter(container.capabilities.bounding)?;
-        listener::send(filter.as_ref(), fd, &self.state_as(Status::Creating))
+        let mut state = self.state_as(Status::Creating);
+        if let Some(pid) = process.and_then(|process| sys::pid_of(process.as_fd())) {
+            state.pid = pid;
+        }
+        listener::send(filter.as_ref(), fd, state.pid, &state)
     }
 
     fn explain(&self, report: &Report) -> Error {

@@ -39,15 +39,15 @@ fn lets_through(profile: &Profile, call: &str) -> bool {
     }
 }
 
-/// Hands the filter's descriptor over.
-pub(super) fn send(filter: Option<&Filter>, fd: &OwnedFd, state: &State) -> Result<()> {
+/// Hands the descriptor of process `pid`'s filter over.
+pub(super) fn send(filter: Option<&Filter>, fd: &OwnedFd, pid: u32, state: &State) -> Result<()> {
     let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(()) };
     let path = &listener.path;
     let context = || format!("handing the seccomp filter to the listener at {}", path.display());
     let message = json!({
         "ociVersion": state.version,
         "fds": ["seccompFd"],
-        "pid": state.pid,
+        "pid": pid,
         "metadata": listener.metadata,
         "state": state,
     });

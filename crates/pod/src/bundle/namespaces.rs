@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::config::{Config, NamespaceEntry, NamespaceKind};
@@ -56,7 +56,9 @@ fn shared(kind: NamespaceKind) -> Option<Namespace> {
 
 fn open(path: &Path, namespace: Namespace) -> Result<File> {
     let wrong = |reason: String| Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason);
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    // A pipe there would keep us waiting.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| wrong(error.to_string()))?;
     match sys::namespace_kind(&file) {
         Ok(flag) if flag == namespace.flag() => Ok(file),
         _ => Err(wrong(format!("not a {} namespace", namespace.name()))),

@@ -23,6 +23,7 @@ pub use types::{Hook, Hooks, NamespaceEntry, NamespaceKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Spec};
@@ -102,7 +103,8 @@ impl PodHints {
 pub fn read(name: &str, bundle: &Path) -> Result<Config> {
     let path = bundle.join("config.json");
     let context = || format!("reading {}", path.display());
-    let file = File::open(&path).doing(context)?;
+    // A pipe there would keep us waiting.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).doing(context)?;
     if !file.metadata().doing(context)?.is_file() {
         return Err(Error::invalid("bundle", path.display().to_string(), "not a plain file"));
     }

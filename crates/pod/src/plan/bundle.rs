@@ -99,6 +99,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
         p.push(step::unshare(mounts));
     }
     let trees = privileged.then(|| mounts::open_trees(p, launch));
+    let joins_users = bundle.joined.contains(&Namespace::User);
+    if joins_users {
+        // Whoever is root in there may see us from a pid namespace further
+        // out, and could trace us while we still have the machine's root and
+        // files open. What needs files of /proc/self comes before.
+        make_clocks(p, bundle);
+        p.push(step::undumpable());
+    }
     for &kind in bundle.joined {
         p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
         if kind == Namespace::User {
@@ -111,10 +119,8 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
         p.push(step::await_message(p.slot_of(Given::Report)));
         become_root(p, setgroups);
     }
-    if bundle.makes(Namespace::Time) {
-        // The offsets can be written until the first process is in it.
-        p.push(step::unshare(Namespace::Time.flag()));
-        hold::write_time_offsets(p, &bundle.time_offsets);
+    if !joins_users {
+        make_clocks(p, bundle);
     }
     trees.unwrap_or_else(|| {
         // An ordinary user can only clone trees of mounts that the new user
@@ -122,6 +128,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
         p.push(step::unshare(mounts));
         mounts::open_trees(p, launch)
     })
+}
+
+fn make_clocks(p: &mut Plan, bundle: &Bundle<'_>) {
+    if bundle.makes(Namespace::Time) {
+        // The offsets can be written until the first process is in it.
+        p.push(step::unshare(Namespace::Time.flag()));
+        hold::write_time_offsets(p, &bundle.time_offsets);
+    }
 }
 
 fn become_root(p: &mut Plan, setgroups: bool) {

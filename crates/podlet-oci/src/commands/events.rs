@@ -9,6 +9,8 @@ use pod::bundle::{Instance, Runtime};
 use pod::resources::Stats;
 use serde_json::{Value, json};
 
+use crate::output;
+
 /// Print what a container uses, and when its memory ran out
 #[derive(Args)]
 pub struct Events {
@@ -30,7 +32,7 @@ impl Events {
             .filter(|interval| !interval.is_zero())
             .with_context(|| format!("--interval {:?}: give a time such as 5s", self.interval))?;
         let instance = runtime.get(&self.id)?;
-        print(&instance, &instance.stats()?);
+        print(&instance, &instance.stats()?)?;
         if !self.stats {
             self.follow(&instance, interval)?;
         }
@@ -48,17 +50,17 @@ impl Events {
             };
             let now = kills(&stats);
             if now > before {
-                println!("{}", json!({ "type": "oom", "id": instance.id() }));
+                output::line(format_args!("{}", json!({ "type": "oom", "id": instance.id() })))?;
             }
             before = now;
-            print(instance, &stats);
+            print(instance, &stats)?;
         }
         Ok(())
     }
 }
 
 /// In the form of runc's.
-fn print(instance: &Instance, stats: &Stats) {
+fn print(instance: &Instance, stats: &Stats) -> Result<()> {
     let cpu = stats.cpu.clone().unwrap_or_default();
     let nanoseconds = |microseconds: u64| microseconds.saturating_mul(1000);
     let memory = stats.memory.clone().unwrap_or_default();
@@ -110,5 +112,5 @@ fn print(instance: &Instance, stats: &Stats) {
             "hugetlb": hugetlb.collect::<serde_json::Map<_, _>>()
         }
     });
-    println!("{line}");
+    output::line(format_args!("{line}"))
 }

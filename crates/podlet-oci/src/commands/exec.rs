@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use nix::libc::SIGKILL;
 use pod::Container;
-use pod::bundle::{Extra, Runtime};
+use pod::bundle::{self, Extra, Runtime};
 use pod::config;
 use pod::spec::{User, parse_capability};
 
@@ -102,8 +103,12 @@ impl Exec {
             preserved: preserved(self.preserve_fds)?,
             even_paused: self.ignore_paused,
         })?;
-        let proxy = terminal.place(executed.console)?;
-        write_pid(self.pid_file.as_deref(), &executed.process)?;
+        let placed = terminal.place(executed.console).and_then(|proxy| {
+            write_pid(self.pid_file.as_deref(), &executed.process)?;
+            Ok(proxy)
+        });
+        // Nobody would know of it. It may have ended already.
+        let proxy = placed.inspect_err(|_| drop(bundle::signal(&executed.process, SIGKILL)))?;
         if self.detach {
             return Ok(0);
         }

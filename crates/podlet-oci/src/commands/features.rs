@@ -4,6 +4,8 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use crate::output;
+
 /// Print what podlet-oci can do as JSON
 #[derive(Args)]
 pub struct Features {}
@@ -27,6 +29,6 @@ pub fn run() -> Result<u8> {
         },
         "potentiallyUnsafeConfigAnnotations": []
     });
-    println!("{}", serde_json::to_string_pretty(&features)?);
+    output::line(format_args!("{}", serde_json::to_string_pretty(&features)?))?;
     Ok(0)
 }

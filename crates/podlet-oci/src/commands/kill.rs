@@ -44,7 +44,8 @@ fn parse(text: &str) -> Result<i32> {
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
     let real_time = |name: &str, from: i32, sign: i32| {
         let rest = full.strip_prefix(name)?;
-        let distance: i32 = if rest.is_empty() { 0 } else { rest[1..].parse().ok()? };
+        let sign_shown = if sign > 0 { '+' } else { '-' };
+        let distance: i32 = if rest.is_empty() { 0 } else { rest.strip_prefix(sign_shown)?.parse().ok()? };
         Some(from + sign * distance).filter(|number| (34..=64).contains(number))
     };
     match Signal::from_str(&full) {
@@ -65,7 +66,7 @@ mod tests {
         for (text, number) in [("9", 9), ("KILL", 9), ("sigterm", 15), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("0", 0)] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for text in ["", "65", "-1", "SIGNOPE", "RTMIN+99", "9x"] {
+        for text in ["", "65", "-1", "SIGNOPE", "RTMIN+99", "RTMIN-3", "RTMIN\u{e9}", "9x"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

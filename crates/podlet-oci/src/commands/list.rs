@@ -7,6 +7,7 @@ use pod::bundle::{Instance, Runtime};
 use super::ps::Format;
 use super::state;
 use crate::log::Log;
+use crate::output;
 
 /// Show all containers
 #[derive(Args)]
@@ -29,18 +30,18 @@ impl List {
             }
         }
         if self.quiet {
-            found.iter().for_each(|instance| println!("{}", instance.id()));
+            found.iter().try_for_each(|instance| output::line(format_args!("{}", instance.id())))?;
         } else if self.format == Format::Json {
             let states = found.iter().map(state::show).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string(&states)?);
+            output::line(format_args!("{}", serde_json::to_string(&states)?))?;
         } else {
-            table(&found);
+            table(&found)?;
         }
         Ok(0)
     }
 }
 
-fn table(instances: &[Instance]) {
+fn table(instances: &[Instance]) -> Result<()> {
     let row = |instance: &Instance| {
         let state = instance.state();
         let created = humantime::format_rfc3339_nanos(instance.created()).to_string();
@@ -55,6 +56,7 @@ fn table(instances: &[Instance]) {
             format!("{text:width$}")
         };
         let cells: Vec<_> = line.iter().enumerate().map(cell).collect();
-        println!("{}", cells.join("   ").trim_end());
+        output::line(format_args!("{}", cells.join("   ").trim_end()))?;
     }
+    Ok(())
 }

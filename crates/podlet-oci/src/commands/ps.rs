@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use pod::bundle::Runtime;
 
+use crate::output;
+
 /// Show the processes of a container
 #[derive(Args)]
 pub struct Ps {
@@ -31,7 +33,7 @@ impl Ps {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
         let pids = runtime.get(&self.id)?.processes();
         if self.format == Format::Json {
-            println!("{}", serde_json::to_string(&pids)?);
+            output::line(format_args!("{}", serde_json::to_string(&pids)?))?;
             return Ok(0);
         }
         let options = if self.options.is_empty() { vec!["-ef".to_string()] } else { self.options.clone() };
@@ -44,11 +46,11 @@ impl Ps {
         let head = lines.next().unwrap_or_default();
         let place = head.split_whitespace().position(|column| column == "PID");
         let Some(place) = place else { bail!("ps {}: shows no column PID", options.join(" ")) };
-        println!("{head}");
+        output::line(format_args!("{head}"))?;
         for line in lines {
             let pid = line.split_whitespace().nth(place).and_then(|pid| pid.parse().ok());
             if pid.is_some_and(|pid| pids.contains(&pid)) {
-                println!("{line}");
+                output::line(format_args!("{line}"))?;
             }
         }
         Ok(0)

@@ -5,6 +5,8 @@ use clap::Args;
 use pod::bundle::{Instance, Runtime};
 use serde_json::{Value, json};
 
+use crate::output;
+
 /// Print the state of a container as JSON
 #[derive(Args)]
 pub struct State {
@@ -15,7 +17,7 @@ pub struct State {
 
 impl State {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        println!("{}", serde_json::to_string_pretty(&show(&runtime.get(&self.id)?)?)?);
+        output::line(format_args!("{}", serde_json::to_string_pretty(&show(&runtime.get(&self.id)?)?)?))?;
         Ok(0)
     }
 }

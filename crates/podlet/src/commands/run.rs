@@ -1,5 +1,6 @@
 //! `podlet run`: a container, in a pod that is there or in one of its own.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -42,9 +43,9 @@ pub struct Run {
     /// noexec, rprivate (default), rslave, rshared
     #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
     volume: Vec<String>,
-    /// Mount an empty file system in memory
-    #[arg(long, value_name = "DST")]
-    tmpfs: Vec<PathBuf>,
+    /// Mount an empty file system in memory; options such as size=64m, ro
+    #[arg(long, value_name = "DST[:OPTIONS]")]
+    tmpfs: Vec<String>,
     /// The root file system cannot be written
     #[arg(long)]
     read_only: bool,
@@ -221,8 +222,16 @@ impl Run {
         for volume in &self.volume {
             container = add_volume(container, volume)?;
         }
-        for target in &self.tmpfs {
+        for tmpfs in &self.tmpfs {
+            let (target, options) = tmpfs.split_once(':').unwrap_or((tmpfs, ""));
             container = container.tmpfs(target);
+            let Some(mount) = container.mounts.last_mut() else { continue };
+            for option in options.split(',').filter(|option| !option.is_empty()) {
+                if !mount.option(option) {
+                    // The file system's own; the last of a kind counts.
+                    mount.data = format!("{},{option}", mount.data);
+                }
+            }
         }
         container.resources = container.resources.changed_by(&self.limits.resources(false)?)?;
         container.read_only |= self.read_only;
@@ -303,7 +312,7 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
     match option.split_once('=').unwrap_or((option, "")) {
         ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
         ("seccomp", file) if !file.is_empty() => {
-            let json = std::fs::read(file).with_context(|| format!("--security-opt seccomp: reading {file}"))?;
+            let json = read_profile(file).with_context(|| format!("--security-opt seccomp: reading {file}"))?;
             let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
             container.seccomp = Seccomp::Profile(profile);
         }
@@ -315,6 +324,16 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
         ),
     }
     Ok(())
+}
+
+/// A plain file, and no more of it than a profile can have.
+fn read_profile(file: &str) -> Result<Vec<u8>> {
+    if !std::fs::metadata(file)?.is_file() {
+        bail!("not a plain file");
+    }
+    let mut json = Vec::new();
+    std::fs::File::open(file)?.take(config::MOST).read_to_end(&mut json)?;
+    Ok(json)
 }
 
 fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {

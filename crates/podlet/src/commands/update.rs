@@ -75,7 +75,8 @@ impl LimitArgs {
         let memory = &mut resources.memory;
         memory.limit = size("memory", &self.memory)?;
         memory.reservation = size("memory-reservation", &self.memory_reservation)?;
-        memory.swap = size("memory-swap", &self.memory_swap)?;
+        // As podman and docker have it, 0 is as if nothing was said.
+        memory.swap = size("memory-swap", &self.memory_swap)?.filter(|swap| *swap != 0);
         if let (Some(limit), None) = (memory.limit, memory.swap) {
             memory.swap = Some(if limit < 0 { -1 } else { limit.saturating_mul(2) });
         }
