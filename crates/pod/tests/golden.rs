@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts, IdMap};
+use pod::plan::bundle::{self, Bundle};
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
 use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
@@ -144,7 +145,45 @@ fn text(spec: &Value) -> String {
         old_order: (!facts.calls.new_order()).then_some(&old_order),
         entry: 2,
     };
+    if spec["bundle"].is_object() {
+        return format!("# bundle\n{}", bundle::plan(&without_pod(launch, &spec["bundle"])));
+    }
     format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))
+}
+
+/// The launch as one of a bundle: what is made, joined and asked for besides.
+fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
+    let kinds = |field: &str| -> Vec<Namespace> {
+        let names = spec[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.map(|name| name.parse().expect("a namespace")).collect()
+    };
+    let made = kinds("made").iter().fold(libc::CLONE_NEWNS as u64, |flags, kind| flags | kind.flag());
+    Bundle {
+        launch,
+        made,
+        joined: kinds("joined").leak(),
+        time_offsets: Default::default(),
+        terminal: spec["terminal"].as_bool().map(|_| Some((24, 80))),
+        stops: spec["stops"].as_bool().unwrap_or(false),
+        pivot: true,
+        keyring: true,
+        preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
+        gate: spec["gate"].as_u64().map(|uid| uid as u32),
+    }
+}
+
+/// Whoever is root in a namespace that is joined could trace the launcher,
+/// which still has the machine's root and files open.
+#[test]
+fn a_joined_user_namespace_cannot_trace_the_launcher() {
+    let spec = serde_json::json!({
+        "facts": "root", "users": "new",
+        "bundle": { "made": ["pid", "time"], "joined": ["net", "user", "ipc"], "gate": 0 },
+    });
+    let text = text(&spec);
+    let at = |call: &str| text.find(call).unwrap_or_else(|| panic!("{call} in\n{text}"));
+    assert!(at("PR_SET_DUMPABLE, 0") < at("setns("), "{text}");
+    assert!(at("timens_offsets") < at("PR_SET_DUMPABLE, 0"), "an undumpable process cannot open it:\n{text}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which devices may be used.
 //!
 //! Version 2 asks an eBPF program of type `CGROUP_DEVICE` each time a device
-//! is opened or a node is made; [`program`] makes one of a list of rules.
+//! is opened or a node is made; `program` makes one of a list of rules.
 //!
 //! Of the rules the last one that is about a device and a kind of access
 //! decides it: reading, writing and making nodes each for itself. So a rule
