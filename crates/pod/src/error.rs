@@ -183,7 +183,7 @@ fn readable(text: &str, most: usize) -> String {
 fn hint(step: &str, errno: Errno) -> Option<&'static str> {
     let call = step.split('(').next().unwrap_or_default();
     Some(match (call, errno) {
-        ("openat2", Errno::ENOENT | Errno::EACCES) if step.contains(", \"sys/") => {
+        ("openat2" | "openat", Errno::ENOENT | Errno::EACCES) if step.ends_with(" = sysctl") => {
             "this kernel has no such parameter, or lets nobody but the machine's root set it"
         }
         ("write", Errno::EINVAL | Errno::ERANGE) if step.contains("(sysctl,") => "the kernel does not take this value",

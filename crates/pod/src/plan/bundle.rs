@@ -165,7 +165,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if !container.sysctl.is_empty() {
         // The machine's, of which this process has a copy for itself.
         let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
-        process::set_sysctls(p, proc, &container.sysctl);
+        process::set_sysctls(p, launch.facts, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
     mounts::make_directory(p, trees, &container.cwd);

@@ -11,7 +11,7 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Program, Registration, be_born, last_steps, set_last_limits, set_limits};
+use super::launch::{Ids, Program, Registration, be_born, last_steps, set_limits};
 use super::{Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::seccomp::Filter;
@@ -101,7 +101,6 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     let program = Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env };
     be_born(p, kind, 0, inside, |p| {
-        set_last_limits(p, container);
         last_steps(p, exec.facts, container, exec.filter, &program);
     });
     plan

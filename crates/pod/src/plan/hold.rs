@@ -232,7 +232,7 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         p.push(step::loopback_up(socket));
     }
     empty_root(p, pod, facts);
-    process::set_sysctls_of_pause(p, &pod.options.sysctl);
+    process::set_sysctls_of_pause(p, facts, &pod.options.sysctl);
 
     // Nothing is kept of what we were born with, but the lifeline, the owner
     // and, until the last word, the report.

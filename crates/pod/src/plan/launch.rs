@@ -246,7 +246,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         p.push(step::sethostname(own.unwrap_or(launch.pod.options.effective_hostname())));
         launch.container.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
-    process::set_sysctls_of_pause(p, &launch.container.sysctl);
+    process::set_sysctls_of_pause(p, launch.facts, &launch.container.sysctl);
     // The feature is the negative control of a test: everything is done inside.
     let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
     if enter_last {
@@ -271,7 +271,6 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
                 become_container(p, launch);
             }
             let container = launch.container;
-            set_last_limits(p, container);
             last_steps(p, launch.facts, container, launch.filter, &Program::of(container));
         },
     );
@@ -455,6 +454,7 @@ pub(super) fn last_steps(
     p.push(step::setsid());
     go_to(p, facts, program.cwd);
     p.push(step::close_from(p.slot_of(Given::Lock)));
+    set_last_limits(p, container);
     start_program(p, p.slot_of(Given::Plan), container, filter, program);
 }
 

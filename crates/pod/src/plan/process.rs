@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use pause::wire::Slot;
 
-use super::{Plan, step};
+use super::{Arg, Plan, step};
+use crate::facts::Facts;
 use crate::spec::{Container, CpuAffinity, Namespace, Personality, Scheduler, sysctl};
 
 /// What goes through files of `/proc/self`, which an undumpable process of an
@@ -80,7 +81,7 @@ pub(super) fn affinity(p: &mut Plan, list: Option<&String>) {
 
 /// Kernel parameters of the namespaces this process is in. `proc` is an open
 /// procfs that nobody but us could mount over: never the container's.
-pub(super) fn set_sysctls(p: &mut Plan, proc: Slot, parameters: &BTreeMap<String, String>) {
+pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, proc: Slot, parameters: &BTreeMap<String, String>) {
     for (name, value) in parameters {
         let Ok(parameter) = sysctl::parse(name) else { continue };
         if parameter.namespace == Namespace::Uts {
@@ -90,17 +91,35 @@ pub(super) fn set_sysctls(p: &mut Plan, proc: Slot, parameters: &BTreeMap<String
             continue;
         }
         let path = format!("sys/{}", parameter.path);
-        let file = p.keep("sysctl", step::open_beneath(proc, &path, libc::O_WRONLY));
+        let file = if facts.calls.openat2 {
+            p.keep("sysctl", step::open_beneath(proc, &path, libc::O_WRONLY))
+        } else {
+            open_by_parts(p, proc, &path)
+        };
         // A line, as sysctl(8) writes it: without its end nothing at all would
         // be written of an empty value.
         p.push(step::write_to(name, file, format!("{value}\n").as_bytes()));
     }
 }
 
+/// Without `openat2`: part by part, without any links.
+fn open_by_parts(p: &mut Plan, proc: Slot, path: &str) -> Slot {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let mut dir = proc;
+    p.begin_part(path.into());
+    for part in above.split('/') {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        dir = p.keep("sysctl", step::openat(Arg::Slot(dir), part, flags));
+    }
+    let file = p.keep("sysctl", step::openat(Arg::Slot(dir), name, libc::O_WRONLY | libc::O_NOFOLLOW));
+    p.begin_part(String::new());
+    file
+}
+
 /// [`set_sysctls`] where `/proc` is the one in pause's root.
-pub(super) fn set_sysctls_of_pause(p: &mut Plan, parameters: &BTreeMap<String, String>) {
+pub(super) fn set_sysctls_of_pause(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<String, String>) {
     if !parameters.is_empty() {
         let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
-        set_sysctls(p, proc, parameters);
+        set_sysctls(p, facts, proc, parameters);
     }
 }

@@ -47,6 +47,11 @@ pub fn all() -> Vec<Case> {
     [long.concat(), oci.concat(), short.concat(), on_a_whole_machine()].concat()
 }
 
+/// What runs podlet-oci, which does not without the new calls.
+pub fn of_podlet_oci() -> Vec<Case> {
+    [bundles::CASES, oci_crash::CASES, oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES].concat()
+}
+
 /// What needs a machine's cgroup controllers and capabilities, all of them:
 /// mode vm has these and nothing else, the other modes have the rest.
 fn on_a_whole_machine() -> Vec<Case> {
