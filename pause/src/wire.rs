@@ -150,6 +150,4 @@ impl Record {
     /// The descriptor of the seccomp filter just loaded comes with the record,
     /// for whoever decides what it asks.
     pub const LISTENER: u32 = 11;
-    /// The new process waits until somebody has written down which it is.
-    pub const NOTED: u32 = 12;
 }

@@ -9,7 +9,6 @@
 //!   ready    I hold                          pause
 //!   runtime  run the hooks, I wait           C, of a bundle that has some
 //!   console  here is the terminal            C
-//!   noted    write down who I am, I wait     C, of a bundle
 //!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
 //!   listener here is the filter's descriptor C, with a filter that asks somebody
@@ -53,8 +52,6 @@ pub(crate) enum Question<'a> {
     Maps(u32),
     /// Run the hooks of this process, whose root is about to change.
     Runtime(&'a OwnedFd),
-    /// Write down that this is the process: soon it outlives who asked for it.
-    Note(&'a OwnedFd),
     /// Give the listener what this descriptor of a seccomp filter asks. Nobody
     /// waits for that to be done.
     Listener {
@@ -74,17 +71,30 @@ pub(crate) struct Ignition<'a> {
     pub object: &'a str,
     /// What `ps` shows.
     pub title: &'a CStr,
-    /// The descriptors the plan asks for; the plan itself, the report and the
-    /// program come by themselves.
+    /// The plan, [sealed](seal).
+    pub sealed: OwnedFd,
+    /// The descriptors the plan asks for; itself, the report and the program
+    /// come by themselves.
     pub fds: &'a [(Given, BorrowedFd<'a>)],
     /// The same, but the new process is to be the only one that has them.
     pub handed_over: Vec<(Given, OwnedFd)>,
     /// Where the process is born.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Writes down which process was born, as soon as that is known. A plan
+    /// that waits for it does so late, so the word is there before it asks.
+    pub note: Option<&'a dyn Fn(u32) -> Result<()>>,
     /// Does what a plan asks for.
     pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
     /// Directories for the program, should memfds be forbidden.
     pub places: &'a [PathBuf],
+}
+
+/// The plan, as the new process is given it.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is too long, [`Error::Os`].
+pub(crate) fn seal(plan: &Plan) -> Result<OwnedFd> {
+    sys::sealed_file(c"plan", &plan.encode()?).doing(|| "writing the plan".into())
 }
 
 /// Runs the plan to its end.
@@ -97,21 +107,25 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
     let program = sys::program_file(c"podlet", pause::PROGRAM, ignition.places)
         .doing(starting("making the sealed program (see the sysctl vm.memfd_noexec)"))?;
-    let plan_file = sys::sealed_file(c"plan", &plan.encode()?).doing(starting("writing the plan"))?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .doing(starting("making the report socket"))?;
-    let mut fds =
-        vec![(Given::Plan, plan_file.as_fd()), (Given::Report, theirs.as_fd()), (Given::Program, program.as_fd())];
+    let mut fds = vec![
+        (Given::Plan, ignition.sealed.as_fd()),
+        (Given::Report, theirs.as_fd()),
+        (Given::Program, program.as_fd()),
+    ];
     fds.extend(ignition.fds);
     let handed_over = std::mem::take(&mut ignition.handed_over);
     fds.extend(handed_over.iter().map(|(given, fd)| (*given, fd.as_fd())));
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
-    let child = sys::spawn(program.as_fd(), ignition.title, &given, ignition.cgroup);
+    let place = sys::Birthplace { cgroup: ignition.cgroup, namespaces: plan.born_in() };
+    let child = sys::spawn(program.as_fd(), ignition.title, &given, place);
     let child = child.map_err(|errno| {
         let what = match errno {
             Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
+            Errno::ENOSPC => "too many namespaces (see the sysctls user.max_*_namespaces)",
             _ => "executing the sealed program by clone3(2) and execveat(2)",
         };
         Error::Os { doing: starting(what)(), errno }
@@ -129,7 +143,10 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
             sys::reap(born.as_fd());
         }
     }
-    child.reap();
+    // Who was only its launcher has served.
+    if result.is_err() || plan.born_in() == 0 {
+        child.reap();
+    }
     result?;
     match heard {
         Heard { born: Some(pidfd), mounts, console, .. } => Ok(Born { pidfd, mounts, console }),
@@ -168,32 +185,42 @@ struct Heard {
     listener: Option<OwnedFd>,
     done: bool,
     failure: Option<Record>,
-    /// A question that came before the process it is about.
-    waiting: Option<u32>,
+    /// The hooks are to run: perhaps of a process we have not been told yet.
+    runtime: bool,
 }
 
 /// Reads the report until everybody has closed it, and answers.
 fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
-    let go_on = || send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL).doing(|| "answering the report".into());
+    let go_on = || match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
+        // Nobody listens any more: the report says why.
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        result => result.map(drop).doing(|| "answering the report".into()),
+    };
     let died = || Error::Died { object: ignition.object.into() };
+    let note = |pid: u32| match ignition.note {
+        Some(note) => note(pid).and_then(|()| go_on()),
+        None => Ok(()),
+    };
+    if plan.born_in() != 0 {
+        heard.born = Some(child.descriptor().doing(|| format!("starting {}", ignition.object))?);
+        note(child.pid())?;
+    }
     let explain = |record: &Record| failed(plan, ignition.object, record);
     hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
-        match kind {
-            Record::MAPS => (ignition.answer)(Question::Maps(child.pid().ok_or_else(died)?))?,
-            // The one process speaks, the other one tells who that is.
-            Record::RUNTIME | Record::NOTED | Record::BORN => match (&heard.born, heard.waiting.take()) {
-                (Some(born), Some(Record::RUNTIME)) => (ignition.answer)(Question::Runtime(born))?,
-                (Some(born), Some(_)) => (ignition.answer)(Question::Note(born))?,
-                (born, waiting) => {
-                    let known = born.is_some();
-                    heard.waiting = waiting;
-                    return if known { pass_on(heard, ignition.answer) } else { Ok(()) };
-                }
-            },
-            _ if heard.born.is_none() => return Ok(()),
-            _ => return pass_on(heard, ignition.answer),
+        if kind == Record::MAPS {
+            (ignition.answer)(Question::Maps(child.pid()))?;
+            return go_on();
         }
-        go_on().map(drop)
+        // The one process speaks, the other one tells who that is.
+        let Some(born) = &heard.born else { return Ok(()) };
+        if kind == Record::BORN && ignition.note.is_some() {
+            note(sys::pid_of(born.as_fd()).ok_or_else(died)?)?;
+        }
+        if std::mem::take(&mut heard.runtime) {
+            (ignition.answer)(Question::Runtime(born))?;
+            go_on()?;
+        }
+        pass_on(heard, ignition.answer)
     })
 }
 
@@ -224,7 +251,7 @@ fn hear(
             Record::CONSOLE => heard.console = descriptor,
             Record::LISTENER => heard.listener = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,
-            Record::RUNTIME | Record::NOTED => heard.waiting = Some(record.kind),
+            Record::RUNTIME => heard.runtime = true,
             Record::USERS => (heard.born, heard.done) = (descriptor, true),
             // The first one is the cause; others come of it.
             Record::ERROR => {

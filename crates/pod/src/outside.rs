@@ -18,7 +18,7 @@ use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Result};
 use crate::facts::{IdMap, show_maps};
-use crate::launch::{Ignition, Question, ignite};
+use crate::launch::{Ignition, Question, ignite, seal};
 use crate::plan::{Given, mounts, users};
 use crate::spec::{Mount, MountIds};
 use crate::sys;
@@ -34,19 +34,22 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         Ok(())
     };
     let streams = [Given::Stdin, Given::Stdout, Given::Stderr].map(|given| (given, null.as_fd()));
+    let plan = users::plan();
     let ignition = Ignition {
         object: "the user namespace of a mount",
         title: c"podlet:ids",
+        sealed: seal(&plan)?,
         fds: &streams,
         handed_over: Vec::new(),
         cgroup: None,
+        note: None,
         answer: &|question| match question {
             Question::Maps(pid) => write_maps(pid),
-            Question::Runtime(_) | Question::Note(_) | Question::Listener { .. } => Ok(()),
+            Question::Runtime(_) | Question::Listener { .. } => Ok(()),
         },
         places,
     };
-    Ok(ignite(&users::plan(), ignition)?.pidfd)
+    Ok(ignite(&plan, ignition)?.pidfd)
 }
 
 /// Where a mount on `target` goes, if symbolic links of the image at `root`

@@ -13,7 +13,7 @@ use crate::cgroup::{self, PodCgroup};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::idmaps::{decide_users, map_by_helper};
-use crate::launch::{Ignition, Question, ignite};
+use crate::launch::{Ignition, Question, ignite, seal};
 use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
@@ -344,13 +344,15 @@ impl Pod {
         let ignition = Ignition {
             object: &object,
             title: &title,
+            sealed: seal(&plan)?,
             fds: &fds,
             // What tells that the other side is gone.
             handed_over: vec![(Given::Lifeline, lifeline_end), (Given::Maker, maker), (Given::Made, made)],
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            note: None,
             answer: &|question| match question {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(_) | Question::Note(_) | Question::Listener { .. } => Ok(()),
+                Question::Runtime(_) | Question::Listener { .. } => Ok(()),
             },
             places: self.store.places(),
         };

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
-use crate::launch::{Born, Ignition, ignite};
+use crate::launch::{Born, Ignition, ignite, seal};
 use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
 use crate::plan::{Given, Plan, exec};
@@ -407,9 +407,11 @@ impl Pod {
         let ignition = Ignition {
             object,
             title,
+            sealed: seal(plan)?,
             fds: &fds,
             handed_over: outside,
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            note: None,
             answer: &|_| Ok(()),
             places: self.store.places(),
         };

@@ -150,7 +150,7 @@ pub(crate) const CONTAINER: &str = "container.json";
 pub(crate) const PROCESS: &str = "process.json";
 pub(crate) const LOG: &str = "log";
 pub(crate) const OOM: &str = "oom.json";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 const SWEEP: &str = ".sweep";
 
 /// `pod.json`.

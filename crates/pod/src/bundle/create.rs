@@ -1,6 +1,6 @@
 //! `create`, and `run`, which is `create` and `start` in one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
@@ -15,11 +15,11 @@ use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status};
 use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
 use crate::cgroup;
-use crate::config::Config;
+use crate::config::{Config, Hooks};
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
-use crate::launch::{Born, Ignition, Question, ignite};
+use crate::launch::{Born, Ignition, Question, ignite, seal};
 use crate::netdev;
 use crate::plan::bundle::{self, Bundle};
 use crate::plan::hold::{PodShape, Users};
@@ -28,7 +28,7 @@ use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
 use crate::resources;
-use crate::spec::{PodOptions, Root};
+use crate::spec::{Container, PodOptions, Root};
 use crate::state::{self, Hold, Lock, ProcessId};
 use crate::sys;
 
@@ -136,17 +136,14 @@ impl Runtime {
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             time_offsets: config.time_offsets,
             terminal: config.terminal.then_some(config.console_size),
-            stops: !(config.hooks.prestart.is_empty()
-                && config.hooks.create_runtime.is_empty()
-                && config.hooks.create_container.is_empty()
-                && container.net_devices.is_empty()),
+            stops: stops(&config.hooks, &container),
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);
-        plan.encode()?;
+        let sealed = seal(&plan)?;
         let record = Record {
             id: id.into(),
             version: config.version.clone(),
@@ -169,7 +166,8 @@ impl Runtime {
         let mut instance = Instance { dir, record, process: None, facts };
         let places = [instance.dir.clone(), "/dev/shm".into(), "/var/tmp".into()];
         let made = prepared.make_outside(&shape, &places);
-        let made = made.and_then(|outside| instance.make(&plan, &namespaces, &prepared, outside, setup, gate));
+        let made =
+            made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
         match made {
             Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
             Err(error) => {
@@ -186,7 +184,7 @@ impl Runtime {
 impl Instance {
     fn make(
         &mut self,
-        plan: &Plan,
+        (plan, sealed): (&Plan, OwnedFd),
         namespaces: &Namespaces,
         prepared: &Prepared,
         outside: Vec<(Given, OwnedFd)>,
@@ -216,19 +214,26 @@ impl Instance {
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
         let moved = RefCell::default();
+        let noted = Cell::new(None);
+        let note = |pid| self.note_process(pid).map(|process| noted.set(Some(process)));
         let ignition = Ignition {
             object: &object,
             title: &title,
+            sealed,
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            // Not before its hooks have run: nobody else is to take it for one
+            // that can be started.
+            note: (!stops(&self.record.hooks, &self.record.container)).then_some(&note),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
                 Question::Runtime(pidfd) => {
-                    self.move_devices(pidfd, &moved)?;
-                    self.run_create_hooks(pidfd)
+                    let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
+                    self.move_devices(pid, &moved)?;
+                    self.run_create_hooks(pid, pidfd)?;
+                    note(pid)
                 }
-                Question::Note(pidfd) => self.note_process(pidfd),
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
@@ -238,14 +243,14 @@ impl Instance {
                 netdev::give_back(devices, here.as_fd(), there.as_fd());
             }
         })?;
-        self.process = state::read_record(&self.dir.join(PROCESS))?;
+        self.process = noted.get();
         Ok(born)
     }
 
-    fn note_process(&self, pidfd: &OwnedFd) -> Result<()> {
-        let gone = || Error::Died { object: self.object() };
-        let process = sys::pid_of(pidfd.as_fd()).and_then(ProcessId::of).ok_or_else(gone)?;
-        state::write_record(&self.dir.join(PROCESS), &process)
+    fn note_process(&self, pid: u32) -> Result<ProcessId> {
+        let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
+        state::write_record(&self.dir.join(PROCESS), &process)?;
+        Ok(process)
     }
 
     /// The socket at which the container will wait, for this user alone.
@@ -263,13 +268,12 @@ impl Instance {
     }
 
     /// Network interfaces of this machine that the container is to have.
-    fn move_devices(&self, pidfd: &OwnedFd, moved: &RefCell<Option<Moved>>) -> Result<()> {
+    fn move_devices(&self, pid: u32, moved: &RefCell<Option<Moved>>) -> Result<()> {
         let devices = &self.record.container.net_devices;
         if devices.is_empty() {
             return Ok(());
         }
         let open = |path: String| File::open(&path).doing(|| format!("opening {path}"));
-        let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
         let (here, there) = (open("/proc/thread-self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
         let devices = netdev::transfer(devices, here.as_fd(), there.as_fd())?;
         *moved.borrow_mut() = Some(Moved { devices, here, there });
@@ -277,9 +281,8 @@ impl Instance {
     }
 
     /// Hooks that run while the container's root is not yet changed.
-    fn run_create_hooks(&self, pidfd: &OwnedFd) -> Result<()> {
+    fn run_create_hooks(&self, pid: u32, pidfd: &OwnedFd) -> Result<()> {
         let gone = || Error::Died { object: self.object() };
-        let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(gone)?;
         let mut state = self.state_as(Status::Creating);
         state.pid = pid;
         let hooks = &self.record.hooks;
@@ -290,6 +293,14 @@ impl Instance {
             self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)
         })
     }
+}
+
+/// Whether there is something to do between a container's birth and the change
+/// of its root.
+fn stops(hooks: &Hooks, container: &Container) -> bool {
+    let Hooks { prestart, create_runtime, create_container, .. } = hooks;
+    let hooks = [prestart, create_runtime, create_container];
+    hooks.iter().any(|hooks| !hooks.is_empty()) || !container.net_devices.is_empty()
 }
 
 /// Interfaces on their way, and the two network namespaces.

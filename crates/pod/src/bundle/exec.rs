@@ -11,7 +11,7 @@ use super::{Instance, create, hooks, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::launch::{Born, Ignition, Question, ignite};
+use crate::launch::{Born, Ignition, Question, ignite, seal};
 use crate::plan::enter::{self, Enter};
 use crate::plan::launch::Ids;
 use crate::plan::{Given, console};
@@ -155,15 +155,17 @@ impl Instance {
         let ignition = Ignition {
             object,
             title: &title,
+            sealed: seal(&plan)?,
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            note: None,
             answer: &|question| match question {
                 Question::Listener { filter, process } => {
                     let pid = process.and_then(|process| crate::sys::pid_of(process.as_fd()));
                     listener::send(enter.filter, &filter, pid.unwrap_or(0), &self.state())
                 }
-                Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
+                Question::Maps(_) | Question::Runtime(_) => Ok(()),
             },
             places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
         };

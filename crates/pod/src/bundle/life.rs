@@ -66,7 +66,7 @@ impl Instance {
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
             Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
-            Question::Maps(_) | Question::Runtime(_) | Question::Note(_) => Ok(()),
+            Question::Maps(_) | Question::Runtime(_) => Ok(()),
         })
     }
 
@@ -228,13 +228,14 @@ impl Instance {
                 made => place::remove(made)?,
             }
         }
-        // The record goes last but for the directory: as long as it is there,
-        // whoever comes by can go on.
-        for file in [GATE, PROCESS, RECORD] {
+        // The record goes last but for the lock and the directory: as long as
+        // it is there, whoever comes by can go on.
+        for file in [GATE, PROCESS, RECORD, state::LOCK] {
             let path = self.dir.join(file);
             state::ignore_missing(fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
         }
-        state::remove_all(&self.dir)
+        // Usually that was all.
+        fs::remove_dir(&self.dir).or_else(|_| state::remove_all(&self.dir))
     }
 
     /// SIGKILL, and waits until it has worked.

@@ -9,25 +9,25 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 
-const OURS: &str = "podlet-oci";
-
-/// Where the cgroup is to be: an absolute path counts from the hierarchy's
-/// root, a relative one from a place of ours. `None` where none can be.
+/// Where the cgroup is to be: for root below the hierarchy's root, for others
+/// an absolute path counts from there and a relative one from their own. `None`
+/// where none can be.
 pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(root) = cgroup::hierarchy() else { return Ok(None) };
     if facts.privileged && facts.initial_users {
-        return place(&root, &root.join(OURS), wanted, id).map(Some);
+        return place(&root, &root, wanted, id).map(Some);
     }
     let Some(own) = cgroup::own().map(|own| root.join(own)) else { return Ok(None) };
-    let dir = place(&root, &own.join(OURS), wanted, id)?;
+    let dir = place(&root, &own, wanted, id)?;
     // Ours to fill? And whoever is born there comes from here.
     let may_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
     let there = dir.ancestors().find(|dir| dir.exists());
     Ok((may_write(&own.join("cgroup.procs")) && there.is_some_and(may_write)).then_some(dir))
 }
 
-fn place(root: &Path, ours: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
-    let Some(path) = wanted else { return Ok(ours.join(id)) };
+fn place(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
+    // One level: whatever is above would have to be made and removed, too.
+    let Some(path) = wanted else { return Ok(top.join(format!("podlet-oci-{id}"))) };
     let field = "linux.cgroupsPath";
     let shown = path.to_string_lossy();
     if path.components().any(|part| part == Component::ParentDir) {
@@ -40,12 +40,11 @@ fn place(root: &Path, ours: &Path, wanted: Option<&Path>, id: &str) -> Result<Pa
         }
         return Ok(root.join(inside));
     }
-    Ok(ours.join(path))
+    Ok(top.join(path))
 }
 
 /// The cgroup and those above it that will have been made for the container,
-/// outermost first: what is not there yet, and the place of ours, which goes
-/// with the last one in it.
+/// outermost first: what is not there yet.
 ///
 /// # Errors
 /// [`Error::Invalid`] if somebody is in the cgroup: it will be killed.
@@ -55,8 +54,7 @@ pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
         let reason = "there are processes in it already: give each container a cgroup of its own";
         return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
     }
-    let is_made = |dir: &&Path| !dir.exists() || dir.ends_with(OURS);
-    let mut missing: Vec<_> = dir.ancestors().take_while(is_made).map(Path::to_path_buf).collect();
+    let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect();
     missing.reverse();
     Ok(missing)
 }

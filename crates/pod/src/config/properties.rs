@@ -240,7 +240,7 @@ const REQUIRED: &[&str] = &[
 /// Refuses what the list refuses, and what the specification requires and is
 /// not there.
 pub(super) fn check_file(file: &Value) -> Result<()> {
-    walk(file, "", &|path, value| match answer(path) {
+    walk(file, &mut String::new(), &|path, value| match answer(path) {
         Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
         Some(Honoured | Beyond(_)) | None => Ok(()),
     })?;
@@ -249,7 +249,7 @@ pub(super) fn check_file(file: &Value) -> Result<()> {
 
 /// Refuses what oci-spec's types know and the list does not.
 pub(super) fn check_known(known: &Value) -> Result<()> {
-    walk(known, "", &|path, value| match answer(path) {
+    walk(known, &mut String::new(), &|path, value| match answer(path) {
         Some(_) => Ok(()),
         None if value.is_object() => Ok(()),
         None => Err(Error::invalid(path, show(value), "this property is not honoured: remove it")),
@@ -265,17 +265,24 @@ fn answer(path: &str) -> Option<Answer> {
     PROPERTIES.iter().find(|(known, _)| fits(known)).map(|(_, answer)| *answer)
 }
 
-/// Calls `at` for every value that has nothing below it.
-fn walk(value: &Value, path: &str, at: &impl Fn(&str, &Value) -> Result<()>) -> Result<()> {
+/// Calls `at` for every value that has nothing below it. `path` is where
+/// `value` stands.
+fn walk(value: &Value, path: &mut String, at: &impl Fn(&str, &Value) -> Result<()>) -> Result<()> {
+    let here = path.len();
+    let mut below = |parts: [&str; 2], value| {
+        path.extend(parts);
+        let result = walk(value, path, at);
+        path.truncate(here);
+        result
+    };
     match value {
         Value::Null => Ok(()),
-        // Its name alone may say something: `"netDevices": {"eth0": {}}`.
-        Value::Object(fields) if fields.is_empty() => at(path, value),
-        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
-            let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
-            walk(value, &format!("{prefix}{name}"), at)
-        }),
-        Value::Array(elements) => elements.iter().try_for_each(|element| walk(element, &format!("{path}[]"), at)),
+        Value::Object(fields) if !fields.is_empty() => {
+            let dot = if here == 0 { "" } else { "." };
+            fields.iter().try_for_each(|(name, value)| below([dot, name], value))
+        }
+        Value::Array(elements) => elements.iter().try_for_each(|element| below(["[]", ""], element)),
+        // An empty object's name alone may say something: `"netDevices": {"eth0": {}}`.
         value => at(path, value),
     }
 }

@@ -4,7 +4,7 @@
 //!   H  opens trees, joins namespaces that are there, gets its ids
 //!   ├─ clone3(CLONE_PARENT) ► C   builds the root                       RUNTIME
 //!   │                             (hooks run)                          ◄ go on
-//!   ▼  report BORN, exit          changes the root, becomes the user    NOTED
+//!   ▼  report BORN, exit          changes the root, becomes the user
 //!                                 (its number is written down)         ◄ go on
 //!                                 waits at the gate  ◄ start connects   CREATED
 //!                                 execve                                EXEC
@@ -13,6 +13,10 @@
 //! C is cloned early: it has no pod-mates who could catch it half-made, and it
 //! must be a child of the caller, and after the caller's end of the caller's
 //! subreaper (conmon, the containerd shim), who waits for its exit.
+//!
+//! Where there is nothing to join and nobody else to become first, there is no
+//! H: C is born in its namespaces, and opens the trees in its own copy of the
+//! caller's mounts.
 
 use pause::wire::{Record, Slot};
 
@@ -55,6 +59,15 @@ impl Bundle<'_> {
     fn makes(&self, namespace: Namespace) -> bool {
         self.made & namespace.flag() != 0
     }
+
+    /// Whether the first process is the container's own: no namespace has to
+    /// be joined, and none has to be made by somebody who lives in it then.
+    fn is_born_inside(&self) -> bool {
+        self.launch.facts.privileged
+            && self.joined.is_empty()
+            && !self.makes(Namespace::User)
+            && !self.makes(Namespace::Time)
+    }
 }
 
 /// The plan of a container without a pod.
@@ -77,11 +90,19 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     process::inherited(p, bundle.launch.container);
     let trees = enter(p, bundle);
     p.push(step::undumpable());
+    if bundle.is_born_inside() {
+        p.born_in = bundle.made;
+        container_steps(p, bundle, &trees, Slot(kept as u16));
+        return plan;
+    }
 
     let born = p.slot("container");
     let _born_pid = p.slot("container_pid");
     let made = bundle.made & !(Namespace::User.flag() | Namespace::Time.flag());
-    p.fork(step::clone_sibling(made), born, |p| container_steps(p, bundle, &trees, Slot(kept as u16)));
+    p.fork(step::clone_sibling(made), born, |p| {
+        p.push(step::die_with_parent());
+        container_steps(p, bundle, &trees, Slot(kept as u16));
+    });
     p.push(step::report(Record::BORN, "BORN", Some(born)));
     p.push(step::exit(0));
     plan
@@ -94,7 +115,7 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     let privileged = launch.facts.privileged;
     let setgroups = launch.pod.users.setgroups(launch.facts);
     let mounts = libc::CLONE_NEWNS as u64;
-    if privileged && !launch.facts.initial_users {
+    if privileged && !launch.facts.initial_users && !bundle.is_born_inside() {
         // The caller's mounts may belong to a user namespace further out.
         p.push(step::unshare(mounts));
     }
@@ -144,11 +165,11 @@ fn become_root(p: &mut Plan, setgroups: bool) {
     p.push(step::die_with_parent());
 }
 
-/// What the container's process does, from its birth to the program.
+/// What the container's process does once it is in its namespaces, up to the
+/// program.
 fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kept: Slot) {
     let launch = &bundle.launch;
     let container = launch.container;
-    p.push(step::die_with_parent());
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
@@ -210,7 +231,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if open {
         p.push(step::dumpable());
     }
-    outlive_creator(p);
+    outlive_creator(p, bundle.stops);
     if let Some(user) = bundle.gate {
         wait_at_gate(p, user);
     }
@@ -219,11 +240,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     launch::start_program(p, first_not_kept, container, launch.filter, &Program::of(container));
 }
 
-/// From here on whoever asked for the container may go: only now, when its
-/// number is written down, can others end it.
-fn outlive_creator(p: &mut Plan) {
-    p.push(step::report(Record::NOTED, "NOTED", None));
-    p.push(step::await_message(p.slot_of(Given::Report)));
+/// From here on whoever asked for the container may go: now that its number is
+/// written down others can end it.
+fn outlive_creator(p: &mut Plan, stopped: bool) {
+    // One that stopped for its hooks has been told then.
+    if !stopped {
+        p.push(step::await_message(p.slot_of(Given::Report)));
+    }
     p.push(step::survive_parent());
 }
 

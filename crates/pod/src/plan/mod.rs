@@ -117,6 +117,8 @@ impl Given {
 pub struct Plan {
     steps: Vec<Step>,
     given: Vec<Given>,
+    /// `CLONE_NEW*`.
+    born_in: u64,
     names: Vec<&'static str>,
     /// Slots that can be used again.
     free: Vec<Slot>,
@@ -134,6 +136,7 @@ impl Plan {
         Plan {
             steps: Vec::with_capacity(160),
             given: given.to_vec(),
+            born_in: 0,
             names,
             free: Vec::new(),
             parts: Vec::new(),
@@ -145,6 +148,12 @@ impl Plan {
     /// numbers.
     pub fn given(&self) -> &[Given] {
         &self.given
+    }
+
+    /// The new namespaces its process is born in (`CLONE_NEW*`): then that is
+    /// the container's own, and nobody clones it.
+    pub fn born_in(&self) -> u64 {
+        self.born_in
     }
 
     /// The steps.

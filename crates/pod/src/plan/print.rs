@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Formatter};
 use nix::errno::Errno;
 use pause::wire::Op;
 
-use super::step::Arg;
+use super::step::{self, Arg};
 use super::{Given, Plan};
 
 impl Display for Plan {
@@ -20,6 +20,9 @@ impl Display for Plan {
         let born_with: Vec<_> =
             self.given.iter().enumerate().map(|(number, given)| format!("{number}={}", given.name())).collect();
         writeln!(f, "# born with {}", born_with.join(" "))?;
+        if self.born_in != 0 {
+            writeln!(f, "# born by clone3({})", show_flags(self.born_in, step::CLONE))?;
+        }
         for number in 0..self.steps.len() {
             writeln!(f, "{number:4}  {}", self.line(number))?;
         }

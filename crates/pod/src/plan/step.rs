@@ -139,7 +139,7 @@ fn empty() -> Arg {
 
 macro_rules! flag_table {
     ($name:ident: $($flag:ident),* $(,)?) => {
-        const $name: &[(u64, &str)] = &[$((libc::$flag as u64, stringify!($flag))),*];
+        pub(super) const $name: &[(u64, &str)] = &[$((libc::$flag as u64, stringify!($flag))),*];
     };
 }
 

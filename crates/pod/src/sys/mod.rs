@@ -10,7 +10,7 @@ mod spawn;
 pub(crate) use bpf::attach_device_program;
 pub(crate) use calls::{open_in_root, probe_calls};
 pub(crate) use mounts::{below, copy_attributes, tmpfs};
-pub(crate) use spawn::{Child, spawn};
+pub(crate) use spawn::{Birthplace, Child, spawn};
 
 use std::fs::File;
 use std::io::Write;
@@ -38,7 +38,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<
     let mut parts = [std::io::IoSliceMut::new(buffer)];
     let message = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(Errno::EINTR) => {}
+            // The second is said once, of a peer that ended without having
+            // read everything; what it said itself comes after.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             result => break result?,
         }
     };

@@ -17,6 +17,7 @@ use pause::arch::syscall;
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
+    pid: u32,
 }
 
 impl Child {
@@ -25,9 +26,14 @@ impl Child {
         super::reap(self.pidfd.as_fd());
     }
 
-    /// Its pid.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        super::pid_of(self.pidfd.as_fd())
+    /// Its pid, which nobody else has before it is reaped.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// A descriptor of it for others.
+    pub(crate) fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.pidfd.try_clone()
     }
 
     /// SIGKILL.
@@ -51,8 +57,17 @@ struct Birth {
 
 const STACK_SIZE: usize = 32 * 1024;
 
+/// Where a process is born.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Birthplace<'a> {
+    /// The caller's own without one.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// `CLONE_NEW*`: which namespaces are made for it.
+    pub namespaces: u64,
+}
+
 /// Starts `program` as a child of this process with the name `argv0`, with
-/// `given` as descriptors 0, 1, 2, ... and no others, in `cgroup`.
+/// `given` as descriptors 0, 1, 2, ... and no others, at `place`.
 ///
 /// All signals are blocked in the child.
 ///
@@ -62,7 +77,7 @@ pub(crate) fn spawn(
     program: BorrowedFd<'_>,
     argv0: &CStr,
     given: &[BorrowedFd<'_>],
-    cgroup: Option<BorrowedFd<'_>>,
+    place: Birthplace<'_>,
 ) -> nix::Result<Child> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let given: Vec<i32> = given.iter().map(|fd| fd.as_raw_fd()).collect();
@@ -83,12 +98,12 @@ pub(crate) fn spawn(
     let mut pidfd = -1i32;
     let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
     let args = CloneArgs {
-        flags: flags | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        flags: flags | place.namespaces | if place.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
         stack_size: STACK_SIZE as u64,
-        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        cgroup: place.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
 
@@ -112,7 +127,7 @@ pub(crate) fn spawn(
         return Err(Errno::from_raw(-result as i32));
     }
     // SAFETY: CLONE_PIDFD made this descriptor for us.
-    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid: result as u32 };
     if birth.error != 0 {
         child.reap();
         return Err(Errno::from_raw(-birth.error as i32));
