@@ -21,6 +21,12 @@ impl Data {
         at as u64
     }
 
+    fn add_words(&mut self, words: &[u64]) -> u64 {
+        let at = self.add(&[]);
+        words.iter().for_each(|word| self.bytes.extend_from_slice(&word.to_ne_bytes()));
+        at
+    }
+
     fn add_strings(&mut self, strings: &[std::ffi::CString]) -> u64 {
         let mut pointers = Vec::with_capacity(8 * (strings.len() + 1));
         for string in strings {
@@ -104,10 +110,12 @@ fn raw_step(step: &Step, data: &mut Data) -> RawStep {
             Arg::SlotNumber(slot) => slot.0.into(),
             Arg::Label(step) => *step as u64,
             Arg::Num(number) | Arg::Address(number) => *number,
-            Arg::Flags(value, _) | Arg::Device(value, _) => *value,
+            Arg::Flags(value, _) | Arg::Device(value) => *value,
             Arg::Mode(mode) => u64::from(*mode),
             Arg::Word(number, _) => *number as u64,
             Arg::Text(text) => data.add(text.as_bytes_with_nul()),
+            Arg::OpenHow(how) => data.add_words(&[how.flags, how.mode, how.resolve]),
+            Arg::MountAttr(attr) => data.add_words(&[attr.set, attr.clear, attr.propagation, attr.users]),
             Arg::Blob(bytes, _) => data.add(bytes),
             Arg::Strings(strings) => data.add_strings(strings),
             Arg::Filter(filter) => {

@@ -134,7 +134,7 @@ impl Plan {
     fn new(given: &[Given]) -> Plan {
         let names = given.iter().map(|given| given.name()).collect();
         Plan {
-            steps: Vec::with_capacity(160),
+            steps: Vec::with_capacity(256),
             given: given.to_vec(),
             born_in: 0,
             names,

@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Formatter};
 use nix::errno::Errno;
 use pause::wire::Op;
 
-use super::step::{self, Arg};
+use super::step::{self, Arg, MountAttr, OpenHow};
 use super::{Given, Plan};
 
 impl Display for Plan {
@@ -78,11 +78,34 @@ impl Plan {
             Arg::Mode(mode) => format!("{mode:#05o}").replacen("0o", "0", 1),
             Arg::Word(_, shown) => shown.to_string(),
             Arg::Text(text) => format!("{text:?}"),
-            Arg::Blob(_, shown) | Arg::Device(_, shown) => shown.clone(),
+            Arg::Blob(_, shown) => shown.clone(),
+            Arg::Device(device) => format!("{}:{}", libc::major(*device), libc::minor(*device)),
+            Arg::OpenHow(how) => show_how(how),
+            Arg::MountAttr(attr) => show_attr(attr),
             Arg::Strings(strings) => format!("{strings:?}"),
             Arg::Filter(filter) => format!("{{{} instructions}}", filter.len() / 8),
         }
     }
+}
+
+fn show_how(how: &OpenHow) -> String {
+    let (flags, resolve) = (show_flags(how.flags, step::OPEN), show_flags(how.resolve, step::RESOLVE));
+    let mode = if how.mode == 0 { String::new() } else { format!("{:#o}, ", how.mode) };
+    format!("{{{flags}, {mode}{resolve}}}")
+}
+
+fn show_attr(attr: &MountAttr) -> String {
+    let mut parts = Vec::new();
+    if attr.set != 0 {
+        parts.push(format!("set={}", show_flags(attr.set, step::ATTRS)));
+    }
+    if attr.clear != 0 {
+        parts.push(format!("clear={}", show_flags(attr.clear, step::ATTRS)));
+    }
+    if attr.propagation != 0 {
+        parts.push(show_flags(attr.propagation, step::MOUNT));
+    }
+    format!("{{{}}}", parts.join(" "))
 }
 
 /// `A|B|0x40`: the names in `table`, and what has none.

@@ -42,12 +42,16 @@ pub enum Arg {
     /// File mode bits.
     Mode(u32),
     /// A device number, shown as major and minor.
-    Device(u64, String),
+    Device(u64),
     /// A constant with a name, such as `AT_FDCWD`.
     Word(i64, &'static str),
     /// A pointer to a string.
     Text(CString),
-    /// A pointer to a structure, and how to show that.
+    /// A pointer to a `struct open_how`.
+    OpenHow(OpenHow),
+    /// A pointer to a `struct mount_attr`.
+    MountAttr(MountAttr),
+    /// A pointer to another structure, and how to show that.
     Blob(Vec<u8>, String),
     /// A pointer to a null-ended array of strings.
     Strings(Vec<CString>),
@@ -177,6 +181,17 @@ pub const ATTRS: &[(u64, &str)] = &[
 
 // --- Files -----------------------------------------------------------------
 
+/// How [`openat2`] opens.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenHow {
+    /// `O_*`.
+    pub flags: u64,
+    /// Of a file that is made, else 0.
+    pub mode: u64,
+    /// `RESOLVE_*`.
+    pub resolve: u64,
+}
+
 /// `openat2(2)` of an absolute path, or one from the current directory.
 pub fn openat2_from_cwd(path: impl AsRef<Path>, flags: i32, resolve: u64) -> Step {
     let mut step = openat2(Slot(0), path, flags, 0, resolve);
@@ -186,14 +201,8 @@ pub fn openat2_from_cwd(path: impl AsRef<Path>, flags: i32, resolve: u64) -> Ste
 
 /// `openat2(2)`.
 pub fn openat2(dir: Slot, path: impl AsRef<Path>, flags: i32, mode: u32, resolve: u64) -> Step {
-    let flags = (flags | libc::O_CLOEXEC) as u64;
-    let mut how = Vec::with_capacity(24);
-    for word in [flags, mode.into(), resolve] {
-        how.extend_from_slice(&word.to_ne_bytes());
-    }
-    let (open, resolve) = (super::print::show_flags(flags, OPEN), super::print::show_flags(resolve, RESOLVE));
-    let shown = if mode == 0 { format!("{{{open}, {resolve}}}") } else { format!("{{{open}, {mode:#o}, {resolve}}}") };
-    Step::new("openat2", libc::SYS_openat2, vec![Arg::Slot(dir), arg_text(path), Arg::Blob(how, shown), Arg::Num(24)])
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: mode.into(), resolve };
+    Step::new("openat2", libc::SYS_openat2, vec![Arg::Slot(dir), arg_text(path), Arg::OpenHow(how), Arg::Num(24)])
 }
 
 /// `openat(2)`; always with `O_CLOEXEC`.
@@ -216,9 +225,8 @@ pub fn mkdirat(dir: Slot, path: impl AsRef<Path>, mode: u32) -> Step {
 
 /// `mknodat(2)`.
 pub fn mknodat(dir: Slot, path: impl AsRef<Path>, mode: u32, device: u64) -> Step {
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    let device = Arg::Device(device, format!("{major}:{minor}"));
-    Step::new("mknodat", libc::SYS_mknodat, vec![Arg::Slot(dir), arg_text(path), Arg::Mode(mode), device])
+    let args = vec![Arg::Slot(dir), arg_text(path), Arg::Mode(mode), Arg::Device(device)];
+    Step::new("mknodat", libc::SYS_mknodat, args)
 }
 
 /// `fchownat(2)`, of a link itself.
@@ -347,27 +355,9 @@ pub struct MountAttr {
 
 /// `mount_setattr(2)` of what is open.
 pub fn mount_setattr(at: Slot, attr: MountAttr, recursive: bool) -> Step {
-    let mut bytes = Vec::with_capacity(32);
-    for word in [attr.set, attr.clear, attr.propagation, attr.users] {
-        bytes.extend_from_slice(&word.to_ne_bytes());
-    }
-    let mut shown = Vec::new();
-    if attr.set != 0 {
-        shown.push(format!("set={}", super::print::show_flags(attr.set, ATTRS)));
-    }
-    if attr.clear != 0 {
-        shown.push(format!("clear={}", super::print::show_flags(attr.clear, ATTRS)));
-    }
-    if attr.propagation != 0 {
-        shown.push(super::print::show_flags(attr.propagation, MOUNT));
-    }
     let flags = libc::AT_EMPTY_PATH as u64 | if recursive { libc::AT_RECURSIVE as u64 } else { 0 };
-    let shown = format!("{{{}}}", shown.join(" "));
-    Step::new(
-        "mount_setattr",
-        libc::SYS_mount_setattr,
-        vec![Arg::Slot(at), empty(), Arg::Flags(flags, AT), Arg::Blob(bytes, shown), Arg::Num(32)],
-    )
+    let args = vec![Arg::Slot(at), empty(), Arg::Flags(flags, AT), Arg::MountAttr(attr), Arg::Num(32)];
+    Step::new("mount_setattr", libc::SYS_mount_setattr, args)
 }
 
 /// `move_mount(2)` of a detached tree onto an open target.

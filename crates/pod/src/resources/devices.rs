@@ -50,8 +50,8 @@ pub struct DeviceRule {
 const MKNOD: u8 = 1;
 const READ: u8 = 2;
 const WRITE: u8 = 4;
-const BLOCK: i32 = 1;
-const CHAR: i32 = 2;
+const BLOCK: u32 = 1;
+const CHAR: u32 = 2;
 
 /// A program has at most 4096 instructions wherever it runs.
 const MOST_RULES: usize = 256;
@@ -92,6 +92,14 @@ impl DeviceRule {
     fn access(&self) -> u8 {
         let bits = [(self.read, READ), (self.write, WRITE), (self.mknod, MKNOD)];
         bits.into_iter().filter(|(on, _)| *on).fold(0, |access, (_, bit)| access | bit)
+    }
+
+    fn kind_number(&self) -> Option<u32> {
+        match self.kind {
+            DeviceKind::Any => None,
+            DeviceKind::Block => Some(BLOCK),
+            DeviceKind::Char => Some(CHAR),
+        }
     }
 
     /// All devices, all access: nothing before it matters.
@@ -142,6 +150,7 @@ const MOVE: u8 = 0xb4;
 const COPY: u8 = 0xbc;
 const IF_EQUAL: u8 = 0x15;
 const IF_NOT_EQUAL: u8 = 0x55;
+const GO: u8 = 0x05;
 const EXIT: u8 = 0x95;
 
 /// r0 is the answer, r1 the context and then for use between.
@@ -163,66 +172,115 @@ fn one(code: u8, to: u8, from: u8, offset: i16, value: i32) -> Instruction {
 ///   kind, open, major, minor from the context
 ///   for each rule, the last one first:
 ///     another kind, major or minor?   next
-///     allows:  open &= !access;  nothing open?       answer 1
-///     denies:  anything of access open?              answer 0
-///   answer: nothing open
+///     allows:  open &= !access;  nothing open?       allow
+///     denies:  anything of access open?              deny
+///   nothing open? allow
+///   deny:   answer 0
+///   allow:  answer 1
 /// ```
+///
+/// Rules in a row that name the same kind, or kind and major number, share
+/// that test: the kernel follows every path through a program when it loads
+/// it, at each start of a container.
 ///
 /// # Errors
 /// [`Error::Invalid`] for too many rules.
 pub(crate) fn program(rules: &[DeviceRule]) -> Result<Vec<Instruction>> {
     let relevant = rules.iter().rposition(DeviceRule::is_total).unwrap_or(0);
-    let rules = &rules[relevant..];
+    let mut rules = rules[relevant..].to_vec();
     if rules.len() > MOST_RULES {
         return Err(Error::invalid("devices", rules.len().to_string(), format!("at most {MOST_RULES} rules")));
     }
-    let mut program = vec![
+    rules.reverse();
+    let mut assembler = Assembler::default();
+    assembler.program.extend([
         one(LOAD_WORD, KIND, CONTEXT, 0, 0),
         one(COPY, OPEN, KIND, 0, 0),
         one(AND, KIND, 0, 0, 0xffff),
         one(SHIFT_RIGHT, OPEN, 0, 0, 16),
         one(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
         one(LOAD_WORD, MINOR, CONTEXT, 8, 0),
-    ];
-    for rule in rules.iter().rev() {
-        let access = i32::from(rule.access());
-        let decide = if rule.allow {
-            vec![
-                one(AND, OPEN, 0, 0, !access),
-                one(IF_NOT_EQUAL, OPEN, 0, 2, 0),
-                one(MOVE, ANSWER, 0, 0, 1),
-                one(EXIT, 0, 0, 0, 0),
-            ]
-        } else {
-            vec![
-                one(COPY, CONTEXT, OPEN, 0, 0),
-                one(AND, CONTEXT, 0, 0, access),
-                one(IF_EQUAL, CONTEXT, 0, 2, 0),
-                one(MOVE, ANSWER, 0, 0, 0),
-                one(EXIT, 0, 0, 0, 0),
-            ]
-        };
-        let kind = match rule.kind {
-            DeviceKind::Any => None,
-            DeviceKind::Block => Some(BLOCK),
-            DeviceKind::Char => Some(CHAR),
-        };
-        let number = |number: Option<u32>| number.map(|number| number as i32);
-        let wanted = [(KIND, kind), (MAJOR, number(rule.major)), (MINOR, number(rule.minor))];
-        let tests: Vec<_> = wanted.into_iter().filter_map(|(register, value)| Some((register, value?))).collect();
-        for (i, (register, value)) in tests.iter().enumerate() {
-            let behind = tests.len() - 1 - i + decide.len();
-            program.push(one(IF_NOT_EQUAL, *register, 0, behind as i16, *value));
-        }
-        program.extend(decide);
-    }
-    program.extend([
-        one(MOVE, ANSWER, 0, 0, 0),
-        one(IF_NOT_EQUAL, OPEN, 0, 1, 0),
-        one(MOVE, ANSWER, 0, 0, 1),
-        one(EXIT, 0, 0, 0, 0),
     ]);
-    Ok(program)
+    assembler.rules(&rules, &[(KIND, DeviceRule::kind_number), (MAJOR, |rule| rule.major), (MINOR, |rule| rule.minor)]);
+    Ok(assembler.finish())
+}
+
+/// A register, and what a rule wants in it.
+type Test = (u8, fn(&DeviceRule) -> Option<u32>);
+
+/// How a program ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Allow,
+    Deny,
+}
+
+/// A program, and the jumps in it to its ends, which come last.
+#[derive(Default)]
+struct Assembler {
+    program: Vec<Instruction>,
+    jumps: Vec<(usize, End)>,
+}
+
+impl Assembler {
+    /// Rules, the one that decides first in front, for which these tests are
+    /// still to be made.
+    fn rules(&mut self, rules: &[DeviceRule], tests: &[Test]) {
+        let Some((&(register, wanted), tests)) = tests.split_first() else {
+            return rules.iter().for_each(|rule| self.decide(rule));
+        };
+        for alike in rules.chunk_by(|a, b| wanted(a) == wanted(b)) {
+            let Some(number) = wanted(&alike[0]) else {
+                self.rules(alike, tests);
+                continue;
+            };
+            let test = self.program.len();
+            self.program.push(one(IF_NOT_EQUAL, register, 0, 0, number as i32));
+            self.rules(alike, tests);
+            self.lead(test, self.program.len());
+        }
+    }
+
+    /// What a rule does that is about the device.
+    fn decide(&mut self, rule: &DeviceRule) {
+        let access = rule.access();
+        match rule.allow {
+            true if access == READ | WRITE | MKNOD => self.jump(GO, 0, End::Allow),
+            true => {
+                self.program.push(one(AND, OPEN, 0, 0, !i32::from(access)));
+                self.jump(IF_EQUAL, OPEN, End::Allow);
+            }
+            false => {
+                self.program.push(one(COPY, CONTEXT, OPEN, 0, 0));
+                self.program.push(one(AND, CONTEXT, 0, 0, access.into()));
+                self.jump(IF_NOT_EQUAL, CONTEXT, End::Deny);
+            }
+        }
+    }
+
+    /// A jump that compares with 0, or does not.
+    fn jump(&mut self, code: u8, register: u8, end: End) {
+        self.jumps.push((self.program.len(), end));
+        self.program.push(one(code, register, 0, 0, 0));
+    }
+
+    fn finish(mut self) -> Vec<Instruction> {
+        self.jump(IF_EQUAL, OPEN, End::Allow);
+        let deny = self.program.len();
+        self.program.extend([one(MOVE, ANSWER, 0, 0, 0), one(EXIT, 0, 0, 0, 0)]);
+        let allow = self.program.len();
+        self.program.extend([one(MOVE, ANSWER, 0, 0, 1), one(EXIT, 0, 0, 0, 0)]);
+        for (at, end) in std::mem::take(&mut self.jumps) {
+            self.lead(at, if end == End::Allow { allow } else { deny });
+        }
+        self.program
+    }
+
+    /// Has the jump at `at` go to `target`. A program is far shorter than a
+    /// jump can be.
+    fn lead(&mut self, at: usize, target: usize) {
+        self.program[at].offset = (target - at - 1) as i16;
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +304,7 @@ mod tests {
                 IF_EQUAL if r[to] == value as i64 as u64 => at = (at as i64 + i64::from(offset)) as usize,
                 IF_NOT_EQUAL if r[to] != value as i64 as u64 => at = (at as i64 + i64::from(offset)) as usize,
                 IF_EQUAL | IF_NOT_EQUAL => {}
+                GO => at = (at as i64 + i64::from(offset)) as usize,
                 EXIT => return r[0],
                 code => panic!("no instruction {code:#x}"),
             }
@@ -259,7 +318,7 @@ mod tests {
     }
 
     fn allows(rules: &[DeviceRule], kind: char, major: u32, minor: u32, access: &str) -> bool {
-        let kind = if kind == 'b' { BLOCK } else { CHAR } as u32;
+        let kind = if kind == 'b' { BLOCK } else { CHAR };
         run(&program(rules).expect("a program"), bits(access) << 16 | kind, major, minor) == 1
     }
 
