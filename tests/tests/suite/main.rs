@@ -46,7 +46,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 4] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -61,6 +61,12 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 4] 
             cases::strace().is_some(),
             USUAL,
             "killed_at_its_system_calls_one_after_the_other",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_start_that_is_killed_at_the_gate_leaves_nobody_waiting",
             "strace is not installed; .ci/run does that",
         ),
     ]

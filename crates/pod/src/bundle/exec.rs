@@ -56,10 +56,11 @@ impl Instance {
     /// # Errors
     /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
     pub fn exec(&self, extra: Extra) -> Result<Executed> {
-        match extra.even_paused {
-            true => self.expect(&[Status::Running, Status::Created, Status::Paused], "cannot be executed in")?,
-            false => self.expect(&[Status::Running, Status::Created], "cannot be executed in")?,
-        }
+        let wanted: &[Status] = match extra.even_paused {
+            true => &[Status::Running, Status::Created, Status::Paused],
+            false => &[Status::Running, Status::Created],
+        };
+        self.expect(wanted, "cannot be executed in")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be executed in");
         let pidfd = self.pidfd().ok_or_else(gone)?;
         let mut process = extra.process;

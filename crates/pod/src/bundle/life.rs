@@ -18,6 +18,18 @@ use crate::resources::{self, Resources, Stats};
 use crate::state::{self, Hold, Lock};
 use crate::sys;
 
+/// Signals that end nobody who has no handler for them (signal(7)).
+const HARMLESS: [i32; 8] = [
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGSTOP,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGURG,
+    libc::SIGWINCH,
+];
+
 impl Instance {
     /// Starts the program of a created container.
     ///
@@ -58,11 +70,16 @@ impl Instance {
             let mut options = File::options();
             options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&path).doing(context)?
         };
-        // From here on nobody else starts it.
-        fs::remove_file(&path).doing(context)?;
         let report = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
         let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
-        connect(report.as_raw_fd(), &address).doing(context)?;
+        // Knock first: were we killed between the two, it would wait for ever
+        // at a gate that nobody finds any more.
+        let knocked = connect(report.as_raw_fd(), &address);
+        fs::remove_file(&path).doing(context)?;
+        if knocked == Err(nix::errno::Errno::ECONNREFUSED) {
+            return Err(Error::state(self.object(), "is running: it cannot be started"));
+        }
+        knocked.doing(context)?;
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
             Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
@@ -105,13 +122,17 @@ impl Instance {
 
     /// Sends a signal to the container's process.
     ///
+    /// One that was not started has no program yet that could handle it: it is
+    /// killed by whatever would end a program.
+    ///
     /// # Errors
     /// [`Error::State`] if it is gone.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
+        let status = self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
         let pidfd = self.pidfd().ok_or_else(gone)?;
-        match sys::pidfd_signal(pidfd.as_fd(), signal) {
+        let ends = status == Status::Created && signal != 0 && !HARMLESS.contains(&signal);
+        match sys::pidfd_signal(pidfd.as_fd(), if ends { libc::SIGKILL } else { signal }) {
             Err(nix::errno::Errno::ESRCH) => Err(gone()),
             Err(nix::errno::Errno::EINVAL) => Err(Error::invalid("signal", signal.to_string(), "not a signal")),
             result => result.doing(|| format!("signalling {}", self.object())),
@@ -168,6 +189,8 @@ impl Instance {
     /// naming the limit and the cure. Nothing is changed then.
     pub fn update(&mut self, change: &Resources) -> Result<()> {
         let _lock = self.lock()?;
+        // Somebody else may have changed it while we waited.
+        self.record = state::read_record(&self.dir.join(RECORD))?.ok_or_else(|| Error::NotFound(self.object()))?;
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be updated")?;
         let none = || Error::state(self.object(), "has no cgroup: it has no limits");
         let cgroup = self.record.cgroup.clone().ok_or_else(none)?;
@@ -270,10 +293,10 @@ impl Instance {
         if self.dir.join(RECORD).exists() { Ok(lock) } else { Err(gone()) }
     }
 
-    pub(super) fn expect(&self, wanted: &[Status], what: &str) -> Result<()> {
+    pub(super) fn expect(&self, wanted: &[Status], what: &str) -> Result<Status> {
         let status = self.status();
         match wanted.contains(&status) {
-            true => Ok(()),
+            true => Ok(status),
             false => Err(Error::state(self.object(), format!("is {}: it {what}", status.name()))),
         }
     }

@@ -26,6 +26,7 @@ crate::tests![
     the_gate_opens_for_nobody_else,
     pause_and_resume,
     kill_one_or_all,
+    what_was_not_started_ends_by_what_ends_a_program,
     lists_and_states,
     namespaces_by_path,
     namespaces_of_the_machine,
@@ -362,6 +363,19 @@ fn pause_and_resume(bed: &Bed) {
     bed.oci("kill c KILL").ok();
     ends(pid);
     bed.oci("delete --force c").ok();
+    bed.is_clean();
+}
+
+fn what_was_not_started_ends_by_what_ends_a_program(bed: &Bed) {
+    for (harmless, ends_it) in [("0", "TERM"), ("WINCH", "HUP"), ("CONT", "RTMIN")] {
+        let pid = create(bed, "c", "block");
+        bed.oci(&format!("kill c {harmless}")).ok();
+        assert_eq!(bed.oci_state_of("c")["status"], "created", "after {harmless}");
+        bed.oci(&format!("kill c {ends_it}")).ok();
+        ends(pid);
+        assert_eq!(bed.oci_state_of("c")["status"], "stopped", "after {ends_it}");
+        bed.oci("delete c").ok();
+    }
     bed.is_clean();
 }
 

@@ -18,6 +18,7 @@ crate::tests![
     a_killed_create_or_run_leaves_nothing_that_delete_does_not_remove,
     a_killed_start_or_delete_can_be_followed_by_a_delete,
     killed_at_its_system_calls_one_after_the_other,
+    a_start_that_is_killed_at_the_gate_leaves_nobody_waiting,
 ];
 
 /// Moments at which a command is killed, from its first instructions to well
@@ -87,6 +88,28 @@ fn strace(bed: &Bed, line: &str, inject: &[String]) -> ExitStatus {
     let traced = bed.oci_command(&bed.expand(line));
     command.arg(traced.get_program()).args(traced.get_args()).stdin(Stdio::null());
     bed.spawn_command(command).wait().status
+}
+
+/// Whoever comes next can start it, unless it runs already or has ended.
+fn a_start_that_is_killed_at_the_gate_leaves_nobody_waiting(bed: &Bed) {
+    become_subreaper();
+    let before = Snapshot::take();
+    write(bed, &config(bed, "write /up x , block"));
+    for call in ["connect", "unlink"] {
+        bed.oci_detached("create --bundle DIR c").ok();
+        let ended = strace(bed, "start c", &["-e".into(), format!("inject={call}:signal=KILL:when=1")]);
+        assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32), "{call}");
+        let again = bed.oci("start c");
+        let up = || bed.inside("up").exists();
+        bed.until("its program, or its end", || up() || bed.oci_state_of("c")["status"] == "stopped");
+        // Only if it was not knocked for is it ours to start.
+        assert!(call == "unlink" || again.status.success() && up(), "{call}");
+        assert!(!bed.oci_state().join("c/gate").exists(), "{call}");
+        if up() {
+            fs::remove_file(bed.inside("up")).expect("what it wrote");
+        }
+        remove(bed, &before);
+    }
 }
 
 /// The same at moments that do not depend on the machine's speed.
