@@ -201,8 +201,9 @@ pub(crate) fn program(rules: &[DeviceRule]) -> Result<Vec<Instruction>> {
         one(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
         one(LOAD_WORD, MINOR, CONTEXT, 8, 0),
     ]);
-    assembler.rules(&rules, &[(KIND, DeviceRule::kind_number), (MAJOR, |rule| rule.major), (MINOR, |rule| rule.minor)]);
-    Ok(assembler.finish())
+    let tests: [Test; 3] = [(KIND, DeviceRule::kind_number), (MAJOR, |rule| rule.major), (MINOR, |rule| rule.minor)];
+    let undecided = assembler.rules(&rules, &tests);
+    Ok(assembler.finish(undecided))
 }
 
 /// A register, and what a rule wants in it.
@@ -224,28 +225,31 @@ struct Assembler {
 
 impl Assembler {
     /// Rules, the one that decides first in front, for which these tests are
-    /// still to be made.
-    fn rules(&mut self, rules: &[DeviceRule], tests: &[Test]) {
+    /// still to be made. Whether anything comes out undecided: what follows
+    /// would never be reached, and the kernel takes no program with such parts.
+    fn rules(&mut self, rules: &[DeviceRule], tests: &[Test]) -> bool {
         let Some((&(register, wanted), tests)) = tests.split_first() else {
-            return rules.iter().for_each(|rule| self.decide(rule));
+            return rules.iter().all(|rule| self.decide(rule));
         };
-        for alike in rules.chunk_by(|a, b| wanted(a) == wanted(b)) {
-            let Some(number) = wanted(&alike[0]) else {
-                self.rules(alike, tests);
-                continue;
-            };
+        rules.chunk_by(|a, b| wanted(a) == wanted(b)).all(|alike| {
+            let Some(number) = wanted(&alike[0]) else { return self.rules(alike, tests) };
             let test = self.program.len();
             self.program.push(one(IF_NOT_EQUAL, register, 0, 0, number as i32));
             self.rules(alike, tests);
             self.lead(test, self.program.len());
-        }
+            true
+        })
     }
 
-    /// What a rule does that is about the device.
-    fn decide(&mut self, rule: &DeviceRule) {
+    /// What a rule does that is about the device; false if that is always the
+    /// end.
+    fn decide(&mut self, rule: &DeviceRule) -> bool {
         let access = rule.access();
         match rule.allow {
-            true if access == READ | WRITE | MKNOD => self.jump(GO, 0, End::Allow),
+            true if access == READ | WRITE | MKNOD => {
+                self.jump(GO, 0, End::Allow);
+                return false;
+            }
             true => {
                 self.program.push(one(AND, OPEN, 0, 0, !i32::from(access)));
                 self.jump(IF_EQUAL, OPEN, End::Allow);
@@ -256,6 +260,7 @@ impl Assembler {
                 self.jump(IF_NOT_EQUAL, CONTEXT, End::Deny);
             }
         }
+        true
     }
 
     /// A jump that compares with 0, or does not.
@@ -264,14 +269,19 @@ impl Assembler {
         self.program.push(one(code, register, 0, 0, 0));
     }
 
-    fn finish(mut self) -> Vec<Instruction> {
-        self.jump(IF_EQUAL, OPEN, End::Allow);
-        let deny = self.program.len();
-        self.program.extend([one(MOVE, ANSWER, 0, 0, 0), one(EXIT, 0, 0, 0, 0)]);
-        let allow = self.program.len();
-        self.program.extend([one(MOVE, ANSWER, 0, 0, 1), one(EXIT, 0, 0, 0, 0)]);
-        for (at, end) in std::mem::take(&mut self.jumps) {
-            self.lead(at, if end == End::Allow { allow } else { deny });
+    /// The answers, those that something leads to.
+    fn finish(mut self, undecided: bool) -> Vec<Instruction> {
+        if undecided {
+            self.jump(IF_EQUAL, OPEN, End::Allow);
+        }
+        let jumps = std::mem::take(&mut self.jumps);
+        for (end, answer) in [(End::Deny, 0), (End::Allow, 1)] {
+            let to_it = jumps.iter().filter(|(_, wanted)| *wanted == end);
+            if to_it.clone().next().is_none() && !(undecided && end == End::Deny) {
+                continue;
+            }
+            to_it.for_each(|(at, _)| self.lead(*at, self.program.len()));
+            self.program.extend([one(MOVE, ANSWER, 0, 0, answer), one(EXIT, 0, 0, 0, 0)]);
         }
         self.program
     }
@@ -310,6 +320,25 @@ mod tests {
             }
         }
         panic!("it does not end");
+    }
+
+    /// The kernel takes no program with instructions that nothing leads to.
+    fn is_wholly_reachable(program: &[Instruction]) -> bool {
+        let mut reached = vec![false; program.len()];
+        reached[0] = true;
+        for (at, instruction) in program.iter().enumerate() {
+            if !reached[at] {
+                return false;
+            }
+            let target = at + 1 + instruction.offset as usize;
+            match instruction.code {
+                EXIT => {}
+                GO => reached[target] = true,
+                IF_EQUAL | IF_NOT_EQUAL => (reached[at + 1], reached[target]) = (true, true),
+                _ => reached[at + 1] = true,
+            }
+        }
+        true
     }
 
     fn bits(access: &str) -> u32 {
@@ -429,6 +458,7 @@ mod tests {
                 })
                 .collect();
             let program = program(&list).expect("a program");
+            assert!(is_wholly_reachable(&program), "{list:?}: {program:?}");
             for (kind, major, minor, access) in (0..96).map(|n| (n % 2 + 1, n / 2 % 2, n / 4 % 3, n / 12)) {
                 let wanted = [READ, WRITE, MKNOD].into_iter().filter(|bit| access & u32::from(*bit) != 0);
                 let expected = wanted.clone().all(|bit| decides(&list, kind == 1, major, minor, bit));
