@@ -56,6 +56,9 @@ pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path) -> Resul
             MountKind::Other { fstype: other.into(), source }
         }
     };
+    if !matches!(read.kind, MountKind::Bind { .. } | MountKind::Remount { .. } | MountKind::Other { .. }) {
+        read.label = source.map(|source| source.to_string_lossy().into_owned());
+    }
     Ok(read)
 }
 

@@ -91,6 +91,12 @@ const DATA_MAX: usize = 4095;
 pub(super) fn check_mount(mount: &Mount) -> Result<()> {
     check_path("mount destination", &mount.target)?;
     check_string("mount options", &mount.data)?;
+    let label = mount.label.as_deref().unwrap_or_default();
+    check_string("mount source", label)?;
+    // What fsconfig(2) takes.
+    if label.len() > 255 {
+        return Err(Error::invalid("mount source", format!("{} bytes", label.len()), "at most 255 bytes"));
+    }
     if mount.target == Path::new("/") {
         return Err(Error::invalid("mount destination", "/", "that is the rootfs: use --rootfs or root.path"));
     }

@@ -61,6 +61,10 @@ pub struct Mount {
     pub recursive_flags: u64,
     /// The file system's own options, comma-separated.
     pub data: String,
+    /// What tables of mounts say that it comes from, where nothing is looked
+    /// up by that; `None`: the name of its type.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Of [`MOUNT_FLAGS`], those that a bind does not take over from its
     /// source.
     #[serde(default)]
@@ -105,6 +109,7 @@ impl Mount {
             flags: 0,
             recursive_flags: 0,
             data: String::new(),
+            label: None,
             clear: 0,
             recursive_clear: 0,
             propagation: 0,

@@ -20,7 +20,6 @@ pub(crate) fn tmpfs(options: &[(String, Option<String>)], attributes: u64) -> ni
     // SAFETY: the name is a C string.
     let fs = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
     let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
-    configure(&fs, SET_STRING, c"source".as_ptr(), c"tmpfs".as_ptr())?;
     for (key, value) in options {
         let (key, value) = (text(key)?, value.as_deref().map(text).transpose()?);
         let (command, value) =

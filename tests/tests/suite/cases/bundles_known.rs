@@ -63,9 +63,6 @@ pub const KNOWN: &[Known] = &[
     known("masked", "? env \"HOME\" *", "podlet looks the user up before /etc/passwd is masked"),
     known("path-none", "*", "runc finds nothing without PATH; podlet looks where execvp(3) does"),
     // Mounts
-    known("*", "- mount /* tmpfs shm rw,size=*", "the source of a tmpfs is a name that nobody uses"),
-    known("*", "+ mount /* tmpfs tmpfs rw,size=*k", "the same"),
-    known("mqueue", "+ mount /shm * tmpfs tmpfs rw,size=16k,mode=777", "the same"),
     known("*", "- mount /* root / ro,relatime - tmpfs tmpfs ro", "runc's mask of a directory"),
     known(
         "*",
@@ -78,7 +75,6 @@ pub const KNOWN: &[Known] = &[
         "+ mount /* root / ro,nosuid,nodev,noexec,relatime - tmpfs tmpfs ro,size=4k,*",
         "the same",
     ),
-    known("user-namespace*", "+ mount /dev/shm * tmpfs tmpfs rw,size=65536k,uid=*", "the source of a tmpfs again"),
     known("user-namespace*", "? entry /dev/mqueue: *", "of runc's the group is nobody's"),
     known("*", "- mount /* tmpfs tmpfs rw", "runc changes the mode of a tmpfs to the image's after mounting it"),
     known("*", "- mount /* tmpfs tmpfs rw,size=*k", "the same"),

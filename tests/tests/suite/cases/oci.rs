@@ -27,7 +27,9 @@ crate::tests![
     pause_and_resume,
     kill_one_or_all,
     what_was_not_started_ends_by_what_ends_a_program,
+    what_was_not_started_can_be_deleted,
     lists_and_states,
+    mounts_are_shown_with_their_source,
     namespaces_by_path,
     namespaces_of_the_machine,
     user_namespace_with_mappings,
@@ -379,6 +381,14 @@ fn what_was_not_started_ends_by_what_ends_a_program(bed: &Bed) {
     bed.is_clean();
 }
 
+fn what_was_not_started_can_be_deleted(bed: &Bed) {
+    let pid = create(bed, "c", "write /up x");
+    bed.oci("delete c").ok();
+    ends(pid);
+    assert!(!bed.inside("up").exists(), "its program ran");
+    bed.is_clean();
+}
+
 fn kill_one_or_all(bed: &Bed) {
     let pid = start(bed, "c", "orphan block , trap USR1 6 , write /up x , block");
     bed.until("two processes", || bed.inside("up").exists());
@@ -412,6 +422,29 @@ fn kill_one_or_all(bed: &Bed) {
         bed.oci("delete c").ok();
     }
     bed.is_clean();
+}
+
+fn mounts_are_shown_with_their_source(bed: &Bed) {
+    let mut config = config(bed, "mounts");
+    for (destination, kind) in [("/new", "tmpfs"), ("/copy", "tmpfs")] {
+        let options: &[&str] = if destination == "/copy" { &["tmpcopyup"] } else { &[] };
+        list(&mut config["mounts"]).push(json!({ "destination": destination, "type": kind, "options": options }));
+    }
+    if bed.mode.nests_users() {
+        // What the image has is copied for root only.
+        list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/copy");
+    }
+    for mount in list(&mut config["mounts"]) {
+        mount["source"] = json!(format!("from{}", mount["destination"].as_str().expect("a path").replace('/', "-")));
+    }
+    fs::create_dir(bed.inside("copy")).expect("a directory of the image");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    for mount in config["mounts"].as_array().expect("a list") {
+        let (at, source) = (mount["destination"].as_str().expect("a path"), mount["source"].as_str().expect("a name"));
+        let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
+        assert!(said.lines().any(is_it), "{at} from {source}: {said}");
+    }
 }
 
 fn lists_and_states(bed: &Bed) {

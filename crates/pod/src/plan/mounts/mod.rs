@@ -204,7 +204,7 @@ fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
     if is_late(mount) {
         flags &= !libc::MS_RDONLY;
     }
-    step::mount(source, target, kind, flags, &launch.data_of(mount))
+    step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
 }
 
 /// Other options for what is mounted there.
@@ -266,12 +266,14 @@ pub(crate) fn file_system_options(mount: &Mount) -> Vec<(String, Option<String>)
         (libc::MS_SILENT, "silent"),
     ];
     let flags = flags.into_iter().filter(|(flag, _)| mount.flags & flag != 0).map(|(_, name)| (name.into(), None));
+    let usual = (mount.kind == MountKind::Tmpfs).then_some("tmpfs");
+    let label = mount.label.as_deref().or(usual).map(|label| ("source".to_string(), Some(label.to_string())));
     let data = mount.data.split(',').filter(|option| !option.is_empty());
     let data = data.map(|option| match option.split_once('=') {
         Some((key, value)) => (key.into(), Some(value.into())),
         None => (option.into(), None),
     });
-    flags.chain(data).collect()
+    label.into_iter().chain(flags).chain(data).collect()
 }
 
 /// And its attributes, but that it cannot be written: that comes last.
