@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::old_order;
@@ -82,6 +83,16 @@ impl Prepared {
             // The machine's message queues can only be bound, and it does not
             // show them: there is nothing to mount.
             container.mounts.retain(|mount| mount.kind != MountKind::Mqueue);
+        }
+        if container.cgroup == Place::Host
+            && !can_mount_afresh(pod, facts)
+            && let Some(hierarchy) = cgroup::hierarchy()
+        {
+            // Only who owns a cgroup namespace may mount what it shows.
+            for mount in container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Cgroup) {
+                mount.kind = MountKind::Bind { source: hierarchy.clone(), recursive: false };
+                (mount.data, mount.label) = (String::new(), None);
+            }
         }
         let source = |mount: &Mount| match &mount.kind {
             MountKind::Bind { source, .. } => Some(if source.is_dir() { Source::Directory } else { Source::File }),

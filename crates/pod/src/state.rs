@@ -83,13 +83,7 @@ impl Store {
     /// `$XDG_RUNTIME_DIR/podlet` for others, and without that
     /// `/tmp/podlet-<uid>`.
     pub fn default_root() -> PathBuf {
-        let uid = nix::unistd::geteuid().as_raw();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-        match runtime {
-            _ if uid == 0 => "/run/podlet".into(),
-            Some(dir) if dir.is_dir() => dir.join("podlet"),
-            _ => format!("/tmp/podlet-{uid}").into(),
-        }
+        default_root("podlet")
     }
 
     /// The store at [`default_root`](Store::default_root).
@@ -139,6 +133,17 @@ impl Store {
         } else {
             ignore_missing(fs::remove_file(&mark)).doing(|| format!("removing {}", mark.display()))
         }
+    }
+}
+
+/// The directory of that name for this user's state.
+pub(crate) fn default_root(name: &str) -> PathBuf {
+    let uid = nix::unistd::geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    match runtime {
+        _ if uid == 0 => Path::new("/run").join(name),
+        Some(dir) if dir.is_dir() => dir.join(name),
+        _ => format!("/tmp/{name}-{uid}").into(),
     }
 }
 

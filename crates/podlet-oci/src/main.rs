@@ -34,7 +34,7 @@ struct Cli {
 /// What stands before the subcommand.
 #[derive(Args)]
 pub struct Global {
-    /// Directory for the state of containers [default: /run/podlet-oci, or $XDG_RUNTIME_DIR/podlet-oci]
+    /// Directory for the state of containers [default: /run/podlet-oci; $XDG_RUNTIME_DIR/podlet-oci or /tmp/podlet-oci-UID for others than root]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Write errors to this file, too
@@ -64,22 +64,39 @@ pub struct Global {
 // Only the options of the one that is called are built.
 #[command(defer = true)]
 enum Command {
+    /// Create a container, which waits for `start`
     Create(commands::create::Create),
+    /// Start the program of a created container
     Start(commands::start::Start),
+    /// Print the state of a container as JSON
     State(commands::state::State),
+    /// Send a signal to a container's process
     Kill(commands::kill::Kill),
+    /// Remove what was made for a container
     Delete(commands::delete::Delete),
+    /// Create and start a container
     Run(commands::run::Run),
+    /// Run another program in a container that runs
     Exec(Box<commands::exec::Exec>),
+    /// Show the processes of a container
     Ps(commands::ps::Ps),
+    /// Show all containers
     List(commands::list::List),
+    /// Stop all processes of a container where they are
     Pause(commands::pause::Pause),
+    /// Let the processes of a paused container go on
     Resume(commands::pause::Resume),
+    /// Change the limits of a container
     Update(Box<commands::update::Update>),
+    /// Print what a container uses, and when its memory ran out
     Events(commands::events::Events),
+    /// Write a config.json to begin with
     Spec(commands::spec::Spec),
+    /// Print what podlet-oci can do as JSON
     Features(commands::features::Features),
+    /// Not here: needs CRIU, which podlet-oci does not drive
     Checkpoint(commands::checkpoint::Checkpoint),
+    /// Not here: see checkpoint
     Restore(commands::checkpoint::Checkpoint),
 }
 

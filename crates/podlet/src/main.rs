@@ -22,7 +22,7 @@ use pod::{Pod, Store};
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
-    /// State directory [default: /run/podlet, or $XDG_RUNTIME_DIR/podlet]
+    /// State directory [default: /run/podlet; $XDG_RUNTIME_DIR/podlet or /tmp/podlet-UID for others than root]
     #[arg(long, global = true, value_name = "DIR", overrides_with = "root")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -33,19 +33,33 @@ struct Cli {
 // Only the options of the one that is called are built.
 #[command(defer = true)]
 enum Command {
+    /// Run a program in a container
     Run(commands::run::Run),
+    /// Make an empty pod: pause and its namespaces
     Create(commands::create::Create),
+    /// List pods and their containers
     Ps(commands::ps::Ps),
+    /// Print all there is to know of a pod or container, as JSON
     Inspect(commands::inspect::Inspect),
+    /// Print what a detached container wrote
     Logs(commands::logs::Logs),
+    /// Wait for containers to end, and print their exit codes
     Wait(commands::wait::Wait),
+    /// Run another program in a container that runs
     Exec(commands::exec::Exec),
+    /// Send a signal to containers' main processes
     Kill(commands::kill::Kill),
+    /// Stop containers: their stop signal first, SIGKILL for all in them after a while
     Stop(commands::stop::Stop),
+    /// Start containers that have ended again, in the background
     Start(commands::start::Start),
+    /// Stop containers and start them again; the pod and its network stay
     Restart(commands::restart::Restart),
+    /// Change the limits of a pod or a container, also while it runs
     Update(commands::update::Update),
+    /// Remove pods or containers and all that was made for them
     Rm(commands::rm::Rm),
+    /// Print the steps `run` would take, and take none
     Plan(commands::plan::Plan),
 }
 

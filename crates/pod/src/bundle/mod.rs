@@ -79,9 +79,10 @@ impl Runtime {
     }
 
     /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
-    /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others.
+    /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
+    /// `/tmp/podlet-oci-<uid>`.
     pub fn default_root() -> PathBuf {
-        state::Store::default_root().with_file_name("podlet-oci")
+        state::default_root("podlet-oci")
     }
 
     /// The container of that id.

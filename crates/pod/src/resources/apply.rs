@@ -35,7 +35,7 @@ pub(crate) fn check_reachable(resources: &Resources, facts: &Facts, dir: Option<
         return Err(Error::invalid("devices", "", "device rules need a cgroup (v2), and none can be made here"));
     }
     let writes = resources.writes(&Present::default())?;
-    let Some(first) = writes.first() else { return Ok(()) };
+    let Some(first) = writes.iter().find(|write| !write.may_be_missing) else { return Ok(()) };
     let (Some(root), Some(dir)) = (cgroup::hierarchy(), dir) else {
         let reason = "a limit needs a cgroup (v2), and none can be made here: as an ordinary user, start podlet in a \
                       delegated one, such as by `systemd-run --user --scope podlet ...`";

@@ -197,10 +197,12 @@ impl Resources {
         *self == Resources::default()
     }
 
-    /// Whether anything of memory is set: then what is killed for lack of it
+    /// Whether there is any limit of memory: then what is killed for lack of it
     /// can be told.
     pub(crate) fn limits_memory(&self) -> bool {
-        self.memory != Memory::default() || self.unified.keys().any(|file| file.starts_with("memory."))
+        let Memory { limit, swap, reservation, .. } = self.memory;
+        [limit, swap, reservation].into_iter().flatten().any(|limit| limit > 0)
+            || self.unified.keys().any(|file| file.starts_with("memory."))
     }
 
     /// The same, and lack of memory ends all of it, unless it says otherwise.

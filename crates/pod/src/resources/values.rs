@@ -151,6 +151,10 @@ impl Resources {
                 push(&format!("unified.{file}"), file, line.into());
             }
         }
+        // No limit is what there is anyway where nobody counts.
+        for write in &mut list {
+            write.may_be_missing |= write.content.split(' ').next() == Some("max");
+        }
         // Reserved huge pages count where the kernel can count them.
         for at in (0..list.len()).rev() {
             if list[at].field == "hugepageLimits" {

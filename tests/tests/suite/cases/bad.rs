@@ -24,6 +24,7 @@ crate::tests![
     what_only_the_library_can_be_given,
     limits_that_cannot_be,
     limits_are_honoured_or_refused_by_name,
+    no_limit_needs_no_controller,
 ];
 
 /// Each is refused with this code and these words, and leaves nothing.
@@ -396,6 +397,15 @@ fn can_have(bed: &Bed, controller: &str) -> bool {
     let parent = own.parent().filter(|parent| parent.starts_with(&root)).unwrap_or(&root);
     let listed = fs::read_to_string(parent.join("cgroup.controllers")).expect("controllers");
     listed.split_whitespace().any(|listed| listed == controller)
+}
+
+fn no_limit_needs_no_controller(bed: &Bed) {
+    for options in ["--pids-limit -1", "--pids-limit 0", "--memory -1", "--memory-swap -1", "--cpus 0"] {
+        bed.podlet(&format!("run --rm {options} --rootfs ROOT /probe")).ok();
+        bed.podlet(&format!("create {options} web")).ok();
+        bed.podlet("rm -f web").ok();
+    }
+    bed.is_clean();
 }
 
 fn limits_are_honoured_or_refused_by_name(bed: &Bed) {

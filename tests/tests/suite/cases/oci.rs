@@ -30,6 +30,7 @@ crate::tests![
     what_was_not_started_can_be_deleted,
     lists_and_states,
     mounts_are_shown_with_their_source,
+    the_machines_cgroups_are_seen_without_a_namespace_of_them,
     namespaces_by_path,
     namespaces_of_the_machine,
     user_namespace_with_mappings,
@@ -444,6 +445,25 @@ fn mounts_are_shown_with_their_source(bed: &Bed) {
         let (at, source) = (mount["destination"].as_str().expect("a path"), mount["source"].as_str().expect("a name"));
         let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
         assert!(said.lines().any(is_it), "{at} from {source}: {said}");
+    }
+}
+
+fn the_machines_cgroups_are_seen_without_a_namespace_of_them(bed: &Bed) {
+    let mut config = config(bed, "mounts , mkdir /sys/fs/cgroup/x");
+    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "cgroup");
+    let entry = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] });
+    list(&mut config["mounts"]).push(entry);
+    for own_users in [false, true] {
+        if own_users && bed.mode == Mode::Root {
+            let map = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+            list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+            (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        }
+        write(bed, &config);
+        let said = bed.oci("run --bundle DIR c").ok();
+        let mount = said.lines().find(|line| line.contains(" /sys/fs/cgroup ")).expect("a mount");
+        assert!(mount.contains(" - cgroup2 "), "{mount}");
+        assert!(said.contains("mkdir /sys/fs/cgroup/x: errno 30"), "{said}");
     }
 }
 
