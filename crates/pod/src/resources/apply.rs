@@ -61,8 +61,13 @@ impl Resources {
             return Ok(());
         }
         self.check()?;
-        for write in by_controller(&self.writes(&Present::default())?) {
+        let writes = self.writes(&Present::default())?;
+        for write in by_controller(&writes) {
             controllers::enable(hierarchy_root, dir, write)?;
+        }
+        // Where no limit is asked for it is counted if that can be had.
+        for write in writes.iter().filter(|write| write.may_be_missing) {
+            controllers::enable(hierarchy_root, dir, write).ok();
         }
         put_all(dir, &self.writes(&Present::of(dir))?)?;
         attach(dir, &self.devices)
