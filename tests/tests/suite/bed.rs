@@ -31,7 +31,7 @@ pub struct Bed {
 /// What a command said.
 #[derive(Debug)]
 pub struct Said {
-    command: String,
+    pub command: String,
     pub status: ExitStatus,
     pub out: String,
     pub err: String,

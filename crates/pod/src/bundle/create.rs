@@ -3,16 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::fstat;
 
+use super::dir::Dir;
 use super::namespaces::{self, Namespaces};
-use super::record::{GATE, PROCESS, RECORD, Record, Status};
+use super::record::{GATE, PROCESS, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks};
@@ -29,7 +31,7 @@ use crate::prepare::{self, Prepared};
 use crate::process::Io;
 use crate::resources;
 use crate::spec::{Container, PodOptions, Root};
-use crate::state::{self, Hold, Lock, ProcessId};
+use crate::state::{self, ProcessId};
 use crate::sys;
 
 /// How a container is made, besides what its config says.
@@ -154,26 +156,26 @@ impl Runtime {
             container: prepared.container().clone(),
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
-            made_cgroups: cgroup.as_deref().map(place::missing).transpose()?.unwrap_or_default(),
-            cgroup,
+            cgroup: None,
+            made_cgroups: Vec::new(),
             late_steps: plan.late_steps(),
         };
 
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists()),
-            made => made.doing(|| format!("making the directory {}", dir.display()))?,
-        }
+        // Held until it is made: whoever finds it waits.
+        let (dir, held) = Dir::make(&dir, RECORD)?.ok_or_else(exists)?;
         let mut instance = Instance { dir, record, process: None, facts };
-        let places = [instance.dir.clone(), "/dev/shm".into(), "/var/tmp".into()];
-        let made = prepared.make_outside(&shape, &places);
-        let made =
-            made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
+        let places = [instance.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
+        let made = instance.take_cgroup(cgroup).and_then(|()| {
+            let outside = prepared.make_outside(&shape, &places)?;
+            instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate)
+        });
         match made {
             Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
             Err(error) => {
                 // What went wrong first is what counts. Hooks that have run
                 // may have made something, too.
-                instance.erase().ok();
+                instance.erase(&held).ok();
+                drop(held);
                 instance.run_stop_hooks();
                 Err(error)
             }
@@ -182,6 +184,13 @@ impl Runtime {
 }
 
 impl Instance {
+    /// A cgroup that nobody is in, to be the container's.
+    fn take_cgroup(&mut self, cgroup: Option<PathBuf>) -> Result<()> {
+        self.record.made_cgroups = cgroup.as_deref().map(place::missing).transpose()?.unwrap_or_default();
+        self.record.cgroup = cgroup;
+        Ok(())
+    }
+
     fn make(
         &mut self,
         (plan, sealed): (&Plan, OwnedFd),
@@ -192,7 +201,6 @@ impl Instance {
         gate: bool,
     ) -> Result<Born> {
         let object = self.object();
-        let _lock = Lock::take(&self.dir, Hold::Exclusive, true)?;
         state::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
             place::make(cgroup)?;
@@ -223,8 +231,7 @@ impl Instance {
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
-            // Not before its hooks have run: nobody else is to take it for one
-            // that can be started.
+            // One that waits for its hooks is told then.
             note: (!stops(&self.record.hooks, &self.record.container)).then_some(&note),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
@@ -236,20 +243,31 @@ impl Instance {
                 }
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
-            places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
+            places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
         };
         let born = ignite(plan, ignition).inspect_err(|_| {
             if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
                 netdev::give_back(devices, here.as_fd(), there.as_fd());
             }
         })?;
+        // It is in its root now, and others may know of it.
+        let unfinished = self.dir.join(UNFINISHED);
+        let renamed = fs::rename(&unfinished, self.dir.join(PROCESS));
+        renamed.doing(|| format!("renaming {}", unfinished.display())).inspect_err(|_| {
+            sys::pidfd_signal(born.pidfd.as_fd(), libc::SIGKILL).ok();
+            sys::reap(born.pidfd.as_fd());
+        })?;
         self.process = noted.get();
         Ok(born)
     }
 
+    /// Writes down who has to be ended if we are killed before it is made.
     fn note_process(&self, pid: u32) -> Result<ProcessId> {
         let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
-        state::write_record(&self.dir.join(PROCESS), &process)?;
+        let path = self.dir.join(UNFINISHED);
+        let context = || format!("writing {}", path.display());
+        let bytes = serde_json::to_vec(&process).map_err(std::io::Error::other).doing(context)?;
+        fs::write(&path, bytes).doing(context)?;
         Ok(process)
     }
 
@@ -257,9 +275,7 @@ impl Instance {
     fn make_gate(&self) -> Result<OwnedFd> {
         let context = || format!("making the gate of {}", self.object());
         let gate = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
-        let dir = File::open(&self.dir).doing(context)?;
-        // A path of any length fits.
-        let path = format!("/proc/self/fd/{}/{GATE}", dir.as_raw_fd());
+        let path = self.dir.short(GATE);
         bind(gate.as_raw_fd(), &UnixAddr::new(path.as_str()).doing(context)?).doing(context)?;
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(self.dir.join(GATE), private).doing(context)?;

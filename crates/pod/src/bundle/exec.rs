@@ -168,7 +168,7 @@ impl Instance {
                 }
                 Question::Maps(_) | Question::Runtime(_) => Ok(()),
             },
-            places: &[self.dir.clone(), "/dev/shm".into(), "/var/tmp".into()],
+            places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
         };
         ignite(&plan, ignition)
     }

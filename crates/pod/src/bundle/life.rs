@@ -5,30 +5,22 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 use pause::wire::Record as Report;
 
-use super::record::{GATE, PROCESS, RECORD, Status};
+use super::dir::Held;
+use super::record::{GATE, PROCESS, RECORD, Status, UNFINISHED};
 use super::{Instance, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Question, hear_start};
 use crate::pod::PATIENCE;
 use crate::resources::{self, Resources, Stats};
-use crate::state::{self, Hold, Lock};
+use crate::state::{self, ProcessId};
 use crate::sys;
 
-/// Signals that end nobody who has no handler for them (signal(7)).
-const HARMLESS: [i32; 8] = [
-    libc::SIGCHLD,
-    libc::SIGCONT,
-    libc::SIGSTOP,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGURG,
-    libc::SIGWINCH,
-];
+/// Signals that ask a program to end. One that has not begun cannot refuse.
+const ENDING: [i32; 6] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGKILL, libc::SIGTERM];
 
 impl Instance {
     /// Starts the program of a created container.
@@ -38,9 +30,9 @@ impl Instance {
     /// [`Error::Hook`]; the container is stopped then.
     pub fn start(&mut self) -> Result<()> {
         {
-            let _lock = self.lock()?;
+            let _held = self.hold()?;
             self.expect(&[Status::Created], "cannot be started")?;
-            let result = self.run_start_hooks().and_then(|()| self.open_gate());
+            let result = self.pass_gate();
             if result.is_err() {
                 self.kill_process();
             }
@@ -62,7 +54,12 @@ impl Instance {
     }
 
     /// Lets the container go on, and hears how far it comes.
-    fn open_gate(&self) -> Result<()> {
+    ///
+    /// From the knock on it ends with us, until it is told to go on. Were we
+    /// killed at any point, it is either gone, or goes on and has no gate any
+    /// more: it never waits where nobody finds it, and nobody who finds its
+    /// gate finds its program running.
+    fn pass_gate(&self) -> Result<()> {
         let context = || format!("starting {}", self.object());
         let path = self.dir.join(GATE);
         let gate = {
@@ -72,14 +69,19 @@ impl Instance {
         };
         let report = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
         let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
-        // Knock first: were we killed between the two, it would wait for ever
-        // at a gate that nobody finds any more.
-        let knocked = connect(report.as_raw_fd(), &address);
-        fs::remove_file(&path).doing(context)?;
-        if knocked == Err(nix::errno::Errno::ECONNREFUSED) {
-            return Err(Error::state(self.object(), "is running: it cannot be started"));
+        match connect(report.as_raw_fd(), &address) {
+            // It died just now.
+            Err(nix::errno::Errno::ECONNREFUSED) => return Err(Error::Died { object: self.object() }),
+            knocked => knocked.doing(context)?,
         }
-        knocked.doing(context)?;
+        self.run_start_hooks()?;
+        fs::remove_file(&path).doing(context)?;
+        match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
+            Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => {
+                return Err(Error::Died { object: self.object() });
+            }
+            sent => sent.doing(context)?,
+        };
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
             Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
@@ -123,16 +125,16 @@ impl Instance {
     /// Sends a signal to the container's process.
     ///
     /// One that was not started has no program yet that could handle it: it is
-    /// killed by whatever would end a program.
+    /// killed by whatever asks a program to end.
     ///
     /// # Errors
     /// [`Error::State`] if it is gone.
     pub fn kill(&self, signal: i32) -> Result<()> {
-        let status = self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
+        self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
         let pidfd = self.pidfd().ok_or_else(gone)?;
-        let ends = status == Status::Created && signal != 0 && !HARMLESS.contains(&signal);
-        match sys::pidfd_signal(pidfd.as_fd(), if ends { libc::SIGKILL } else { signal }) {
+        let (signal, _held) = self.signal_for(signal)?;
+        match sys::pidfd_signal(pidfd.as_fd(), signal) {
             Err(nix::errno::Errno::ESRCH) => Err(gone()),
             Err(nix::errno::Errno::EINVAL) => Err(Error::invalid("signal", signal.to_string(), "not a signal")),
             result => result.doing(|| format!("signalling {}", self.object())),
@@ -146,6 +148,7 @@ impl Instance {
     /// [`Error::State`] without a cgroup: nobody knows which they are.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         let Some(cgroup) = self.cgroup() else { return self.kill(signal) };
+        let (signal, _held) = self.signal_for(signal)?;
         if signal == libc::SIGKILL {
             return cgroup::kill(cgroup, PATIENCE);
         }
@@ -158,6 +161,17 @@ impl Instance {
             }
         }
         Ok(())
+    }
+
+    /// What a signal means now, as long as this is held: somebody may be about
+    /// to start the program.
+    fn signal_for(&self, signal: i32) -> Result<(i32, Option<Held>)> {
+        let may_differ = signal != libc::SIGKILL && ENDING.contains(&signal);
+        if !may_differ || !self.waits() {
+            return Ok((signal, None));
+        }
+        let held = self.dir.hold()?;
+        Ok((if self.waits() { libc::SIGKILL } else { signal }, held))
     }
 
     /// Processes of the container, as this machine numbers them.
@@ -188,7 +202,7 @@ impl Instance {
     /// [`Error::State`] if it has ended or has no cgroup; [`Error::Invalid`],
     /// naming the limit and the cure. Nothing is changed then.
     pub fn update(&mut self, change: &Resources) -> Result<()> {
-        let _lock = self.lock()?;
+        let _held = self.hold()?;
         // Somebody else may have changed it while we waited.
         self.record = state::read_record(&self.dir.join(RECORD))?.ok_or_else(|| Error::NotFound(self.object()))?;
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be updated")?;
@@ -220,14 +234,19 @@ impl Instance {
     /// # Errors
     /// [`Error::State`] if it runs, or what could not be removed; calling it
     /// again goes on.
-    pub fn delete(&self, force: bool) -> Result<Vec<Error>> {
-        let lock = self.lock()?;
-        if !force {
-            self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
+    pub fn delete(&mut self, force: bool) -> Result<Vec<Error>> {
+        {
+            let held = self.hold()?;
+            if self.process.is_none() {
+                // Nobody makes it any more. As far as it came it ended, or ends.
+                self.process = self.unfinished();
+            }
+            if !force {
+                self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
+            }
+            self.kill_process();
+            self.erase(&held)?;
         }
-        self.kill_process();
-        self.erase()?;
-        drop(lock);
         Ok(self.run_stop_hooks())
     }
 
@@ -240,7 +259,7 @@ impl Instance {
 
     /// Removes everything; the container's process has been killed, or was
     /// never born.
-    pub(super) fn erase(&self) -> Result<()> {
+    pub(super) fn erase(&self, held: &Held) -> Result<()> {
         if let Some(cgroup) = self.cgroup() {
             match &self.record.made_cgroups[..] {
                 // It stays; what is in there does not. The rule: all of it ended
@@ -251,14 +270,9 @@ impl Instance {
                 made => place::remove(made)?,
             }
         }
-        // The record goes last but for the lock and the directory: as long as
-        // it is there, whoever comes by can go on.
-        for file in [GATE, PROCESS, RECORD, state::LOCK] {
-            let path = self.dir.join(file);
-            state::ignore_missing(fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
-        }
-        // Usually that was all.
-        fs::remove_dir(&self.dir).or_else(|_| state::remove_all(&self.dir))
+        // The record goes last but for the directory: as long as it is there,
+        // whoever comes by can go on.
+        self.dir.remove(&[GATE, UNFINISHED, PROCESS, RECORD], held)
     }
 
     /// SIGKILL, and waits until it has worked.
@@ -286,11 +300,21 @@ impl Instance {
         self.pidfd()
     }
 
-    fn lock(&self) -> Result<Lock> {
-        let gone = || Error::NotFound(self.object());
-        let lock = Lock::take(&self.dir, Hold::Exclusive, true)?.ok_or_else(gone)?;
-        // Somebody may have deleted it while we waited.
-        if self.dir.join(RECORD).exists() { Ok(lock) } else { Err(gone()) }
+    /// Nobody else changes it any more. What we knew may be old by now: who is
+    /// its process is looked up again.
+    fn hold(&mut self) -> Result<Held> {
+        let held = self.dir.hold()?.ok_or_else(|| Error::NotFound(self.object()))?;
+        if self.process.is_none() {
+            self.process = state::read_record(&self.dir.join(PROCESS))?;
+        }
+        Ok(held)
+    }
+
+    /// A process that was born for the container, by somebody who was killed
+    /// before it was made.
+    fn unfinished(&self) -> Option<ProcessId> {
+        // It may not be wholly written. Then the process was not told to go on.
+        state::read_record(&self.dir.join(UNFINISHED)).ok().flatten()
     }
 
     pub(super) fn expect(&self, wanted: &[Status], what: &str) -> Result<Status> {

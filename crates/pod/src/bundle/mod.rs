@@ -14,16 +14,21 @@
 //! ```text
 //!   <root>/<id>/
 //!     record.json    what was asked for, written before anything is made
-//!     process.json   the container's pid and start time
+//!     process.new    the pid and start time of a process that is to be the
+//!                    container's
+//!     process.json   the same, once it is
 //!     gate           the socket at which a created container waits
-//!     lock           somebody changes it
 //! ```
 //!
-//! What runs is asked of the kernel. A container is *created* as long as its
-//! gate is there; a `start` takes it away and knocks.
+//! Whoever changes a container holds a lock, the directory itself. What runs is
+//! asked of the kernel. Who is being made is known only to those who end it:
+//! it is not in the container's root yet, and nobody is to join it there. A
+//! container is *created* as long as its gate is there; a `start` knocks, takes
+//! the gate away, and says that it may go on.
 
 mod create;
 mod custom;
+mod dir;
 mod exec;
 mod hooks;
 mod life;
@@ -45,10 +50,11 @@ use std::time::{Duration, SystemTime};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::state::{self, Hold, Lock, ProcessId};
+use crate::state::{self, ProcessId};
 use crate::sys;
 
-use self::record::{PROCESS, RECORD, Record};
+use self::dir::Dir;
+use self::record::{GATE, PROCESS, RECORD, Record};
 
 /// A directory that holds the state of containers without a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,24 +99,46 @@ impl Runtime {
         let not_found = || Error::NotFound(format!("container {id:?}"));
         // An id that no container can have might be a path.
         check_id(id).map_err(|_| not_found())?;
-        let dir = self.root.join(id);
-        let record = state::read_record(&dir.join(RECORD))?.ok_or_else(not_found)?;
-        let process = state::read_record(&dir.join(PROCESS))?;
-        Ok(Instance { dir, record, process, facts: Facts::read()? })
+        loop {
+            let dir = Dir::open(&self.root.join(id))?.ok_or_else(not_found)?;
+            let record = state::read_record(&dir.join(RECORD))?;
+            let process = state::read_record(&dir.join(PROCESS))?;
+            // Else it may be one container's record and another one's process.
+            if dir.is_there()? {
+                let record = record.ok_or_else(not_found)?;
+                return Ok(Instance { dir, record, process, facts: Facts::read()? });
+            }
+        }
+    }
+
+    /// Kills a container if it runs, and removes all that was made for it, also
+    /// if that is less than a container: its creator was killed. If there is
+    /// none that is as good.
+    ///
+    /// What comes back are the poststop hooks that failed.
+    ///
+    /// # Errors
+    /// What could not be removed; calling it again goes on.
+    pub fn remove(&self, id: &str) -> Result<Vec<Error>> {
+        loop {
+            match self.get(id).and_then(|mut instance| instance.delete(true)) {
+                Err(Error::NotFound(_)) if self.clear(id)? => return Ok(Vec::new()),
+                // It was just being made, or made anew.
+                Err(Error::NotFound(_)) => {}
+                result => return result,
+            }
+        }
     }
 
     /// Removes what was left by somebody who was killed before a container of
-    /// that id was so much as written down.
-    ///
-    /// # Errors
-    /// [`Error::Os`]; [`Error::State`] if there is such a container.
-    pub fn clear(&self, id: &str) -> Result<()> {
-        let Ok(()) = check_id(id) else { return Ok(()) };
-        let dir = self.root.join(id);
-        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
+    /// that id was so much as written down. False if there is one.
+    fn clear(&self, id: &str) -> Result<bool> {
+        let Ok(()) = check_id(id) else { return Ok(true) };
+        let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(true) };
+        let Some(held) = dir.hold()? else { return Ok(true) };
         match dir.join(RECORD).exists() {
-            true => Err(Error::state(format!("container {id:?}"), "is there: it cannot be cleared away")),
-            false => state::remove_all(&dir),
+            true => Ok(false),
+            false => dir.remove(&[], &held).map(|()| true),
         }
     }
 
@@ -132,8 +160,9 @@ impl Runtime {
 /// A container without a pod.
 #[derive(Debug)]
 pub struct Instance {
-    dir: PathBuf,
+    dir: Dir,
     record: Record,
+    /// None as long as it is being made.
     process: Option<ProcessId>,
     facts: Facts,
 }
@@ -179,9 +208,14 @@ impl Instance {
             (None, _) => Status::Creating,
             (_, None) => Status::Stopped,
             _ if self.cgroup().is_some_and(cgroup::is_frozen) => Status::Paused,
-            _ if self.dir.join(record::GATE).exists() => Status::Created,
+            _ if self.waits() => Status::Created,
             _ => Status::Running,
         }
+    }
+
+    /// Whether it waits at its gate, be it frozen there.
+    fn waits(&self) -> bool {
+        self.dir.join(GATE).exists()
     }
 
     /// The state, as the specification has it.

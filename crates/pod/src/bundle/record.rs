@@ -12,6 +12,8 @@ use crate::spec::Container;
 
 pub(super) const RECORD: &str = "record.json";
 pub(super) const PROCESS: &str = "process.json";
+/// What becomes [`PROCESS`] once the container is made.
+pub(super) const UNFINISHED: &str = "process.new";
 pub(super) const GATE: &str = "gate";
 
 /// `record.json`. Later changes of config.json have no effect.

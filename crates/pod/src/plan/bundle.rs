@@ -7,6 +7,7 @@
 //!   ▼  report BORN, exit          changes the root, becomes the user
 //!                                 (its number is written down)         ◄ go on
 //!                                 waits at the gate  ◄ start connects   CREATED
+//!                                 (hooks run)                          ◄ go on
 //!                                 execve                                EXEC
 //! ```
 //!
@@ -258,6 +259,8 @@ fn wait_at_gate(p: &mut Plan, user: u32) {
     let gate = p.slot_of(Given::Gate);
     p.push(step::accept(gate, user).into_slot(report));
     p.push(step::close(gate));
+    // If that one is killed the container ends here.
+    p.push(step::await_message(report));
 }
 
 /// Moves the descriptors to keep to where they are expected, and the report

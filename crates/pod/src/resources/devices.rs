@@ -7,9 +7,14 @@
 //! decides it: reading, writing and making nodes each for itself. So a rule
 //! about all devices and all access makes those before it mean nothing, two
 //! rules of one device add up, and an open for reading and writing is denied
-//! if one of both is. What no rule is about is denied. This is what version 1
-//! did, and runc's emulation of it; where that is an error (taking single
-//! devices out of a rule with wildcards) here it works.
+//! if one of both is. What no rule is about is denied.
+//!
+//! Version 1, and runc's emulation of it, know a default and exceptions to it.
+//! Lists such as engines write mean the same to both. Others mean here what
+//! they say: a rule about all devices but not all access is about that access
+//! alone, and not a new beginning; reading allowed by one rule and writing by
+//! another allow both at once; single devices can be taken out of a rule with
+//! wildcards, which is an error there.
 
 use serde::{Deserialize, Serialize};
 

@@ -146,14 +146,18 @@ impl Resources {
             let (handles, objects) = (show(limits.hca_handles), show(limits.hca_objects));
             push("rdma", "rdma.max", format!("{device} hca_handle={handles} hca_object={objects}"));
         }
-        for (file, lines) in &self.unified {
-            for line in lines.lines() {
-                push(&format!("unified.{file}"), file, line.into());
-            }
-        }
         // No limit is what there is anyway where nobody counts.
         for write in &mut list {
             write.may_be_missing |= write.content.split(' ').next() == Some("max");
+        }
+        // Files are asked for here, be there a limit in them or not.
+        for (file, lines) in &self.unified {
+            list.extend(lines.lines().map(|line| Write {
+                field: format!("unified.{file}"),
+                file: file.clone(),
+                content: line.into(),
+                may_be_missing: false,
+            }));
         }
         // Reserved huge pages count where the kernel can count them.
         for at in (0..list.len()).rev() {

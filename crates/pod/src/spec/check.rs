@@ -85,7 +85,7 @@ pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The longest text of options mount(2) takes: a page, its end included.
+/// The longest text that mount(2) takes: a page, its end included.
 const DATA_MAX: usize = 4095;
 
 pub(super) fn check_mount(mount: &Mount) -> Result<()> {
@@ -93,9 +93,10 @@ pub(super) fn check_mount(mount: &Mount) -> Result<()> {
     check_string("mount options", &mount.data)?;
     let label = mount.label.as_deref().unwrap_or_default();
     check_string("mount source", label)?;
-    // What fsconfig(2) takes.
-    if label.len() > 255 {
-        return Err(Error::invalid("mount source", format!("{} bytes", label.len()), "at most 255 bytes"));
+    // A tmpfs that is filled first is named by fsconfig(2), which takes less.
+    let most = if mount.copy_up { 255 } else { DATA_MAX };
+    if label.len() > most {
+        return Err(Error::invalid("mount source", format!("{} bytes", label.len()), format!("at most {most} bytes")));
     }
     if mount.target == Path::new("/") {
         return Err(Error::invalid("mount destination", "/", "that is the rootfs: use --rootfs or root.path"));

@@ -264,11 +264,17 @@ pub(crate) fn lock(file: &File, exclusive: bool, wait: bool) -> nix::Result<()> 
     }
 }
 
+/// Gives up what [`lock`] took, also where duplicates of the file are left.
+pub(crate) fn unlock(file: &File) {
+    // SAFETY: no memory arguments. It cannot fail: the file is open.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+}
+
 /// The number of the mount namespace behind a `/proc/<pid>/ns/mnt`, which no
 /// other one ever has (ioctl_nsfs(2)); Linux 6.11 and newer.
 pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
     // _IOR(0xb7, 5, u64)
-    const NS_GET_MNTNS_ID: libc::c_ulong = 0x8008_b705;
+    const NS_GET_MNTNS_ID: libc::Ioctl = 0x8008_b705_u32 as libc::Ioctl;
     let mut id = 0u64;
     // SAFETY: the kernel writes 8 bytes, or nothing.
     Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) })?;
@@ -279,7 +285,7 @@ pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
 /// (ioctl_nsfs(2)).
 pub(crate) fn namespace_kind(namespace: &File) -> nix::Result<u64> {
     // _IO(0xb7, 3)
-    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: no memory arguments.
     Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) }).map(|kind| kind as u32 as u64)
 }
@@ -287,7 +293,7 @@ pub(crate) fn namespace_kind(namespace: &File) -> nix::Result<u64> {
 /// The user namespace that owns a namespace.
 pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     // _IO(0xb7, 1)
-    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
     // SAFETY: no memory arguments.
     owned(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) }.into())
 }

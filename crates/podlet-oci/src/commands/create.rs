@@ -79,7 +79,7 @@ impl Bundle {
     }
 
     /// The terminal and the pid, or else the container is deleted again.
-    fn hand_out(&self, terminal: &Terminal<'_>, created: Created, log: &Log) -> Result<()> {
+    fn hand_out(&self, terminal: &Terminal<'_>, mut created: Created, log: &Log) -> Result<()> {
         let result =
             terminal.place(created.console).and_then(|_| write_pid(self.pid_file.as_deref(), &created.process));
         if result.is_err() {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::Error;
 use pod::bundle::Runtime;
 
 use crate::log::Log;
@@ -20,13 +19,12 @@ pub struct Delete {
 
 impl Delete {
     pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
-        match runtime.get(&self.id).and_then(|instance| instance.delete(self.force)) {
-            Err(Error::NotFound(_)) if self.force => runtime.clear(&self.id)?,
-            result => {
-                for warning in result? {
-                    log.warning(&warning.to_string());
-                }
-            }
+        let warnings = match self.force {
+            true => runtime.remove(&self.id)?,
+            false => runtime.get(&self.id)?.delete(false)?,
+        };
+        for warning in warnings {
+            log.warning(&warning.to_string());
         }
         Ok(0)
     }

@@ -38,8 +38,8 @@ impl Run {
             config.console_size = config.console_size.or_else(console::own_size);
         }
         let mut signals = Signals::hold()?;
-        let created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
-        let delete = || -> Result<()> {
+        let mut created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        let mut delete = || -> Result<()> {
             for warning in created.instance.delete(true)? {
                 log.warning(&warning.to_string());
             }

@@ -17,6 +17,7 @@ mod oci;
 mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
+mod oci_races;
 mod oci_terminal;
 mod pods;
 mod seccomp;
@@ -33,7 +34,7 @@ use crate::modes::Mode;
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [bundles::CASES, security::CASES, pods::CASES, crash::CASES, oci_crash::CASES, exits::CASES];
-    let oci = [oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
+    let oci = [oci::CASES, oci_races::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
     let short = [
         namespaces::CASES,
         inside::CASES,
@@ -49,7 +50,16 @@ pub fn all() -> Vec<Case> {
 
 /// What runs podlet-oci, which does not without the new calls.
 pub fn of_podlet_oci() -> Vec<Case> {
-    [bundles::CASES, oci_crash::CASES, oci::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES].concat()
+    [
+        bundles::CASES,
+        oci_crash::CASES,
+        oci::CASES,
+        oci_races::CASES,
+        oci_hooks::CASES,
+        oci_exec::CASES,
+        oci_terminal::CASES,
+    ]
+    .concat()
 }
 
 /// What needs a machine's cgroup controllers and capabilities, all of them:

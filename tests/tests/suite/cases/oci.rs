@@ -35,6 +35,7 @@ crate::tests![
     namespaces_of_the_machine,
     user_namespace_with_mappings,
     what_spec_writes_runs,
+    files_of_no_cgroup_are_refused,
     features_are_told,
     what_is_not_here_is_refused,
     the_log_has_lines_in_json,
@@ -370,7 +371,7 @@ fn pause_and_resume(bed: &Bed) {
 }
 
 fn what_was_not_started_ends_by_what_ends_a_program(bed: &Bed) {
-    for (harmless, ends_it) in [("0", "TERM"), ("WINCH", "HUP"), ("CONT", "RTMIN")] {
+    for (harmless, ends_it) in [("0", "TERM"), ("USR1", "HUP"), ("CONT", "INT")] {
         let pid = create(bed, "c", "block");
         bed.oci(&format!("kill c {harmless}")).ok();
         assert_eq!(bed.oci_state_of("c")["status"], "created", "after {harmless}");
@@ -437,6 +438,9 @@ fn mounts_are_shown_with_their_source(bed: &Bed) {
     }
     for mount in list(&mut config["mounts"]) {
         mount["source"] = json!(format!("from{}", mount["destination"].as_str().expect("a path").replace('/', "-")));
+        if mount["destination"] == "/new" {
+            mount["source"] = json!("x".repeat(3000));
+        }
     }
     fs::create_dir(bed.inside("copy")).expect("a directory of the image");
     write(bed, &config);
@@ -445,6 +449,17 @@ fn mounts_are_shown_with_their_source(bed: &Bed) {
         let (at, source) = (mount["destination"].as_str().expect("a path"), mount["source"].as_str().expect("a name"));
         let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
         assert!(said.lines().any(is_it), "{at} from {source}: {said}");
+    }
+}
+
+/// Also where what is asked for there is no limit.
+fn files_of_no_cgroup_are_refused(bed: &Bed) {
+    for content in ["max", "10"] {
+        let mut config = config(bed, "block");
+        config["linux"]["resources"] = json!({ "unified": { "memroy.high": content } });
+        write(bed, &config);
+        bed.oci("run --bundle DIR c").fails(1, &["unified.memroy.high"]);
+        bed.is_clean();
     }
 }
 
