@@ -26,6 +26,8 @@ fn main() {
         // One segment, one page: see the linker script.
         .args(["-Clink-arg=-no-pie", "-Clink-arg=-Wl,--build-id=none,--gc-sections,-z,norelro"])
         .args(["-Clink-arg=-Wl,--no-eh-frame-hdr,-Tsrc/program.ld"])
+        // With musl rustc would link its own start files before -nostartfiles is heard.
+        .args(target.ends_with("musl").then_some("-Clink-self-contained=no"))
         .arg("-o")
         .arg(&out)
         .arg("src/program.rs")

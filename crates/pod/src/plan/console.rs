@@ -47,8 +47,8 @@ pub(super) fn take(p: &mut Plan, terminal: Slot) {
     }
 }
 
-fn ioctl(file: Slot, request: libc::c_ulong, name: &'static str, arg: Arg) -> Step {
-    Step::new("ioctl", libc::SYS_ioctl, vec![Arg::Slot(file), Arg::Word(request as i64, name), arg])
+fn ioctl(file: Slot, request: libc::Ioctl, name: &'static str, arg: Arg) -> Step {
+    Step::new("ioctl", libc::SYS_ioctl, vec![Arg::Slot(file), Arg::Word((request as u32).into(), name), arg])
 }
 
 fn unlock(ptmx: Slot) -> Step {

@@ -112,6 +112,10 @@ pub struct Launch<'a> {
 /// As many descriptors as making a container may take.
 const ENOUGH: u64 = 1024;
 
+/// As [`rlimit_number`] gives it; its type is the C library's choice.
+#[allow(clippy::unnecessary_cast)] // Not with every C library.
+const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
+
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
 
@@ -281,9 +285,9 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
 pub(super) fn set_limits(p: &mut Plan, container: &Container) {
     for limit in &container.rlimits {
         match rlimit_number(&limit.name) {
-            Ok((libc::RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
-            Ok((libc::RLIMIT_NOFILE, name)) => {
-                p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
+            Ok((RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
+            Ok((RLIMIT_NOFILE, name)) => {
+                p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
             }
             Ok((number, name)) => p.push(step::setrlimit(number, name, limit.soft, limit.hard)),
             Err(_) => {}
@@ -294,10 +298,10 @@ pub(super) fn set_limits(p: &mut Plan, container: &Container) {
 /// Those that would be too few while the container is made.
 pub(super) fn set_last_limits(p: &mut Plan, container: &Container) {
     for limit in &container.rlimits {
-        if let Ok((libc::RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
+        if let Ok((RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
             && limit.soft < ENOUGH
         {
-            p.push(step::setrlimit(libc::RLIMIT_NOFILE, name, limit.soft, limit.hard));
+            p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft, limit.hard));
         }
     }
 }
