@@ -10,19 +10,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, hide_controllers, run};
+use crate::fixture::{Fixture, run};
 use crate::measure::{Subject, interleaved};
 use crate::report::{aim, line, ms, section, times};
 
 /// The profile of podman and docker, as data.
 const PROFILE: &str = include_str!("../../crates/pod/src/seccomp/default.json");
 
-/// Who runs bundles, podlet-oci by the path of the one built beside this.
+/// Who runs bundles, podlet-oci by the path of the one that is measured.
 const RUNTIMES: [&str; 3] = ["podlet-oci", "crun", "runc"];
 
 /// Measures, with each config.
 pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
-    hide_controllers()?;
     let ours = fixture.podlet.with_file_name("podlet-oci");
     let plain = write(fixture, &ours, "bundle-plain", |config| config["linux"]["resources"] = Value::Null)?;
     let devices = write(fixture, &ours, "bundle-devices", |_| ())?;

@@ -32,14 +32,16 @@ pub struct Fixture {
     pub dir: TempDir,
     pub rootfs: PathBuf,
     pub store: Store,
-    /// The command, built beside this program.
+    /// The command; `podlet-oci` is beside it.
     pub podlet: PathBuf,
     /// Where the floor may make cgroups.
     pub cgroups: Option<PathBuf>,
 }
 
 impl Fixture {
-    pub fn new() -> Result<Fixture> {
+    /// With the commands of that directory, or with those built beside this
+    /// program.
+    pub fn new(programs: Option<&Path>) -> Result<Fixture> {
         let dir = tempfile::Builder::new().prefix("podlet-bench-").tempdir_in("/tmp")?;
         // As /run is: what a disk takes to make directories is not measured.
         mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>).context("mounting a tmpfs")?;
@@ -49,10 +51,12 @@ impl Fixture {
         }
         fs::copy(PAYLOAD, rootfs.join("bin/true"))?;
         let store = Store::open(dir.path().join("state"))?;
-        let podlet = std::env::current_exe()?.with_file_name("podlet");
+        let podlet = match programs {
+            Some(dir) => dir.canonicalize().with_context(|| dir.display().to_string())?.join("podlet"),
+            None => std::env::current_exe()?.with_file_name("podlet"),
+        };
         ensure!(podlet.exists(), "{} is missing: cargo build --release -p podlet", podlet.display());
-        let hierarchies = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-        let cgroups = hierarchies.iter().map(PathBuf::from).find(|dir| dir.join("cgroup.procs").exists());
+        let cgroups = Some(PathBuf::from("/sys/fs/cgroup")).filter(|dir| dir.join("cgroup.procs").exists());
         Ok(Fixture { dir, rootfs, store, podlet, cgroups })
     }
 
@@ -83,7 +87,6 @@ impl Fixture {
             _ => format!("{name}: {error}"),
         })?;
         let version = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_string();
-        hide_controllers().map_err(|error| format!("{error:#}"))?;
         let bundle = self.dir.path().join(name);
         let peer = Peer { name, version, state: bundle.join("state"), bundle, runs: 0 };
         self.write_bundle(&peer).map_err(|error| format!("{name}: {error:#}"))?;
@@ -127,14 +130,13 @@ impl Peer {
     }
 }
 
-/// crun does not run beside a unified hierarchy that has controllers while
-/// others are in v1. This program's own mount namespace shows it one that has
-/// none; the machine stays as it is.
-pub fn hide_controllers() -> Result<()> {
-    let path = "/sys/fs/cgroup/unified/cgroup.controllers";
-    let hybrid_with_controllers = fs::read_to_string(path).is_ok_and(|text| !text.trim().is_empty());
-    if hybrid_with_controllers {
-        mount(Some("/dev/null"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).context(path)?;
+/// On a machine with both versions of cgroups, shows this program's own mount
+/// namespace version 2 alone: crun and runc would use version 1, and all are to
+/// do the same. The machine stays as it is.
+pub fn show_version_2_alone() -> Result<()> {
+    let (top, unified) = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified");
+    if Path::new(unified).join("cgroup.procs").exists() {
+        mount(Some(unified), top, None::<&str>, MsFlags::MS_BIND, None::<&str>).context(unified)?;
     }
     Ok(())
 }

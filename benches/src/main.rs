@@ -20,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use pod::{Container, Pod, PodOptions, Root, Store};
 
-use fixture::{Fixture, Peer, run};
+use fixture::{Fixture, Peer, run, show_version_2_alone};
 use measure::{Series, Subject, interleaved, timed};
 use report::{aim, line, ms, section, times};
 use starts::Burden;
@@ -40,6 +40,9 @@ struct Options {
     /// Only these sections: run, bundle, join, starts, memory, many, teardown
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Where podlet and podlet-oci are [default: beside this program]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     #[command(subcommand)]
     inner: Option<Inner>,
 }
@@ -68,8 +71,9 @@ fn main() -> Result<()> {
     // What is mounted from here on is seen by nobody else.
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    show_version_2_alone()?;
     let _priority = Priority::raise();
-    let fixture = Fixture::new()?;
+    let fixture = Fixture::new(options.programs.as_deref())?;
     let wanted = |section: &str| options.only.is_empty() || options.only.iter().any(|only| only == section);
     print_machine(&options)?;
     if wanted("run") {

@@ -21,6 +21,11 @@ use pod::bundle::Runtime;
 
 use log::{Format, Log};
 
+/// musl's own asks the kernel for each few pages and gives them back at once.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Runs OCI bundles
 #[derive(Parser)]
 #[command(name = "podlet-oci", disable_version_flag = true, max_term_width = 100)]

@@ -17,6 +17,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pod::{Pod, Store};
 
+/// musl's own asks the kernel for each few pages and gives them back at once.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 /// Pods without a daemon: a tiny pause process holds the namespaces,
 /// containers join them.
 #[derive(Parser)]
