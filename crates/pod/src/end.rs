@@ -1,14 +1,14 @@
 //! Ending containers: gently, for good, and without touching their neighbours.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Error, Result};
 use crate::pod::{PATIENCE, Pod};
 use crate::process::{Io, Process};
-use crate::procfs::{MountNamespace, all_pids, mount_namespace};
+use crate::procfs::{MountNamespace, all_pids, kill_in};
 use crate::spec;
 use crate::state::{self, Hold, PROCESS};
 use crate::sys;
@@ -131,9 +131,7 @@ impl Pod {
         }
     }
 
-    /// Without a cgroup: kills what is in the container's mount namespace. A
-    /// process that forks faster than it is found can hide; a pid namespace of
-    /// its own, whose end the kernel sees to, does not have that limit.
+    /// Without a cgroup: kills what is in the container's mount namespace.
     fn end_by_mounts(&self, name: &str) -> Result<()> {
         let path = self.container_dir(name).join(PROCESS);
         let recorded = state::read_record::<ProcessRecord>(&path)?;
@@ -152,38 +150,11 @@ impl Pod {
         if may_be_anothers && self.serves_another(name, &record)? {
             return Ok(());
         }
-        let end = Instant::now() + PATIENCE;
-        // A process that forks and ends while /proc is read can leave a child
-        // that was not seen: only the second look in vain counts.
-        let mut in_vain = 0;
-        loop {
-            let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
-            let found: Vec<_> = match may_be_anothers {
-                true => self.pod_processes().into_iter().filter(here).collect(),
-                false => all_pids().filter(here).collect(),
-            };
-            if found.is_empty() {
-                in_vain += 1;
-                if in_vain == 2 {
-                    return Ok(());
-                }
-                continue;
-            }
-            in_vain = 0;
-            if Instant::now() > end {
-                let what = format!("the end of all processes of container {}/{name}", self.name());
-                return Err(Error::Deadline { what, after: PATIENCE });
-            }
-            for pid in found {
-                // Opened, then looked at again: the pid may be another's now.
-                if let Ok(pidfd) = sys::pidfd_open(pid)
-                    && here(&pid)
-                {
-                    sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-                    sys::wait_readable(&pidfd, Some(Duration::from_millis(100))).ok();
-                }
-            }
-        }
+        let candidates = || match may_be_anothers {
+            true => self.pod_processes(),
+            false => all_pids().collect(),
+        };
+        kill_in(mounts, candidates, || format!("container {}/{name}", self.name()))
     }
 
     /// Whether a mount namespace's number belongs to another container by now:

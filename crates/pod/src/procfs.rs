@@ -1,8 +1,12 @@
 //! What `/proc` tells of other processes.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
+use crate::error::{Error, Result};
+use crate::pod::PATIENCE;
 use crate::sys;
 
 /// All processes of this machine, or of as much of it as /proc shows.
@@ -33,6 +37,41 @@ pub(crate) fn mount_namespace_of(namespace: &fs::File) -> Option<MountNamespace>
         Ok(id) => Some(MountNamespace::Id(id)),
         Err(_) => Some(MountNamespace::Inode(namespace.metadata().ok()?.ino())),
     }
+}
+
+/// Kills what is in a mount namespace, of the processes that `candidates` finds.
+/// A process that forks faster than it is found can hide; where a cgroup or a
+/// pid namespace of its own is killed, nobody can.
+///
+/// # Errors
+/// [`Error::Deadline`], naming what was to end.
+pub(crate) fn kill_in<P: IntoIterator<Item = u32>>(
+    mounts: MountNamespace,
+    candidates: impl Fn() -> P,
+    what: impl Fn() -> String,
+) -> Result<()> {
+    let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
+    let end = Instant::now() + PATIENCE;
+    // A process that forks and ends while /proc is read can leave a child that
+    // was not seen: only the second look in vain counts.
+    let mut in_vain = 0;
+    while in_vain < 2 {
+        let found: Vec<_> = candidates().into_iter().filter(here).collect();
+        in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
+        if Instant::now() > end {
+            return Err(Error::Deadline { what: format!("the end of all processes of {}", what()), after: PATIENCE });
+        }
+        for pid in found {
+            // Opened, then looked at again: the pid may be another's now.
+            if let Ok(pidfd) = sys::pidfd_open(pid)
+                && here(&pid)
+            {
+                sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+                sys::wait_readable(&pidfd, Some(Duration::from_millis(100))).ok();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The inode of a process's namespace.

@@ -168,6 +168,7 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         pivot: true,
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
+        tells_mounts: spec["joined"].is_array(),
         gate: spec["gate"].as_u64().map(|uid| uid as u32),
     }
 }

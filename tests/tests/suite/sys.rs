@@ -165,6 +165,18 @@ pub fn be_careless(command: &mut std::process::Command) {
     };
 }
 
+/// Has a command started by a caller who ignores how its children end.
+pub fn ignore_children(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: only a system call after the fork.
+    unsafe {
+        command.pre_exec(|| {
+            ignore_signal(libc::SIGCHLD);
+            Ok(())
+        })
+    };
+}
+
 /// Whether something can be read, or will never be, within some milliseconds.
 pub fn is_readable(file: &std::fs::File) -> bool {
     use std::os::fd::AsRawFd;

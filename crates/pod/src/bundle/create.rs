@@ -18,6 +18,7 @@ use super::record::{GATE, PROCESS, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks};
+use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
@@ -29,8 +30,9 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
+use crate::procfs::mount_namespace_of;
 use crate::resources;
-use crate::spec::{Container, PodOptions, Root};
+use crate::spec::{Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
 use crate::sys;
 
@@ -105,7 +107,8 @@ impl Runtime {
         let facts = Facts::read()?;
         if !facts.calls.new_order() {
             let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, \
-                          without which a bundle's mounts cannot be made; use podlet run --bundle, or allow them";
+                          without which a bundle's mounts cannot be made; allow them, or use podlet run --bundle; as root of \
+                          a user namespace be in a mount namespace of that, too (unshare -m)";
             return Err(Error::invalid("system calls", "", reason));
         }
         let namespaces = namespaces::prepare(config, &facts)?;
@@ -142,10 +145,16 @@ impl Runtime {
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
+            tells_mounts: cgroup.is_none(),
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);
         let sealed = seal(&plan)?;
+        let mut recorded = prepared.container().clone();
+        if container.env_value("HOME").is_none() {
+            // The user's, not the config's: that of another process may differ.
+            recorded.env.retain(|variable| !variable.starts_with("HOME="));
+        }
         let record = Record {
             id: id.into(),
             version: config.version.clone(),
@@ -153,7 +162,9 @@ impl Runtime {
             annotations: config.annotations.clone(),
             created: SystemTime::now(),
             owner: facts.uid,
-            container: prepared.container().clone(),
+            pids: super::own_pids(),
+            ends_as_one: namespaces.made & Namespace::Pid.flag() != 0,
+            container: recorded,
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
             cgroup: None,
@@ -237,9 +248,10 @@ impl Instance {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
                 Question::Runtime(pidfd) => {
                     let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
+                    // Before the hooks: one may hang.
+                    note(pid)?;
                     self.move_devices(pid, &moved)?;
-                    self.run_create_hooks(pid, pidfd)?;
-                    note(pid)
+                    self.run_create_hooks(pid, pidfd)
                 }
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
@@ -251,19 +263,28 @@ impl Instance {
             }
         })?;
         // It is in its root now, and others may know of it.
-        let unfinished = self.dir.join(UNFINISHED);
-        let renamed = fs::rename(&unfinished, self.dir.join(PROCESS));
-        renamed.doing(|| format!("renaming {}", unfinished.display())).inspect_err(|_| {
+        let mounts = born.mounts.as_ref().and_then(|fd| mount_namespace_of(&File::from(fd.try_clone().ok()?)));
+        let made = noted.get().ok_or_else(|| Error::Died { object: self.object() }).and_then(|process| {
+            let process = ProcessRecord { mounts, ..process };
+            let path = self.dir.join(PROCESS);
+            match mounts {
+                // There is nothing to add to the note.
+                None => fs::rename(self.dir.join(UNFINISHED), &path).doing(|| format!("making {}", path.display()))?,
+                Some(_) => state::write_record(&path, &process)?,
+            }
+            Ok(process)
+        });
+        self.process = Some(made.inspect_err(|_| {
             sys::pidfd_signal(born.pidfd.as_fd(), libc::SIGKILL).ok();
             sys::reap(born.pidfd.as_fd());
-        })?;
-        self.process = noted.get();
+        })?);
         Ok(born)
     }
 
     /// Writes down who has to be ended if we are killed before it is made.
-    fn note_process(&self, pid: u32) -> Result<ProcessId> {
+    fn note_process(&self, pid: u32) -> Result<ProcessRecord> {
         let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
+        let process = ProcessRecord { process, mounts: None };
         let path = self.dir.join(UNFINISHED);
         let context = || format!("writing {}", path.display());
         let bytes = serde_json::to_vec(&process).map_err(std::io::Error::other).doing(context)?;
@@ -302,8 +323,9 @@ impl Instance {
         let mut state = self.state_as(Status::Creating);
         state.pid = pid;
         let hooks = &self.record.hooks;
-        hooks::run_all("prestart", &hooks.prestart, &state, &self.record.bundle)?;
-        hooks::run_all("createRuntime", &hooks.create_runtime, &state, &self.record.bundle)?;
+        for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
+            hooks::run_all(kind, list, &state, &self.record.bundle, Some(pidfd))?;
+        }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
             self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)

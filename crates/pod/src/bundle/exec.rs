@@ -133,7 +133,7 @@ impl Instance {
         let object = format!("{kind} hook {program:?}");
         let output = streams.output.as_fd();
         match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container) {
-            Ok(born) => streams.wait(&born.pidfd),
+            Ok(born) => streams.wait(&born.pidfd, Some(container)),
             Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {}", errno.desc()))),
             Err(error) => Err(error),
         }

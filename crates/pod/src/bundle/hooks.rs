@@ -23,13 +23,20 @@ use crate::sys;
 /// How much of what a failing hook says is passed on, in bytes.
 const MOST_SAID: u64 = 4096;
 
-/// Runs hooks of the runtime's namespaces, one after the other.
-pub(super) fn run_all(kind: &str, hooks: &[Hook], state: &State, dir: &Path) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run(kind, hook, state, dir))
+/// Runs hooks of the runtime's namespaces, one after the other, as long as
+/// that container lives.
+pub(super) fn run_all(
+    kind: &str,
+    hooks: &[Hook],
+    state: &State,
+    dir: &Path,
+    container: Option<&OwnedFd>,
+) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(kind, hook, state, dir, container))
 }
 
 /// Runs one.
-pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path) -> Result<()> {
+pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, container: Option<&OwnedFd>) -> Result<()> {
     let streams = Streams::new(kind, hook, state)?;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -44,7 +51,7 @@ pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path) -> Result<
     sys::pass_on_nothing(&mut command);
     let child = command.spawn().map_err(|error| streams.failed(format!("cannot be executed: {error}")))?;
     let pidfd = sys::pidfd_open(child.id()).doing(|| streams.object())?;
-    streams.wait(&pidfd)
+    streams.wait(&pidfd, container)
 }
 
 /// A hook's standard streams, and what becomes of it.
@@ -82,14 +89,20 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// Waits for a child of ours, as long as the hook may take.
-    pub(super) fn wait(&self, pidfd: &OwnedFd) -> Result<()> {
+    /// Waits for a child of ours, as long as the hook may take, and as long as
+    /// the container lives: it may be deleted while a hook hangs.
+    pub(super) fn wait(&self, pidfd: &OwnedFd, container: Option<&OwnedFd>) -> Result<()> {
         let timeout = self.hook.timeout;
-        if !sys::wait_readable(pidfd, timeout).doing(|| self.object())? {
+        let both: Vec<_> = [Some(pidfd), container].into_iter().flatten().map(AsFd::as_fd).collect();
+        let readable = sys::wait_any(&both, timeout).doing(|| self.object())?;
+        if readable != Some(0) {
             // It may be gone by now.
             sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
             sys::reap(pidfd.as_fd());
-            return Err(self.failed(format!("did not end within {} s", timeout.unwrap_or(Duration::ZERO).as_secs())));
+            return Err(self.failed(match readable {
+                Some(_) => "was ended: the container was killed".into(),
+                None => format!("did not end within {} s", timeout.unwrap_or(Duration::ZERO).as_secs()),
+            }));
         }
         match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
             Ok(WaitStatus::Exited(_, 0)) => Ok(()),

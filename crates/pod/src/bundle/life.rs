@@ -12,11 +12,13 @@ use super::dir::Held;
 use super::record::{GATE, PROCESS, RECORD, Status, UNFINISHED};
 use super::{Instance, exec, hooks, listener, place};
 use crate::cgroup;
+use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Question, hear_start};
 use crate::pod::PATIENCE;
+use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
 use crate::resources::{self, Resources, Stats};
-use crate::state::{self, ProcessId};
+use crate::state;
 use crate::sys;
 
 /// Signals that ask a program to end. One that has not begun cannot refuse.
@@ -115,7 +117,7 @@ impl Instance {
     /// What follows when the program runs.
     pub(super) fn after_start(&self) -> Result<()> {
         let state = self.state_as(Status::Running);
-        let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle);
+        let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, None);
         if result.is_err() {
             self.kill_process();
         }
@@ -145,17 +147,19 @@ impl Instance {
     /// one is gone.
     ///
     /// # Errors
-    /// [`Error::State`] without a cgroup: nobody knows which they are.
+    /// [`Error::Deadline`] if they were to be killed and do not end.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
-        let Some(cgroup) = self.cgroup() else { return self.kill(signal) };
         let (signal, _held) = self.signal_for(signal)?;
         if signal == libc::SIGKILL {
-            return cgroup::kill(cgroup, PATIENCE);
+            return match self.cgroup() {
+                Some(cgroup) => cgroup::kill(cgroup, PATIENCE),
+                None => self.kill_found(),
+            };
         }
-        for pid in cgroup::processes(cgroup) {
+        for pid in self.processes() {
             // Opened, then looked at again: the pid may be another's now.
             if let Ok(pidfd) = sys::pidfd_open(pid)
-                && cgroup::processes(cgroup).contains(&pid)
+                && self.processes().contains(&pid)
             {
                 sys::pidfd_signal(pidfd.as_fd(), signal).ok();
             }
@@ -176,9 +180,49 @@ impl Instance {
 
     /// Processes of the container, as this machine numbers them.
     pub fn processes(&self) -> Vec<u32> {
-        match self.cgroup() {
-            Some(cgroup) => cgroup::processes(cgroup),
-            None => self.pidfd().and_then(|pidfd| sys::pid_of(pidfd.as_fd())).into_iter().collect(),
+        match (self.cgroup(), self.mounts()) {
+            (Some(cgroup), _) => cgroup::processes(cgroup),
+            (None, Some((mounts, _pin))) => {
+                let mut found: Vec<_> = all_pids().filter(|&pid| mount_namespace(pid) == Some(mounts)).collect();
+                found.sort_unstable();
+                found
+            }
+            (None, None) => self.pidfd().and_then(|pidfd| sys::pid_of(pidfd.as_fd())).into_iter().collect(),
+        }
+    }
+
+    /// The mount namespace by which its processes are found, and what keeps
+    /// that from becoming another one's as long as we look: a kernel without
+    /// numbers that never come again only tells while the first process lives.
+    fn mounts(&self) -> Option<(MountNamespace, Option<File>)> {
+        let ProcessRecord { process, mounts } = self.process?;
+        let mounts = mounts?;
+        if let MountNamespace::Id(_) = mounts {
+            return Some((mounts, None));
+        }
+        let pidfd = process.open()?;
+        let namespace = File::open(format!("/proc/{}/ns/mnt", process.pid)).ok()?;
+        sys::pidfd_signal(pidfd.as_fd(), 0).ok()?;
+        (mount_namespace_of(&namespace) == Some(mounts)).then_some((mounts, Some(namespace)))
+    }
+
+    /// Kills its process, and what does not end with that and has no cgroup.
+    fn end(&self) -> Result<()> {
+        match self.cgroup().is_some() || self.record.ends_as_one {
+            true => self.kill_process(),
+            false => self.kill_found()?,
+        }
+        Ok(())
+    }
+
+    /// Kills all that is found of it: without a cgroup, and perhaps in a pid
+    /// namespace with others.
+    fn kill_found(&self) -> Result<()> {
+        let found = self.mounts();
+        self.kill_process();
+        match found {
+            Some((mounts, _pin)) => kill_in(mounts, all_pids, || self.object()),
+            None => Ok(()),
         }
     }
 
@@ -235,16 +279,20 @@ impl Instance {
     /// [`Error::State`] if it runs, or what could not be removed; calling it
     /// again goes on.
     pub fn delete(&mut self, force: bool) -> Result<Vec<Error>> {
+        if force {
+            // Whoever holds it may wait for a hook of it that hangs, and does
+            // so no longer than it lives.
+            self.process = self.process.or_else(|| self.unfinished());
+            self.end()?;
+        }
         {
             let held = self.hold()?;
-            if self.process.is_none() {
-                // Nobody makes it any more. As far as it came it ended, or ends.
-                self.process = self.unfinished();
-            }
+            // Nobody makes it any more. As far as it came it ended, or ends.
+            self.process = self.process.or_else(|| self.unfinished());
             if !force {
                 self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
             }
-            self.kill_process();
+            self.end()?;
             self.erase(&held)?;
         }
         Ok(self.run_stop_hooks())
@@ -253,7 +301,7 @@ impl Instance {
     /// Runs the poststop hooks, all of them, and comes back with what failed.
     pub(super) fn run_stop_hooks(&self) -> Vec<Error> {
         let state = self.state_as(Status::Stopped);
-        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle).err();
+        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle, None).err();
         self.record.hooks.poststop.iter().filter_map(run).collect()
     }
 
@@ -312,7 +360,7 @@ impl Instance {
 
     /// A process that was born for the container, by somebody who was killed
     /// before it was made.
-    fn unfinished(&self) -> Option<ProcessId> {
+    fn unfinished(&self) -> Option<ProcessRecord> {
         // It may not be wholly written. Then the process was not told to go on.
         state::read_record(&self.dir.join(UNFINISHED)).ok().flatten()
     }

@@ -13,11 +13,11 @@
 //!
 //! ```text
 //!   <root>/<id>/
-//!     record.json    what was asked for, written before anything is made
-//!     process.new    the pid and start time of a process that is to be the
-//!                    container's
-//!     process.json   the same, once it is
-//!     gate           the socket at which a created container waits
+//!     record.json      what was asked for, written before anything is made
+//!     unfinished.json  the pid and start time of a process that is to be the
+//!                      container's
+//!     process.json     the same, once it is
+//!     gate             the socket at which a created container waits
 //! ```
 //!
 //! Whoever changes a container holds a lock, the directory itself. What runs is
@@ -48,9 +48,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
+use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::state::{self, ProcessId};
+use crate::procfs::namespace_inode;
+use crate::state;
 use crate::sys;
 
 use self::dir::Dir;
@@ -105,7 +107,11 @@ impl Runtime {
             let process = state::read_record(&dir.join(PROCESS))?;
             // Else it may be one container's record and another one's process.
             if dir.is_there()? {
-                let record = record.ok_or_else(not_found)?;
+                let record: Record = record.ok_or_else(not_found)?;
+                if record.pids != own_pids() {
+                    let reason = "belongs to another pid namespace: use it from there";
+                    return Err(Error::state(format!("container {id:?}"), reason));
+                }
                 return Ok(Instance { dir, record, process, facts: Facts::read()? });
             }
         }
@@ -163,7 +169,7 @@ pub struct Instance {
     dir: Dir,
     record: Record,
     /// None as long as it is being made.
-    process: Option<ProcessId>,
+    process: Option<ProcessRecord>,
     facts: Facts,
 }
 
@@ -199,7 +205,7 @@ impl Instance {
     /// Its process, while that lives.
     fn pidfd(&self) -> Option<OwnedFd> {
         let ended = |pidfd: &OwnedFd| sys::wait_readable(pidfd, Some(Duration::ZERO)).unwrap_or(true);
-        self.process?.open().filter(|pidfd| !ended(pidfd))
+        self.process?.process.open().filter(|pidfd| !ended(pidfd))
     }
 
     /// What can be said of it now.
@@ -225,7 +231,7 @@ impl Instance {
     }
 
     fn state_as(&self, status: Status) -> State {
-        let pid = self.process.map(|process| process.pid).filter(|_| status != Status::Stopped);
+        let pid = self.process.map(|record| record.process.pid).filter(|_| status != Status::Stopped);
         State {
             version: self.record.version.clone(),
             id: self.record.id.clone(),
@@ -239,6 +245,11 @@ impl Instance {
     fn object(&self) -> String {
         format!("container {:?}", self.record.id)
     }
+}
+
+/// The pid namespace of this program.
+fn own_pids() -> u64 {
+    namespace_inode(std::process::id(), "pid").unwrap_or(0)
 }
 
 /// Ids become file names.

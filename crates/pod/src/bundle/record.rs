@@ -13,7 +13,7 @@ use crate::spec::Container;
 pub(super) const RECORD: &str = "record.json";
 pub(super) const PROCESS: &str = "process.json";
 /// What becomes [`PROCESS`] once the container is made.
-pub(super) const UNFINISHED: &str = "process.new";
+pub(super) const UNFINISHED: &str = "unfinished.json";
 pub(super) const GATE: &str = "gate";
 
 /// `record.json`. Later changes of config.json have no effect.
@@ -25,6 +25,11 @@ pub(super) struct Record {
     pub annotations: BTreeMap<String, String>,
     pub created: SystemTime,
     pub owner: u32,
+    /// The pid namespace in which its pids are numbers, by inode.
+    pub pids: u64,
+    /// It has a pid namespace of its own: all of it ends with its first
+    /// process.
+    pub ends_as_one: bool,
     pub container: Container,
     pub users: Users,
     pub hooks: Hooks,

@@ -52,6 +52,9 @@ pub struct Bundle<'a> {
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
+    /// It says which its mount namespace is: without a cgroup its processes
+    /// are found by that.
+    pub tells_mounts: bool,
     /// It waits to be started by this user, as the user is seen inside.
     pub gate: Option<u32>,
 }
@@ -173,6 +176,11 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let container = launch.container;
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
+    if bundle.tells_mounts {
+        let namespace = p.keep("mnt", step::openat(step::CWD, "/proc/self/ns/mnt", 0));
+        p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
+        p.push(step::close(namespace));
+    }
     if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
         p.push(step::sethostname(hostname));
     }

@@ -276,6 +276,22 @@ impl Resources {
     }
 }
 
+/// Bytes, or a number with a unit, powers of 1024: `512m`, `2GiB`; -1 for no
+/// limit. `None` for anything else.
+pub fn parse_size(text: &str) -> Option<i64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok()?.checked_mul(1 << shift).filter(|bytes| *bytes >= -1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -300,9 +300,15 @@ pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd>
 
 /// A poll on one descriptor.
 pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::Result<bool> {
+    wait_any(&[fd.as_fd()], timeout).map(|ready| ready.is_some())
+}
+
+/// A poll on some: the first that can be read.
+pub(crate) fn wait_any(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> nix::Result<Option<usize>> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     // Longer than the clock goes is for ever.
     let end = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
+    let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     loop {
         let left = match end {
             None => PollTimeout::NONE,
@@ -312,12 +318,11 @@ pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::R
                 PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
             }
         };
-        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, left) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
             Ok(0) if end.is_some_and(|end| std::time::Instant::now() < end) => {}
-            Ok(count) => return Ok(count > 0),
+            Ok(_) => return Ok(fds.iter().position(|fd| fd.any().unwrap_or(true))),
         }
     }
 }

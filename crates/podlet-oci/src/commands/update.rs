@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::Resources;
 use pod::bundle::Runtime;
+use pod::resources::parse_size;
 use serde_json::{Map, Value, json};
 
 /// Change the limits of a container
@@ -45,14 +46,14 @@ pub struct Update {
     /// Memory nodes it may use
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// The most memory, in bytes; -1 for no limit
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// The most memory, in bytes or such as 512m; -1 for no limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory: Option<i64>,
-    /// Memory that the needs of others do not take away, in bytes
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// Memory that the needs of others do not take away
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_reservation: Option<i64>,
-    /// The most memory and swap together, in bytes; -1 for no limit
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// The most memory and swap together; -1 for no limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_swap: Option<i64>,
     /// The most processes and threads; -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -124,6 +125,10 @@ impl Update {
         let given = all.into_iter().filter(|(_, group)| *group != json!({}));
         Value::Object(given.map(|(name, group)| (name.to_string(), group)).collect())
     }
+}
+
+fn size(text: &str) -> Result<i64> {
+    parse_size(text).context("give a size such as 512m or 2g, or -1 for no limit")
 }
 
 fn read(path: &Path) -> Result<Value> {

@@ -105,20 +105,9 @@ fn invalid(field: &str, value: &str, reason: &str) -> Error {
     Error::Invalid { field: format!("--{field}"), value: value.into(), reason: reason.into() }
 }
 
-/// Bytes, or with a unit (powers of 1024); -1 for 0 and -1.
+/// Bytes, or with a unit; -1 for 0 and -1.
 fn parse_size(name: &str, text: &str) -> Result<i64, Error> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" | "b" => Some(0),
-        "k" | "kb" | "kib" => Some(10),
-        "m" | "mb" | "mib" => Some(20),
-        "g" | "gb" | "gib" => Some(30),
-        "t" | "tb" | "tib" => Some(40),
-        _ => None,
-    };
-    let bytes = digits.parse::<i64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
-    match bytes {
+    match pod::resources::parse_size(text) {
         Some(-1 | 0) => Ok(-1),
         Some(bytes @ 1..) => Ok(bytes),
         _ => Err(invalid(name, text, "give a size such as 512m or 2g, or -1 for no limit")),

@@ -2,7 +2,7 @@
 //! specification tells it, and what nobody may do to it.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -36,6 +36,9 @@ crate::tests![
     user_namespace_with_mappings,
     what_spec_writes_runs,
     files_of_no_cgroup_are_refused,
+    all_of_it_ends_also_in_a_pid_namespace_with_others,
+    pids_of_another_namespace_are_nobodys,
+    masks_follow_links_of_the_image,
     features_are_told,
     what_is_not_here_is_refused,
     the_log_has_lines_in_json,
@@ -450,6 +453,62 @@ fn mounts_are_shown_with_their_source(bed: &Bed) {
         let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
         assert!(said.lines().any(is_it), "{at} from {source}: {said}");
     }
+}
+
+fn all_of_it_ends_also_in_a_pid_namespace_with_others(bed: &Bed) {
+    become_subreaper();
+    let mut config = config(bed, "orphan block , bg block , write /up x , block");
+    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
+    list(&mut config["mounts"]).retain(|entry| entry["type"] != "proc");
+    write(bed, &config);
+    for lines in [&["kill c KILL", "delete c"][..], &["delete --force c"], &["kill --all c KILL", "delete c"]] {
+        bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
+        bed.until("its program", || bed.inside("up").exists());
+        fs::remove_file(bed.inside("up")).expect("what it wrote");
+        let table = bed.oci("ps --format json c").ok();
+        let all: Vec<u32> = serde_json::from_str(&table).expect("pids");
+        assert_eq!(all.len(), 3, "{table}");
+        assert!(all.contains(&pid(bed)), "{table}");
+        for line in lines {
+            bed.until(line, || bed.oci(line).status.success());
+        }
+        for pid in all {
+            reap(pid);
+        }
+        bed.is_clean();
+    }
+}
+
+fn pids_of_another_namespace_are_nobodys(bed: &Bed) {
+    let pid = start(bed, "c", "block");
+    let record = bed.oci_state().join("c/record.json");
+    let told = fs::read_to_string(&record).expect("a record");
+    let mut elsewhere: Value = serde_json::from_str(&told).expect("JSON");
+    elsewhere["pids"] = json!(1);
+    fs::write(&record, elsewhere.to_string()).expect("a record");
+    for line in ["state c", "delete c", "delete --force c", "kill c KILL"] {
+        bed.oci(line).fails(1, &["another pid namespace"]);
+    }
+    assert!(Path::new(&format!("/proc/{pid}")).exists(), "{pid} was killed");
+    fs::write(&record, told).expect("a record");
+    bed.oci("delete --force c").ok();
+}
+
+fn masks_follow_links_of_the_image(bed: &Bed) {
+    let mut config = config(bed, "read /secret , ls /dir , write /open/x y , write /free x");
+    fs::write(bed.inside("secret"), "told").expect("a file");
+    for (dir, link) in [("dir", "to-dir"), ("open", "to-open")] {
+        fs::create_dir_all(bed.inside(dir).join("entry")).expect("a directory");
+        symlink(format!("/{dir}"), bed.inside(link)).expect("a link");
+    }
+    symlink("secret", bed.inside("to-secret")).expect("a link");
+    symlink("nothing", bed.inside("dangling")).expect("a link");
+    config["linux"]["maskedPaths"] = json!(["/to-secret", "/to-dir", "/dangling"]);
+    config["linux"]["readonlyPaths"] = json!(["/to-open", "/dangling"]);
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    assert!(!said.contains("told") && !said.contains("entry"), "{said}");
+    assert!(said.contains("write /open/x: errno 30") && said.contains("write /free: ok"), "{said}");
 }
 
 /// Also where what is asked for there is no limit.

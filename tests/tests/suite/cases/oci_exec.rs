@@ -12,10 +12,13 @@ use serde_json::json;
 use super::oci::{become_subreaper, config, pid, reap, start, write};
 use crate::bed::Bed;
 use crate::modes::Mode;
+use crate::sys;
 
 crate::tests![
     options_of_exec,
     exec_by_a_process_file,
+    each_user_has_a_home,
+    a_caller_who_ignores_its_children,
     exec_that_fails,
     exec_in_the_background,
     exec_in_a_container_that_waits,
@@ -84,6 +87,37 @@ fn exec_by_a_process_file(bed: &Bed) {
     }
     bed.oci("exec --process DIR/none c").fails(255, &["none"]);
     bed.oci("delete --force c").ok();
+}
+
+fn each_user_has_a_home(bed: &Bed) {
+    fs::create_dir_all(bed.inside("etc")).expect("a directory");
+    fs::write(bed.inside("etc/passwd"), "root:x:0:0::/root:\nuser:x:1000:1000::/home/user:\n").expect("a file");
+    start(bed, "c", "block");
+    let home = |options: &str| {
+        let said = bed.oci(&format!("exec {options} c /probe env")).ok();
+        said.lines().find_map(|line| Some(line.strip_prefix("HOME=")?.to_string())).expect("HOME")
+    };
+    assert_eq!(home(""), "/root");
+    assert_eq!(home("--env HOME=/else"), "/else");
+    if bed.mode == Mode::Root {
+        assert_eq!(home("--user 1000"), "/home/user");
+    }
+    bed.oci("delete --force c").ok();
+}
+
+fn a_caller_who_ignores_its_children(bed: &Bed) {
+    for line in ["exec c /probe exit 6", "run --bundle DIR c"] {
+        if line.starts_with("exec") {
+            start(bed, "c", "block");
+        } else {
+            write(bed, &config(bed, "exit 6"));
+        }
+        let mut command = bed.oci_command(&bed.expand(line));
+        sys::ignore_children(&mut command);
+        bed.finish(command).code(6);
+        bed.oci("delete --force c").ok();
+    }
+    bed.is_clean();
 }
 
 fn exec_that_fails(bed: &Bed) {

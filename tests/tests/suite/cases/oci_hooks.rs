@@ -17,6 +17,7 @@ crate::tests![
     hooks_that_fail_at_the_start,
     hooks_that_fail_at_the_end,
     hooks_that_hang,
+    delete_force_ends_a_hook_that_hangs,
 ];
 
 /// A hook of the machine's shell; `DIR` is the test's directory.
@@ -200,6 +201,31 @@ fn hooks_that_hang(bed: &Bed) {
         config["hooks"]["createContainer"][0]["timeout"] = json!(timeout);
         write(bed, &config);
         bed.oci("create --bundle DIR c").fails(1, &["hooks.createContainer[0].timeout"]);
+    }
+    let body = std::process::id();
+    bed.until("the end of every process", || leaks::descendants(body).is_empty());
+}
+
+fn delete_force_ends_a_hook_that_hangs(bed: &Bed) {
+    let mut config = config(bed, "block");
+    let begun = bed.dir.join("begun");
+    for (kind, hook, line) in [
+        ("createRuntime", sh(bed, "echo >DIR/begun; exec sleep 1000"), "create --bundle DIR c"),
+        ("createContainer", sh(bed, "echo >DIR/begun; exec sleep 1000"), "run -d --bundle DIR c"),
+        ("startContainer", probe("hook write /begun x , block"), "start c"),
+    ] {
+        config["hooks"] = json!({ kind: [hook] });
+        write(bed, &config);
+        if line == "start c" {
+            bed.oci_detached("create --bundle DIR c").ok();
+        }
+        let maker = bed.spawn_command(bed.oci_command(&bed.expand(line)));
+        let begun = if line == "start c" { bed.inside("begun") } else { begun.clone() };
+        bed.until("the hook", || begun.exists());
+        fs::remove_file(&begun).expect("a file");
+        bed.oci("delete --force c").ok();
+        maker.wait().fails(1, &[]);
+        bed.is_clean();
     }
     let body = std::process::id();
     bed.until("the end of every process", || leaks::descendants(body).is_empty());

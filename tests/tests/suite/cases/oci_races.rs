@@ -92,7 +92,7 @@ fn a_start_and_a_delete_wait_for_who_creates(bed: &Bed) {
     let mut config = config(bed, "write /up x , block");
     config["hooks"] = json!({ "createRuntime": [hook_that_waits(bed)] });
     write(bed, &config);
-    for (line, status) in [("start c", "running"), ("delete --force c", "")] {
+    for (line, status) in [("start c", "running"), ("delete c", "")] {
         let creator = bed.spawn_command(bed.oci_command(&bed.expand("create --bundle DIR --pid-file DIR/pid c")));
         is_hooked(bed);
         assert_eq!(bed.oci_state_of("c")["status"], "creating");

@@ -16,6 +16,13 @@ pub(in crate::plan) fn open_strict(root: Slot, path: &Path, flags: i32) -> step:
     step::openat2(root, path, libc::O_PATH | flags, 0, STRICT)
 }
 
+/// Opens what is to be covered or made read-only. Links of the image may lead
+/// to it, as they do for whoever looks there; not to what the kernel shows.
+fn open_to_restrict(root: Slot, path: &Path, flags: i32) -> step::Step {
+    let kernels = ["proc", "sys"].iter().any(|dir| path.starts_with(dir));
+    step::openat2(root, path, libc::O_PATH | flags, 0, if kernels { STRICT } else { IN_ROOT })
+}
+
 pub(super) fn relative(path: &Path) -> PathBuf {
     path.components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
@@ -94,7 +101,7 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
         p.begin_part(format!("masking {}", path.display()));
         let path = relative(path);
         let covered = p.slot("covered");
-        let open = |flags| open_strict(root, &path, flags).into_slot(covered);
+        let open = |flags| open_to_restrict(root, &path, flags).into_slot(covered);
         // A directory; else a file; else there is nothing to cover.
         let at = p.steps.len();
         p.push(open(libc::O_DIRECTORY).tolerate(&[libc::ENOTDIR, libc::ENOENT]));
@@ -125,7 +132,7 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
 /// mount it is on.
 pub(super) fn make_read_only(p: &mut Plan, root: Slot, path: &Path) {
     p.begin_part(format!("making {} read-only", path.display()));
-    let open = open_strict(root, &relative(path), 0).tolerate(&[libc::ENOENT, libc::ENOTDIR]);
+    let open = open_to_restrict(root, &relative(path), 0).tolerate(&[libc::ENOENT, libc::ENOTDIR]);
     let at = p.slot("path");
     p.if_ok(open.into_slot(at), |p| {
         let tree = p.keep("tree", step::open_tree_at(at, true));
