@@ -240,7 +240,7 @@ const REQUIRED: &[&str] = &[
 /// Refuses what the list refuses, and what the specification requires and is
 /// not there.
 pub(super) fn check_file(file: &Value) -> Result<()> {
-    walk(file, &mut String::new(), &|path, value| match answer(path) {
+    Walk::default().down(file, &|path, answer, value| match answer {
         Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
         Some(Honoured | Beyond(_)) | None => Ok(()),
     })?;
@@ -249,7 +249,7 @@ pub(super) fn check_file(file: &Value) -> Result<()> {
 
 /// Refuses what oci-spec's types know and the list does not.
 pub(super) fn check_known(known: &Value) -> Result<()> {
-    walk(known, &mut String::new(), &|path, value| match answer(path) {
+    Walk::default().down(known, &|path, answer, value| match answer {
         Some(_) => Ok(()),
         None if value.is_object() => Ok(()),
         None => Err(Error::invalid(path, show(value), "this property is not honoured: remove it")),
@@ -265,25 +265,40 @@ fn answer(path: &str) -> Option<Answer> {
     PROPERTIES.iter().find(|(known, _)| fits(known)).map(|(_, answer)| *answer)
 }
 
-/// Calls `at` for every value that has nothing below it. `path` is where
-/// `value` stands.
-fn walk(value: &Value, path: &mut String, at: &impl Fn(&str, &Value) -> Result<()>) -> Result<()> {
-    let here = path.len();
-    let mut below = |parts: [&str; 2], value| {
-        path.extend(parts);
-        let result = walk(value, path, at);
-        path.truncate(here);
-        result
-    };
-    match value {
-        Value::Null => Ok(()),
-        Value::Object(fields) if !fields.is_empty() => {
-            let dot = if here == 0 { "" } else { "." };
-            fields.iter().try_for_each(|(name, value)| below([dot, name], value))
+/// A walk over every value that has nothing below it.
+#[derive(Default)]
+struct Walk {
+    /// Where it is.
+    path: String,
+    /// Where it was, and what becomes of that: elements of an array stand at
+    /// one path, and a profile names hundreds of system calls.
+    latest: (String, Option<Answer>),
+}
+
+impl Walk {
+    fn down(&mut self, value: &Value, at: &impl Fn(&str, Option<Answer>, &Value) -> Result<()>) -> Result<()> {
+        let here = self.path.len();
+        let mut below = |parts: [&str; 2], value| {
+            self.path.extend(parts);
+            let result = self.down(value, at);
+            self.path.truncate(here);
+            result
+        };
+        match value {
+            Value::Null => Ok(()),
+            Value::Object(fields) if !fields.is_empty() => {
+                let dot = if here == 0 { "" } else { "." };
+                fields.iter().try_for_each(|(name, value)| below([dot, name], value))
+            }
+            Value::Array(elements) => elements.iter().try_for_each(|element| below(["[]", ""], element)),
+            // An empty object's name alone may say something: `"netDevices": {"eth0": {}}`.
+            value => {
+                if self.latest.0 != self.path {
+                    self.latest = (self.path.clone(), answer(&self.path));
+                }
+                at(&self.path, self.latest.1, value)
+            }
         }
-        Value::Array(elements) => elements.iter().try_for_each(|element| below(["[]", ""], element)),
-        // An empty object's name alone may say something: `"netDevices": {"eth0": {}}`.
-        value => at(path, value),
     }
 }
 
