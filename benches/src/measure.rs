@@ -1,8 +1,10 @@
 //! Interleaved measuring and the statistics of it.
 //!
 //! On a machine that others use, too, two things are only comparable when they
-//! were measured in the same moment. So every round does each of them once, in
-//! an order that rotates, and a ratio is the median of the rounds' ratios.
+//! were measured in the same moment. So every round does each of them once, and
+//! a ratio is the median of the rounds' ratios. The order changes each time: the
+//! kernel clears away what one has left, such as a network namespace, while the
+//! next one runs.
 
 use std::time::{Duration, Instant};
 
@@ -47,10 +49,13 @@ pub fn interleaved(rounds: usize, mut subjects: Vec<Subject<'_>>) -> Result<Vec<
         .iter()
         .map(|subject| Series { name: subject.name.clone(), rounds: Vec::with_capacity(rounds) })
         .collect();
-    let count = subjects.len();
+    let mut order: Vec<_> = (0..subjects.len()).collect();
+    let mut dice = Dice(1);
     for round in 0..rounds + WARM_UP {
-        for place in 0..count {
-            let subject = (place + round) % count;
+        for place in 1..order.len() {
+            order.swap(place, dice.below(place + 1));
+        }
+        for &subject in &order {
             let taken = (subjects[subject].run)().with_context(|| subjects[subject].name.clone())?;
             if round >= WARM_UP {
                 series[subject].rounds.push(milliseconds(taken));
@@ -58,6 +63,17 @@ pub fn interleaved(rounds: usize, mut subjects: Vec<Subject<'_>>) -> Result<Vec<
         }
     }
     Ok(series)
+}
+
+/// Numbers that look random, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        // Knuth's MMIX.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
 }
 
 /// How long `work` takes.
