@@ -18,7 +18,7 @@ use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
-use crate::procfs::namespace_inode;
+use crate::procfs::own_pids;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
@@ -417,10 +417,6 @@ impl Drop for Pod {
             }
         }
     }
-}
-
-fn own_pids() -> u64 {
-    namespace_inode(std::process::id(), "pid").unwrap_or(0)
 }
 
 /// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.

@@ -79,6 +79,11 @@ pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
 }
 
+/// The pid namespace of this program, by inode.
+pub(crate) fn own_pids() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.
 pub(crate) fn inner_pid(pid: u32, pause: u32) -> Option<u32> {
     let depth = |pid: u32| {

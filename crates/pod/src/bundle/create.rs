@@ -30,7 +30,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::mount_namespace_of;
+use crate::procfs::{mount_namespace_of, own_pids};
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -162,7 +162,7 @@ impl Runtime {
             annotations: config.annotations.clone(),
             created: SystemTime::now(),
             owner: facts.uid,
-            pids: super::own_pids(),
+            pids: own_pids(),
             ends_as_one: namespaces.made & Namespace::Pid.flag() != 0,
             container: recorded,
             users: namespaces.users.clone(),
@@ -176,10 +176,14 @@ impl Runtime {
         let (dir, held) = Dir::make(&dir, RECORD)?.ok_or_else(exists)?;
         let mut instance = Instance { dir, record, process: None, facts };
         let places = [instance.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
-        let made = instance.take_cgroup(cgroup).and_then(|()| {
-            let outside = prepared.make_outside(&shape, &places)?;
-            instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate)
-        });
+        if let Err(error) = instance.take_cgroup(cgroup) {
+            // Refused: nothing was done that a hook could have to undo.
+            instance.erase(&held).ok();
+            return Err(error);
+        }
+        let made = prepared.make_outside(&shape, &places);
+        let made =
+            made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
         match made {
             Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
             Err(error) => {

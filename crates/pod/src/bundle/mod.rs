@@ -51,7 +51,7 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::procfs::namespace_inode;
+use crate::procfs::own_pids;
 use crate::state;
 use crate::sys;
 
@@ -245,11 +245,6 @@ impl Instance {
     fn object(&self) -> String {
         format!("container {:?}", self.record.id)
     }
-}
-
-/// The pid namespace of this program.
-fn own_pids() -> u64 {
-    namespace_inode(std::process::id(), "pid").unwrap_or(0)
 }
 
 /// Ids become file names.
