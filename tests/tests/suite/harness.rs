@@ -256,8 +256,11 @@ fn build(package: &str, features: Option<&str>, target: &str) -> PathBuf {
     if let Some(features) = features {
         command.args(["--features", features]);
     }
+    // The commands have the suite's own C library.
+    let musl = cfg!(target_env = "musl").then_some("x86_64-unknown-linux-musl");
+    command.args(musl.iter().flat_map(|target| ["--target", target]));
     assert!(command.status().expect("cargo runs").success(), "{package} does not compile");
-    target.join("debug").join(package)
+    target.join(musl.unwrap_or_default()).join("debug").join(package)
 }
 
 /// First process of a test: becomes who the mode says.

@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::stat::Mode;
 use pause::wire::Record as Report;
 
 use super::dir::Held;
@@ -64,11 +66,10 @@ impl Instance {
     fn pass_gate(&self) -> Result<()> {
         let context = || format!("starting {}", self.object());
         let path = self.dir.join(GATE);
-        let gate = {
-            use std::os::unix::fs::OpenOptionsExt;
-            let mut options = File::options();
-            options.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&path).doing(context)?
-        };
+        // (With musl the standard library takes O_PATH for a kind of access,
+        // and leaves it out.)
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let gate = open(&path, flags, Mode::empty()).doing(context)?;
         let report = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
         let address = UnixAddr::new(format!("/proc/self/fd/{}", gate.as_raw_fd()).as_str()).doing(context)?;
         match connect(report.as_raw_fd(), &address) {
