@@ -109,6 +109,7 @@ enum Command {
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    process::remember_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

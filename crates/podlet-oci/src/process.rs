@@ -86,7 +86,7 @@ const PASSED_ON: [Signal; 8] = [
 /// Whoever started us may ignore SIGCHLD, and so would we: nobody could tell
 /// then how a child ended.
 #[allow(unsafe_code)] // One call without memory arguments.
-fn remember_children() {
+pub fn remember_children() {
     // SAFETY: no handler is installed.
     unsafe { nix::libc::signal(nix::libc::SIGCHLD, nix::libc::SIG_DFL) };
 }
@@ -95,7 +95,6 @@ impl Signals {
     /// From now on signals wait. Before anything is started, so that none is
     /// lost.
     pub fn hold() -> Result<Signals> {
-        remember_children();
         let mut set = SigSet::empty();
         for signal in PASSED_ON {
             set.add(signal);

@@ -319,9 +319,9 @@ impl Instance {
                 made => place::remove(made)?,
             }
         }
-        // The record goes last but for the directory: as long as it is there,
-        // whoever comes by can go on.
-        self.dir.remove(&[GATE, UNFINISHED, PROCESS, RECORD], held)
+        // As long as the record is there whoever comes by can go on, and finds
+        // the process stopped.
+        self.dir.remove(&[GATE, UNFINISHED, RECORD, PROCESS], held)
     }
 
     /// SIGKILL, and waits until it has worked.

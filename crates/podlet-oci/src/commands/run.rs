@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use pod::Error;
 use pod::bundle::Runtime;
 
 use super::create::Bundle;
@@ -40,8 +41,10 @@ impl Run {
         let mut signals = Signals::hold()?;
         let mut created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
         let mut delete = || -> Result<()> {
-            for warning in created.instance.delete(true)? {
-                log.warning(&warning.to_string());
+            match created.instance.delete(true) {
+                // Somebody else was faster.
+                Err(Error::NotFound(_)) => {}
+                warnings => warnings?.iter().for_each(|warning| log.warning(&warning.to_string())),
             }
             Ok(())
         };

@@ -117,6 +117,14 @@ fn a_caller_who_ignores_its_children(bed: &Bed) {
         bed.finish(command).code(6);
         bed.oci("delete --force c").ok();
     }
+    // Hooks are children, too.
+    let mut config = config(bed, "exit 0");
+    config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "exit 0"] }] });
+    write(bed, &config);
+    let mut command = bed.oci_command(&bed.expand("create --bundle DIR c"));
+    sys::ignore_children(&mut command);
+    bed.spawn_command(command).wait().ok();
+    bed.oci("delete --force c").ok();
     bed.is_clean();
 }
 
