@@ -89,6 +89,18 @@ impl Dir {
         Ok(self.is_there()?.then_some(held))
     }
 
+    /// Whether nobody holds it just now.
+    pub fn is_free(&self) -> Result<bool> {
+        match sys::lock(&self.file, true, false) {
+            Err(nix::errno::Errno::EAGAIN) => Ok(false),
+            locked => {
+                locked.doing(|| format!("locking {}", self.path.display()))?;
+                sys::unlock(&self.file);
+                Ok(true)
+            }
+        }
+    }
+
     /// Whether it is still what is found at its path.
     pub fn is_there(&self) -> Result<bool> {
         let context = || format!("looking at {}", self.path.display());

@@ -26,6 +26,9 @@ use crate::sys;
 /// Signals that ask a program to end. One that has not begun cannot refuse.
 const ENDING: [i32; 6] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGKILL, libc::SIGTERM];
 
+/// How often somebody who is in the way is looked for.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 impl Instance {
     /// Starts the program of a created container.
     ///
@@ -282,9 +285,15 @@ impl Instance {
     pub fn delete(&mut self, force: bool) -> Result<Vec<Error>> {
         if force {
             // Whoever holds it may wait for a hook of it that hangs, and does
-            // so no longer than it lives.
-            self.process = self.process.or_else(|| self.unfinished());
-            self.end()?;
+            // so no longer than it lives. It may not be born yet.
+            loop {
+                self.process = self.process.or_else(|| self.unfinished());
+                self.end()?;
+                if self.dir.is_free()? {
+                    break;
+                }
+                std::thread::sleep(LOOK_AGAIN);
+            }
         }
         {
             let held = self.hold()?;

@@ -141,6 +141,11 @@ impl Runtime {
     fn clear(&self, id: &str) -> Result<bool> {
         let Ok(()) = check_id(id) else { return Ok(true) };
         let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(true) };
+        if !dir.is_free()? {
+            // Somebody makes one, and may be long about it.
+            std::thread::sleep(life::LOOK_AGAIN);
+            return Ok(false);
+        }
         let Some(held) = dir.hold()? else { return Ok(true) };
         match dir.join(RECORD).exists() {
             true => Ok(false),
