@@ -19,6 +19,7 @@
 //! program, becomes pause, or dies.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use pause::wire::Record;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::{Given, Plan};
+use crate::procfs::{MountNamespace, mount_namespace_of};
 use crate::sys::{self, Child};
 
 /// After this a launch is given up: something holds it that should not.
@@ -43,6 +45,13 @@ pub(crate) struct Born {
     pub mounts: Option<OwnedFd>,
     /// The controlling end of its terminal, if it has one.
     pub console: Option<OwnedFd>,
+}
+
+impl Born {
+    /// The number of its mount namespace, if the plan tells.
+    pub fn mount_namespace(&self) -> Option<MountNamespace> {
+        mount_namespace_of(&File::from(self.mounts.as_ref()?.try_clone().ok()?))
+    }
 }
 
 /// What a plan may stop for until it is answered.
@@ -190,16 +199,22 @@ struct Heard {
     runtime: bool,
 }
 
-/// Reads the report until everybody has closed it, and answers.
-fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
-    let go_on = || match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
-        // Nobody listens any more: the report says why.
+/// The word for which a plan waits at the other end of its report.
+///
+/// # Errors
+/// [`Error::Os`]; not if nobody listens any more: the report says why.
+pub(crate) fn go_on(report: &OwnedFd) -> Result<()> {
+    match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
         Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         result => result.map(drop).doing(|| "answering the report".into()),
-    };
+    }
+}
+
+/// Reads the report until everybody has closed it, and answers.
+fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
     let died = || Error::Died { object: ignition.object.into() };
     let note = |pid: u32| match ignition.note {
-        Some(note) => note(pid).and_then(|()| go_on()),
+        Some(note) => note(pid).and_then(|()| go_on(report)),
         None => Ok(()),
     };
     if plan.born_in() != 0 {
@@ -210,7 +225,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
     hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
         if kind == Record::MAPS {
             (ignition.answer)(Question::Maps(child.pid()))?;
-            return go_on();
+            return go_on(report);
         }
         // The one process speaks, the other one tells who that is.
         let Some(born) = &heard.born else { return Ok(()) };
@@ -219,7 +234,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
         }
         if std::mem::take(&mut heard.runtime) {
             (ignition.answer)(Question::Runtime(born))?;
-            go_on()?;
+            go_on(report)?;
         }
         pass_on(heard, ignition.answer)
     })

@@ -18,7 +18,6 @@ use crate::plan::{Given, Plan, exec};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
-use crate::procfs::mount_namespace_of;
 use crate::resources::{self, Resources};
 use crate::spec::{self, Container, User};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, OOM, PROCESS, ProcessId};
@@ -419,7 +418,7 @@ impl Pod {
     }
 
     fn write_process(&self, dir: &Path, born: &Born) -> Result<()> {
-        let mounts = born.mounts.as_ref().and_then(|fd| mount_namespace_of(&fs::File::from(fd.try_clone().ok()?)));
+        let mounts = born.mount_namespace();
         // One that has ended already has no pid any more; what it left behind
         // still has its mount namespace.
         let gone = ProcessId { pid: 0, start: 0 };

@@ -30,7 +30,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::{mount_namespace_of, own_pids};
+use crate::procfs::own_pids;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -267,7 +267,7 @@ impl Instance {
             }
         })?;
         // It is in its root now, and others may know of it.
-        let mounts = born.mounts.as_ref().and_then(|fd| mount_namespace_of(&File::from(fd.try_clone().ok()?)));
+        let mounts = born.mount_namespace();
         let made = noted.get().ok_or_else(|| Error::Died { object: self.object() }).and_then(|process| {
             let process = ProcessRecord { mounts, ..process };
             let path = self.dir.join(PROCESS);

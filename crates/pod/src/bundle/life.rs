@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::Mode;
 use pause::wire::Record as Report;
 
@@ -16,7 +16,7 @@ use super::{Instance, exec, hooks, listener, place};
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
-use crate::launch::{Question, hear_start};
+use crate::launch::{Question, go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
 use crate::resources::{self, Resources, Stats};
@@ -24,7 +24,7 @@ use crate::state;
 use crate::sys;
 
 /// Signals that ask a program to end. One that has not begun cannot refuse.
-const ENDING: [i32; 6] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGKILL, libc::SIGTERM];
+const ENDING: [i32; 5] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
 
 /// How often somebody who is in the way is looked for.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -82,12 +82,7 @@ impl Instance {
         }
         self.run_start_hooks()?;
         fs::remove_file(&path).doing(context)?;
-        match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
-            Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => {
-                return Err(Error::Died { object: self.object() });
-            }
-            sent => sent.doing(context)?,
-        };
+        go_on(&report)?;
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
             Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
@@ -174,8 +169,7 @@ impl Instance {
     /// What a signal means now, as long as this is held: somebody may be about
     /// to start the program.
     fn signal_for(&self, signal: i32) -> Result<(i32, Option<Held>)> {
-        let may_differ = signal != libc::SIGKILL && ENDING.contains(&signal);
-        if !may_differ || !self.waits() {
+        if !ENDING.contains(&signal) || !self.waits() {
             return Ok((signal, None));
         }
         let held = self.dir.hold()?;
@@ -286,14 +280,17 @@ impl Instance {
         if force {
             // Whoever holds it may wait for a hook of it that hangs, and does
             // so no longer than it lives. It may not be born yet.
+            let known = self.process;
             loop {
-                self.process = self.process.or_else(|| self.unfinished());
+                self.process = known.or_else(|| self.unfinished());
                 self.end()?;
                 if self.dir.is_free()? {
                     break;
                 }
                 std::thread::sleep(LOOK_AGAIN);
             }
+            // What a note has become tells more.
+            self.process = known;
         }
         {
             let held = self.hold()?;

@@ -36,10 +36,8 @@ fn kill_after(bed: &Bed, line: &str, delay: Duration) {
     command.wait();
 }
 
-/// Removes it, and nothing is left.
-fn remove(bed: &Bed, before: &Snapshot) {
-    bed.oci("delete --force c").ok();
-    bed.is_clean();
+/// Waits for the end of all processes below this one, which reaps them.
+pub fn everybody_ends(bed: &Bed) {
     let body = std::process::id();
     bed.until("the end of every process", || {
         while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
@@ -47,6 +45,13 @@ fn remove(bed: &Bed, before: &Snapshot) {
         {}
         leaks::descendants(body).is_empty()
     });
+}
+
+/// Removes it, and nothing is left.
+fn remove(bed: &Bed, before: &Snapshot) {
+    bed.oci("delete --force c").ok();
+    bed.is_clean();
+    everybody_ends(bed);
     assert_eq!(before.compare(), [""; 0]);
 }
 

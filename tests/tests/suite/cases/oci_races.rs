@@ -10,8 +10,8 @@ use pod::bundle::Runtime;
 use serde_json::{Value, json};
 
 use super::oci::{become_subreaper, config, create, ends, list, pid, reap, start, write};
+use super::oci_crash::everybody_ends;
 use crate::bed::{Background, Bed};
-use crate::leaks;
 
 crate::tests![
     nobody_joins_a_container_that_is_being_made,
@@ -173,7 +173,6 @@ fn who_was_deleted_is_not_taken_for_the_next_of_that_name(bed: &Bed) {
 fn many_commands_at_once(bed: &Bed) {
     become_subreaper();
     write(bed, &config(bed, "block"));
-    let body = std::process::id();
     let lines =
         ["create --bundle DIR c", "start c", "delete --force c", "run -d --bundle DIR c", "kill c KILL", "delete c"];
     for round in 0..bed.rounds(20) as usize {
@@ -198,10 +197,5 @@ fn many_commands_at_once(bed: &Bed) {
     }
     bed.oci("delete --force c").ok();
     bed.is_clean();
-    bed.until("the end of every process", || {
-        while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
-            .is_ok_and(|status| status.pid().is_some())
-        {}
-        leaks::descendants(body).is_empty()
-    });
+    everybody_ends(bed);
 }
