@@ -199,6 +199,11 @@ pub(crate) fn is_frozen(dir: &Path) -> bool {
     fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
+/// Whether it is there, and nobody is in it or below.
+pub(crate) fn is_empty(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+}
+
 /// Waits for `populated 0`.
 pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
     wait_event(dir, "populated 0", timeout)

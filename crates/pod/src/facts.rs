@@ -6,6 +6,7 @@
 use std::fs;
 
 use crate::error::{Context, Result};
+use crate::procfs::own_pids;
 use crate::sys;
 
 /// The caller's privileges and the kernel's limits.
@@ -29,6 +30,8 @@ pub struct Facts {
     pub last_capability: u64,
     /// New system calls that work.
     pub calls: Calls,
+    /// The pid namespace, by inode.
+    pub pids: u64,
 }
 
 /// System calls that a sandbox may deny because it does not know them.
@@ -55,7 +58,9 @@ impl Facts {
     /// The facts of the calling thread.
     ///
     /// # Errors
-    /// [`Error::Os`](crate::Error::Os) if `/proc` is not there.
+    /// [`Error::Os`](crate::Error::Os) if `/proc` is not there,
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is that of another pid
+    /// namespace.
     pub fn read() -> Result<Facts> {
         let read = |path: &str| fs::read_to_string(path).doing(|| format!("reading {path}"));
         let uid_map = read("/proc/self/uid_map")?;
@@ -76,6 +81,7 @@ impl Facts {
             capabilities: effective & bounding,
             last_capability,
             calls: sys::probe_calls(privileged),
+            pids: own_pids()?,
         })
     }
 }

@@ -42,16 +42,9 @@ pub(crate) struct Born {
     /// Its pidfd; for a plan that makes a user namespace, that.
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
-    pub mounts: Option<OwnedFd>,
+    pub mounts: Option<MountNamespace>,
     /// The controlling end of its terminal, if it has one.
     pub console: Option<OwnedFd>,
-}
-
-impl Born {
-    /// The number of its mount namespace, if the plan tells.
-    pub fn mount_namespace(&self) -> Option<MountNamespace> {
-        mount_namespace_of(&File::from(self.mounts.as_ref()?.try_clone().ok()?))
-    }
 }
 
 /// What a plan may stop for until it is answered.
@@ -59,8 +52,9 @@ impl Born {
 pub(crate) enum Question<'a> {
     /// Write the id maps of this process.
     Maps(u32),
-    /// Run the hooks of this process, whose root is about to change.
-    Runtime(&'a OwnedFd),
+    /// Run the hooks of this process, whose root is about to change. Its mount
+    /// namespace, if the plan tells.
+    Runtime(&'a OwnedFd, Option<MountNamespace>),
     /// Give the listener what this descriptor of a seccomp filter asks. Nobody
     /// waits for that to be done.
     Listener {
@@ -89,13 +83,21 @@ pub(crate) struct Ignition<'a> {
     pub handed_over: Vec<(Given, OwnedFd)>,
     /// Where the process is born.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Writes down which process was born, as soon as that is known. A plan
-    /// that waits for it does so late, so the word is there before it asks.
-    pub note: Option<&'a dyn Fn(u32) -> Result<()>>,
+    /// Writes down which process was born.
+    pub note: Option<Note<'a>>,
     /// Does what a plan asks for.
     pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
     /// Directories for the program, should memfds be forbidden.
     pub places: &'a [PathBuf],
+}
+
+/// What is done as soon as it is known who was born. A plan that waits for it
+/// does so late, so the word is there before it asks.
+pub(crate) struct Note<'a> {
+    /// Its mount namespace is to be known, too: the plan tells.
+    pub with_mounts: bool,
+    /// Takes pid and mount namespace.
+    pub write: &'a dyn Fn(u32, Option<MountNamespace>) -> Result<()>,
 }
 
 /// The plan, as the new process is given it.
@@ -190,7 +192,7 @@ fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Re
 #[derive(Default)]
 struct Heard {
     born: Option<OwnedFd>,
-    mounts: Option<OwnedFd>,
+    mounts: Option<MountNamespace>,
     console: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     done: bool,
@@ -213,13 +215,17 @@ pub(crate) fn go_on(report: &OwnedFd) -> Result<()> {
 /// Reads the report until everybody has closed it, and answers.
 fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
     let died = || Error::Died { object: ignition.object.into() };
-    let note = |pid: u32| match ignition.note {
-        Some(note) => note(pid).and_then(|()| go_on(report)),
-        None => Ok(()),
+    let mut unwritten = ignition.note.as_ref();
+    let mut note = |heard: &Heard| {
+        let known = |note: &&Note<'_>| heard.born.is_some() && (heard.mounts.is_some() || !note.with_mounts);
+        let (Some(note), Some(born)) = (unwritten.take_if(|note| known(note)), &heard.born) else { return Ok(()) };
+        let pid = if plan.born_in() != 0 { Some(child.pid()) } else { sys::pid_of(born.as_fd()) };
+        (note.write)(pid.ok_or_else(died)?, heard.mounts)?;
+        go_on(report)
     };
     if plan.born_in() != 0 {
         heard.born = Some(child.descriptor().doing(|| format!("starting {}", ignition.object))?);
-        note(child.pid())?;
+        note(heard)?;
     }
     let explain = |record: &Record| failed(plan, ignition.object, record);
     hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
@@ -227,13 +233,11 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
             (ignition.answer)(Question::Maps(child.pid()))?;
             return go_on(report);
         }
+        note(heard)?;
         // The one process speaks, the other one tells who that is.
         let Some(born) = &heard.born else { return Ok(()) };
-        if kind == Record::BORN && ignition.note.is_some() {
-            note(sys::pid_of(born.as_fd()).ok_or_else(died)?)?;
-        }
         if std::mem::take(&mut heard.runtime) {
-            (ignition.answer)(Question::Runtime(born))?;
+            (ignition.answer)(Question::Runtime(born, heard.mounts))?;
             go_on(report)?;
         }
         pass_on(heard, ignition.answer)
@@ -263,7 +267,10 @@ fn hear(
         };
         match record.kind {
             Record::BORN => heard.born = descriptor,
-            Record::MOUNTS => heard.mounts = descriptor,
+            Record::MOUNTS => {
+                let namespace = descriptor.and_then(|namespace| mount_namespace_of(&File::from(namespace)));
+                heard.mounts = Some(namespace.ok_or_else(|| Error::Died { object: object.into() })?);
+            }
             Record::CONSOLE => heard.console = descriptor,
             Record::LISTENER => heard.listener = descriptor,
             Record::READY | Record::CREATED | Record::EXEC => heard.done = true,

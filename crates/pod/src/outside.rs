@@ -45,7 +45,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         note: None,
         answer: &|question| match question {
             Question::Maps(pid) => write_maps(pid),
-            Question::Runtime(_) | Question::Listener { .. } => Ok(()),
+            Question::Runtime(..) | Question::Listener { .. } => Ok(()),
         },
         places,
     };

@@ -276,7 +276,12 @@ impl Pod {
 
     /// Finds pause and the table, if they are there.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let (process, pause) = pause_of(&self.dir)?.unzip();
+        let (process, pause) = match pause_of(&self.dir) {
+            // It has ended, wherever it was.
+            Err(Error::State { .. }) if self.record.cgroup.as_deref().is_some_and(cgroup::is_empty) => None,
+            found => found?,
+        }
+        .unzip();
         self.pause = process;
         self.table = match self.dir.join(TABLE) {
             path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
@@ -352,7 +357,7 @@ impl Pod {
             note: None,
             answer: &|question| match question {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(_) | Question::Listener { .. } => Ok(()),
+                Question::Runtime(..) | Question::Listener { .. } => Ok(()),
             },
             places: self.store.places(),
         };
@@ -364,7 +369,10 @@ impl Pod {
         self.pause = Some(process);
         self.table = Some(Arc::new(table.kept_by(pause)));
         self.lifeline = Some(lifeline);
-        state::write_record(&self.dir.join(PAUSE), &PauseRecord { process, boot: state::boot_id(), pids: own_pids() })
+        state::write_record(
+            &self.dir.join(PAUSE),
+            &PauseRecord { process, boot: state::boot_id(), pids: self.facts.pids },
+        )
     }
 
     pub(crate) fn cgroup(&self) -> Option<PodCgroup> {
@@ -423,11 +431,12 @@ impl Drop for Pod {
 pub(crate) fn pause_of(dir: &Path) -> Result<Option<(ProcessId, OwnedFd)>> {
     let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
     let record = record.filter(|record| record.boot == state::boot_id());
-    if record.as_ref().is_some_and(|record| record.pids != own_pids()) {
+    let Some(PauseRecord { process, pids, .. }) = record else { return Ok(None) };
+    if pids != own_pids()? {
         let pod = dir.file_name().unwrap_or_default().to_string_lossy();
         return Err(Error::state(format!("pod {pod}"), "belongs to another pid namespace: use it from there"));
     }
-    Ok(record.and_then(|record| Some((record.process, record.process.open()?))))
+    Ok(process.open().map(|pidfd| (process, pidfd)))
 }
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::pod::PATIENCE;
 use crate::sys;
 
@@ -80,8 +80,19 @@ pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
 }
 
 /// The pid namespace of this program, by inode.
-pub(crate) fn own_pids() -> u64 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+///
+/// # Errors
+/// [`Error::Invalid`] if /proc is not that of this namespace: what it says of
+/// a pid is said of another process then.
+pub(crate) fn own_pids() -> Result<u64> {
+    let shown = fs::read_link("/proc/self").unwrap_or_default();
+    if shown.to_str() != Some(&std::process::id().to_string()) {
+        let reason =
+            "must be that of the pid namespace this program is in: mount -t proc proc /proc, or unshare --mount-proc";
+        return Err(Error::invalid("/proc", shown.display().to_string(), reason));
+    }
+    let meta = fs::metadata("/proc/self/ns/pid").doing(|| "looking at /proc/self/ns/pid".into())?;
+    Ok(meta.ino())
 }
 
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.

@@ -418,12 +418,11 @@ impl Pod {
     }
 
     fn write_process(&self, dir: &Path, born: &Born) -> Result<()> {
-        let mounts = born.mount_namespace();
         // One that has ended already has no pid any more; what it left behind
         // still has its mount namespace.
         let gone = ProcessId { pid: 0, start: 0 };
         let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).unwrap_or(gone);
-        state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts })
+        state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts: born.mounts })
     }
 
     fn lock_for_launch(&self) -> Result<Lock> {

@@ -307,6 +307,12 @@ fn what_is_not_honoured_is_refused_by_its_name() {
     ] {
         assert_eq!(refusal(&with(pointer, value.clone())).0, field, "{pointer} = {value}");
     }
+    for (name, root) in [("maskedPaths", "//"), ("readonlyPaths", "/.")] {
+        let (mut container, _) = read(&with(&format!("/linux/{name}/0"), json!(root))).unwrap();
+        (container.root, container.mounts) = (Root::Host, Vec::new());
+        let checked = container.check();
+        assert!(matches!(&checked, Err(Error::Invalid { field, .. }) if field == name), "{name}: {checked:?}");
+    }
     let twice = json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 });
     assert_eq!(refusal(&with("/process/rlimits", json!([twice, twice]))).0, "process.rlimits");
     // Host and domain name, kernel parameters: never the machine's.

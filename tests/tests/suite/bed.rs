@@ -214,6 +214,16 @@ impl Bed {
         Background { child, path, command: command_shown }
     }
 
+    /// Runs any command in a pid namespace that ends with it.
+    pub fn in_pid_namespace(&self, options: &[&str], command: Command) -> Said {
+        let mut unshare = Command::new("unshare");
+        if self.mode.nests_users() {
+            unshare.args(["--user", "--map-current-user"]);
+        }
+        unshare.args(["--pid", "--fork"]).args(options).arg(command.get_program()).args(command.get_args());
+        self.spawn_command(unshare).wait()
+    }
+
     /// This binary as a program that embeds the library: see `embed`.
     pub fn embed(&self, line: &str) -> Command {
         let mut command = Command::new(self.suite.join("suite"));

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::fstat;
 
-use super::dir::Dir;
+use super::dir::{Dir, Held};
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
@@ -22,7 +22,7 @@ use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
-use crate::launch::{Born, Ignition, Question, ignite, seal};
+use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
 use crate::plan::bundle::{self, Bundle};
 use crate::plan::hold::{PodShape, Users};
@@ -30,7 +30,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::own_pids;
+use crate::procfs::MountNamespace;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -76,7 +76,7 @@ impl Runtime {
     /// [`Error::Exists`], [`Error::Invalid`], [`Error::Hook`], or why it cannot
     /// be done here. Nothing is left behind.
     pub fn create(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
-        self.make(id, config, setup, true)
+        self.make(id, config, setup, true).map(|(created, _)| created)
     }
 
     /// Makes a container and starts it.
@@ -86,8 +86,15 @@ impl Runtime {
     pub fn run(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
         // The one hook that comes between the two needs somebody to wait.
         let gate = !config.hooks.start_container.is_empty();
-        let mut created = self.make(id, config, setup, gate)?;
-        let result = if gate { created.instance.start() } else { created.instance.after_start() };
+        let (mut created, held) = self.make(id, config, setup, gate)?;
+        let result = match gate {
+            // Nobody else starts it.
+            true => created.instance.start_held(held),
+            false => {
+                drop(held);
+                created.instance.after_start()
+            }
+        };
         if let Err(error) = result {
             // What went wrong first is what counts.
             created.instance.delete(true).ok();
@@ -97,7 +104,8 @@ impl Runtime {
         Ok(created)
     }
 
-    fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<Created> {
+    /// A container that nobody else can change yet.
+    fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<(Created, Held)> {
         check_id(id)?;
         let exists = || Error::Exists(format!("container {id:?}"));
         let dir = self.root.join(id);
@@ -162,7 +170,7 @@ impl Runtime {
             annotations: config.annotations.clone(),
             created: SystemTime::now(),
             owner: facts.uid,
-            pids: own_pids(),
+            pids: facts.pids,
             ends_as_one: namespaces.made & Namespace::Pid.flag() != 0,
             container: recorded,
             users: namespaces.users.clone(),
@@ -185,7 +193,7 @@ impl Runtime {
         let made =
             made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
         match made {
-            Ok(born) => Ok(Created { instance, process: born.pidfd, console: born.console }),
+            Ok(born) => Ok((Created { instance, process: born.pidfd, console: born.console }, held)),
             Err(error) => {
                 // What went wrong first is what counts. Hooks that have run
                 // may have made something, too.
@@ -238,7 +246,7 @@ impl Instance {
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
         let moved = RefCell::default();
         let noted = Cell::new(None);
-        let note = |pid| self.note_process(pid).map(|process| noted.set(Some(process)));
+        let note = |pid, mounts| self.note_process(pid, mounts).map(|process| noted.set(Some(process)));
         let ignition = Ignition {
             object: &object,
             title: &title,
@@ -247,13 +255,14 @@ impl Instance {
             handed_over: Vec::new(),
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
             // One that waits for its hooks is told then.
-            note: (!stops(&self.record.hooks, &self.record.container)).then_some(&note),
+            note: (!stops(&self.record.hooks, &self.record.container))
+                .then_some(Note { with_mounts: self.cgroup().is_none(), write: &note }),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
-                Question::Runtime(pidfd) => {
+                Question::Runtime(pidfd, mounts) => {
                     let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
                     // Before the hooks: one may hang.
-                    note(pid)?;
+                    note(pid, mounts)?;
                     self.move_devices(pid, &moved)?;
                     self.run_create_hooks(pid, pidfd)
                 }
@@ -267,15 +276,9 @@ impl Instance {
             }
         })?;
         // It is in its root now, and others may know of it.
-        let mounts = born.mount_namespace();
         let made = noted.get().ok_or_else(|| Error::Died { object: self.object() }).and_then(|process| {
-            let process = ProcessRecord { mounts, ..process };
             let path = self.dir.join(PROCESS);
-            match mounts {
-                // There is nothing to add to the note.
-                None => fs::rename(self.dir.join(UNFINISHED), &path).doing(|| format!("making {}", path.display()))?,
-                Some(_) => state::write_record(&path, &process)?,
-            }
+            fs::rename(self.dir.join(UNFINISHED), &path).doing(|| format!("making {}", path.display()))?;
             Ok(process)
         });
         self.process = Some(made.inspect_err(|_| {
@@ -286,9 +289,9 @@ impl Instance {
     }
 
     /// Writes down who has to be ended if we are killed before it is made.
-    fn note_process(&self, pid: u32) -> Result<ProcessRecord> {
+    fn note_process(&self, pid: u32, mounts: Option<MountNamespace>) -> Result<ProcessRecord> {
         let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
-        let process = ProcessRecord { process, mounts: None };
+        let process = ProcessRecord { process, mounts };
         let path = self.dir.join(UNFINISHED);
         let context = || format!("writing {}", path.display());
         let bytes = serde_json::to_vec(&process).map_err(std::io::Error::other).doing(context)?;

@@ -166,7 +166,7 @@ impl Instance {
                     let pid = process.and_then(|process| crate::sys::pid_of(process.as_fd()));
                     listener::send(enter.filter, &filter, pid.unwrap_or(0), &self.state())
                 }
-                Question::Maps(_) | Question::Runtime(_) => Ok(()),
+                Question::Maps(_) | Question::Runtime(..) => Ok(()),
             },
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
         };

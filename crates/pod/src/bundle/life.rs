@@ -36,15 +36,19 @@ impl Instance {
     /// [`Error::State`] if it is not waiting for that, [`Error::Exec`],
     /// [`Error::Hook`]; the container is stopped then.
     pub fn start(&mut self) -> Result<()> {
-        {
-            let _held = self.hold()?;
-            self.expect(&[Status::Created], "cannot be started")?;
-            let result = self.pass_gate();
-            if result.is_err() {
-                self.kill_process();
-            }
-            result?;
+        let held = self.hold()?;
+        self.expect(&[Status::Created], "cannot be started")?;
+        self.start_held(held)
+    }
+
+    /// The same by who has held it since.
+    pub(super) fn start_held(&self, held: Held) -> Result<()> {
+        let result = self.pass_gate();
+        if result.is_err() {
+            self.kill_process();
         }
+        drop(held);
+        result?;
         self.after_start()
     }
 
@@ -86,7 +90,7 @@ impl Instance {
         let object = self.object();
         hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
             Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
-            Question::Maps(_) | Question::Runtime(_) => Ok(()),
+            Question::Maps(_) | Question::Runtime(..) => Ok(()),
         })
     }
 
@@ -280,17 +284,14 @@ impl Instance {
         if force {
             // Whoever holds it may wait for a hook of it that hangs, and does
             // so no longer than it lives. It may not be born yet.
-            let known = self.process;
             loop {
-                self.process = known.or_else(|| self.unfinished());
+                self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
                 if self.dir.is_free()? {
                     break;
                 }
                 std::thread::sleep(LOOK_AGAIN);
             }
-            // What a note has become tells more.
-            self.process = known;
         }
         {
             let held = self.hold()?;

@@ -51,7 +51,6 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::procfs::own_pids;
 use crate::state;
 use crate::sys;
 
@@ -107,12 +106,12 @@ impl Runtime {
             let process = state::read_record(&dir.join(PROCESS))?;
             // Else it may be one container's record and another one's process.
             if dir.is_there()? {
-                let record: Record = record.ok_or_else(not_found)?;
-                if record.pids != own_pids() {
-                    let reason = "belongs to another pid namespace: use it from there";
-                    return Err(Error::state(format!("container {id:?}"), reason));
+                let instance = Instance { dir, record: record.ok_or_else(not_found)?, process, facts: Facts::read()? };
+                // One that has ended may have been anywhere.
+                if instance.is_elsewhere() && !instance.cgroup().is_some_and(cgroup::is_empty) {
+                    return Err(Error::state(instance.object(), "belongs to another pid namespace: use it from there"));
                 }
-                return Ok(Instance { dir, record, process, facts: Facts::read()? });
+                return Ok(instance);
             }
         }
     }
@@ -207,10 +206,16 @@ impl Instance {
         self.record.cgroup.as_deref()
     }
 
+    /// Whether its pids are numbers of another pid namespace.
+    fn is_elsewhere(&self) -> bool {
+        self.record.pids != self.facts.pids
+    }
+
     /// Its process, while that lives.
     fn pidfd(&self) -> Option<OwnedFd> {
         let ended = |pidfd: &OwnedFd| sys::wait_readable(pidfd, Some(Duration::ZERO)).unwrap_or(true);
-        self.process?.process.open().filter(|pidfd| !ended(pidfd))
+        let process = self.process.filter(|_| !self.is_elsewhere())?.process;
+        process.open().filter(|pidfd| !ended(pidfd))
     }
 
     /// What can be said of it now.

@@ -1,7 +1,7 @@
 //! What a container is to be, with the defaults of podman and docker.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};
@@ -389,8 +389,12 @@ impl Container {
         for device in &self.devices {
             check_device(device)?;
         }
-        for path in self.masked_paths.iter().chain(&self.readonly_paths) {
-            check_path("maskedPaths or readonlyPaths", path)?;
+        let restricted = [("maskedPaths", &self.masked_paths), ("readonlyPaths", &self.readonly_paths)];
+        for (field, path) in restricted.iter().flat_map(|(field, paths)| paths.iter().map(move |path| (field, path))) {
+            check_path(field, path)?;
+            if path.components().all(|part| part == Component::RootDir) {
+                return Err(Error::invalid(*field, "/", "give a path below it; root.readonly is for all of it"));
+            }
         }
         for limit in &self.rlimits {
             if limit.soft > limit.hard {

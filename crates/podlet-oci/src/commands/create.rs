@@ -83,7 +83,8 @@ impl Bundle {
         let result =
             terminal.place(created.console).and_then(|_| write_pid(self.pid_file.as_deref(), &created.process));
         if result.is_err() {
-            for warning in created.instance.delete(true)? {
+            // What went wrong first is what counts.
+            for warning in created.instance.delete(true).unwrap_or_else(|error| vec![error]) {
                 log.warning(&warning.to_string());
             }
         }

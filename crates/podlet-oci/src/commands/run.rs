@@ -56,7 +56,10 @@ impl Run {
         let proxy = match placed {
             Ok(proxy) => proxy,
             Err(error) => {
-                delete()?;
+                // What went wrong first is what counts.
+                if let Err(error) = delete() {
+                    log.warning(&error.to_string());
+                }
                 return Err(error);
             }
         };

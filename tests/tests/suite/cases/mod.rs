@@ -17,6 +17,8 @@ mod oci;
 mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
+mod oci_images;
+mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
 mod pods;
@@ -34,7 +36,15 @@ use crate::modes::Mode;
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
     let long = [bundles::CASES, security::CASES, pods::CASES, crash::CASES, oci_crash::CASES, exits::CASES];
-    let oci = [oci::CASES, oci_races::CASES, oci_hooks::CASES, oci_exec::CASES, oci_terminal::CASES];
+    let oci = [
+        oci::CASES,
+        oci_namespaces::CASES,
+        oci_images::CASES,
+        oci_races::CASES,
+        oci_hooks::CASES,
+        oci_exec::CASES,
+        oci_terminal::CASES,
+    ];
     let short = [
         namespaces::CASES,
         inside::CASES,
@@ -54,6 +64,8 @@ pub fn of_podlet_oci() -> Vec<Case> {
         bundles::CASES,
         oci_crash::CASES,
         oci::CASES,
+        oci_namespaces::CASES,
+        oci_images::CASES,
         oci_races::CASES,
         oci_hooks::CASES,
         oci_exec::CASES,

@@ -20,6 +20,7 @@ crate::tests![
     a_pods_user_namespace_has_its_maps,
     the_pods_hostname,
     a_pods_network_has_only_its_loopback,
+    a_pod_that_ended_with_the_pid_namespace_around_it_is_dead,
 ];
 
 fn inode(pid: u32, kind: &str) -> u64 {
@@ -217,4 +218,26 @@ fn a_pods_network_has_only_its_loopback(bed: &Bed) {
     let log = bed.podlet("logs web/a").ok();
     assert!(log.contains("ls /sys/class/net: lo\n"), "{log}");
     pod.remove().expect("removal");
+}
+
+/// Nobody is left in its cgroup. Without one it may live where its pids are not
+/// seen.
+fn a_pod_that_ended_with_the_pid_namespace_around_it_is_dead(bed: &Bed) {
+    let run = bed.command(&bed.expand("run -d --name web --rootfs ROOT /probe block"));
+    let said = bed.in_pid_namespace(&["--mount-proc"], run);
+    if bed.mode == Mode::Delegated {
+        // The namespace around it has not the ids that the pod would get.
+        said.fails(125, &["newuidmap"]);
+        return;
+    }
+    said.ok();
+    if bed.mode.has_cgroups() {
+        bed.until("its end", || bed.podlet("inspect web").status.success());
+        assert!(bed.inspect("web")["pause"]["pid"].is_null());
+        bed.podlet("rm web").ok();
+    } else {
+        bed.podlet("rm -f web").fails(125, &["another pid namespace"]);
+        fs::remove_dir_all(bed.state().join("web")).expect("its directory");
+    }
+    bed.is_clean();
 }

@@ -2,8 +2,7 @@
 //! specification tells it, and what nobody may do to it.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
@@ -29,22 +28,11 @@ crate::tests![
     what_was_not_started_ends_by_what_ends_a_program,
     what_was_not_started_can_be_deleted,
     lists_and_states,
-    mounts_are_shown_with_their_source,
-    the_machines_cgroups_are_seen_without_a_namespace_of_them,
-    namespaces_by_path,
-    namespaces_of_the_machine,
-    user_namespace_with_mappings,
     what_spec_writes_runs,
     files_of_no_cgroup_are_refused,
-    all_of_it_ends_also_in_a_pid_namespace_with_others,
-    pids_of_another_namespace_are_nobodys,
-    masks_follow_links_of_the_image,
     features_are_told,
     what_is_not_here_is_refused,
     the_log_has_lines_in_json,
-    a_missing_working_directory_is_made,
-    cve_2026_55686_working_directory_does_not_follow_links,
-    images_with_links_where_mounts_go,
     two_hundred_mutations_of_a_bundle,
 ];
 
@@ -429,88 +417,6 @@ fn kill_one_or_all(bed: &Bed) {
     bed.is_clean();
 }
 
-fn mounts_are_shown_with_their_source(bed: &Bed) {
-    let mut config = config(bed, "mounts");
-    for (destination, kind) in [("/new", "tmpfs"), ("/copy", "tmpfs")] {
-        let options: &[&str] = if destination == "/copy" { &["tmpcopyup"] } else { &[] };
-        list(&mut config["mounts"]).push(json!({ "destination": destination, "type": kind, "options": options }));
-    }
-    if bed.mode.nests_users() {
-        // What the image has is copied for root only.
-        list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/copy");
-    }
-    for mount in list(&mut config["mounts"]) {
-        mount["source"] = json!(format!("from{}", mount["destination"].as_str().expect("a path").replace('/', "-")));
-        if mount["destination"] == "/new" {
-            mount["source"] = json!("x".repeat(3000));
-        }
-    }
-    fs::create_dir(bed.inside("copy")).expect("a directory of the image");
-    write(bed, &config);
-    let said = bed.oci("run --bundle DIR c").ok();
-    for mount in config["mounts"].as_array().expect("a list") {
-        let (at, source) = (mount["destination"].as_str().expect("a path"), mount["source"].as_str().expect("a name"));
-        let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
-        assert!(said.lines().any(is_it), "{at} from {source}: {said}");
-    }
-}
-
-fn all_of_it_ends_also_in_a_pid_namespace_with_others(bed: &Bed) {
-    become_subreaper();
-    let mut config = config(bed, "orphan block , bg block , write /up x , block");
-    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
-    list(&mut config["mounts"]).retain(|entry| entry["type"] != "proc");
-    write(bed, &config);
-    for lines in [&["kill c KILL", "delete c"][..], &["delete --force c"], &["kill --all c KILL", "delete c"]] {
-        bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
-        bed.until("its program", || bed.inside("up").exists());
-        fs::remove_file(bed.inside("up")).expect("what it wrote");
-        let table = bed.oci("ps --format json c").ok();
-        let all: Vec<u32> = serde_json::from_str(&table).expect("pids");
-        assert_eq!(all.len(), 3, "{table}");
-        assert!(all.contains(&pid(bed)), "{table}");
-        for line in lines {
-            bed.until(line, || bed.oci(line).status.success());
-        }
-        for pid in all {
-            reap(pid);
-        }
-        bed.is_clean();
-    }
-}
-
-fn pids_of_another_namespace_are_nobodys(bed: &Bed) {
-    let pid = start(bed, "c", "block");
-    let record = bed.oci_state().join("c/record.json");
-    let told = fs::read_to_string(&record).expect("a record");
-    let mut elsewhere: Value = serde_json::from_str(&told).expect("JSON");
-    elsewhere["pids"] = json!(1);
-    fs::write(&record, elsewhere.to_string()).expect("a record");
-    for line in ["state c", "delete c", "delete --force c", "kill c KILL"] {
-        bed.oci(line).fails(1, &["another pid namespace"]);
-    }
-    assert!(Path::new(&format!("/proc/{pid}")).exists(), "{pid} was killed");
-    fs::write(&record, told).expect("a record");
-    bed.oci("delete --force c").ok();
-}
-
-fn masks_follow_links_of_the_image(bed: &Bed) {
-    let mut config = config(bed, "read /secret , ls /dir , write /open/x y , write /free x");
-    fs::write(bed.inside("secret"), "told").expect("a file");
-    for (dir, link) in [("dir", "to-dir"), ("open", "to-open")] {
-        fs::create_dir_all(bed.inside(dir).join("entry")).expect("a directory");
-        symlink(format!("/{dir}"), bed.inside(link)).expect("a link");
-    }
-    symlink("secret", bed.inside("to-secret")).expect("a link");
-    symlink("nothing", bed.inside("dangling")).expect("a link");
-    config["linux"]["maskedPaths"] = json!(["/to-secret", "/to-dir", "/dangling"]);
-    config["linux"]["readonlyPaths"] = json!(["/to-open", "/dangling"]);
-    write(bed, &config);
-    let said = bed.oci("run --bundle DIR c").ok();
-    assert!(!said.contains("told") && !said.contains("entry"), "{said}");
-    assert!(said.contains("write /open/x: errno 30") && said.contains("write /free: ok"), "{said}");
-}
-
 /// Also where what is asked for there is no limit.
 fn files_of_no_cgroup_are_refused(bed: &Bed) {
     for content in ["max", "10"] {
@@ -519,25 +425,6 @@ fn files_of_no_cgroup_are_refused(bed: &Bed) {
         write(bed, &config);
         bed.oci("run --bundle DIR c").fails(1, &["unified.memroy.high"]);
         bed.is_clean();
-    }
-}
-
-fn the_machines_cgroups_are_seen_without_a_namespace_of_them(bed: &Bed) {
-    let mut config = config(bed, "mounts , mkdir /sys/fs/cgroup/x");
-    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "cgroup");
-    let entry = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] });
-    list(&mut config["mounts"]).push(entry);
-    for own_users in [false, true] {
-        if own_users && bed.mode == Mode::Root {
-            let map = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
-            list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
-            (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
-        }
-        write(bed, &config);
-        let said = bed.oci("run --bundle DIR c").ok();
-        let mount = said.lines().find(|line| line.contains(" /sys/fs/cgroup ")).expect("a mount");
-        assert!(mount.contains(" - cgroup2 "), "{mount}");
-        assert!(said.contains("mkdir /sys/fs/cgroup/x: errno 30"), "{said}");
     }
 }
 
@@ -561,112 +448,6 @@ fn lists_and_states(bed: &Bed) {
     assert!(ps.contains("/probe block"), "{ps}");
     bed.oci("delete --force a").ok();
     bed.oci("delete --force b").ok();
-}
-
-fn namespaces_by_path(bed: &Bed) {
-    let pid = start(bed, "a", "ns , block");
-    let inode = |pid: u32, kind: &str| fs::metadata(format!("/proc/{pid}/ns/{kind}")).expect("a namespace").ino();
-    let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")];
-    let mut joining = config(bed, "ns , hostname");
-    let user = bed.mode.nests_users();
-    for entry in list(&mut joining["linux"]["namespaces"]) {
-        let file = kinds.iter().find(|(kind, _)| entry["type"] == *kind).map(|(_, file)| *file);
-        let file = file.or((entry["type"] == "user").then_some("user"));
-        if let Some(file) = file {
-            entry["path"] = json!(format!("/proc/{pid}/ns/{file}"));
-        }
-    }
-    if user {
-        (joining["linux"]["uidMappings"], joining["linux"]["gidMappings"]) = (json!(null), json!(null));
-    }
-    write(bed, &joining);
-    let said = bed.oci("run --bundle DIR b").ok();
-    for (_, file) in kinds.into_iter().chain(user.then_some(("user", "user"))) {
-        assert!(said.contains(&format!("{file} {}\n", inode(pid, file))), "{file}: {said}");
-    }
-    // Joined by what has the name of something else.
-    for (kind, path) in [
-        ("network", format!("/proc/{pid}/ns/ipc")),
-        ("network", "/dev/null".into()),
-        ("ipc", "/none".into()),
-        ("mount", format!("/proc/{pid}/ns/mnt")),
-    ] {
-        let mut wrong = config(bed, "ns");
-        let entries = list(&mut wrong["linux"]["namespaces"]);
-        entries.iter_mut().find(|entry| entry["type"] == kind).expect("it is there")["path"] = json!(path);
-        write(bed, &wrong);
-        bed.oci("run --bundle DIR c").fails(1, &["linux.namespaces", &path]);
-    }
-    bed.oci("delete --force a").ok();
-    bed.is_clean();
-}
-
-fn namespaces_of_the_machine(bed: &Bed) {
-    if bed.mode.nests_users() {
-        // Nothing of the machine's can be mounted by an ordinary user.
-        let mut config = config(bed, "ns");
-        list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "network");
-        write(bed, &config);
-        let ours = fs::metadata("/proc/self/ns/net").expect("a namespace").ino();
-        let said = bed.oci("run --bundle DIR c").ok();
-        return assert!(said.contains(&format!("net {ours}\n")), "{said}");
-    }
-    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")] {
-        let mut config = config(bed, "ns");
-        list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != kind);
-        if kind == "pid" && bed.mode == Mode::Mapped {
-            // A proc of the machine's processes is not ours to mount.
-            config["mounts"][0] =
-                json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
-        }
-        write(bed, &config);
-        let ours = fs::metadata(format!("/proc/self/ns/{file}")).expect("a namespace").ino();
-        let said = bed.oci("run --bundle DIR c").ok();
-        assert!(said.contains(&format!("{file} {ours}\n")), "{kind}: {said}");
-        let own = said.lines().filter(|line| {
-            let (name, inode) = line.split_once(' ').expect("two words");
-            fs::metadata(format!("/proc/self/ns/{name}")).expect("a namespace").ino().to_string() != inode
-        });
-        assert!(own.count() >= 5, "{said}");
-    }
-    let mut config = config(bed, "ns");
-    list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "mount");
-    write(bed, &config);
-    bed.oci("run --bundle DIR c").fails(1, &["linux.namespaces", "mount"]);
-}
-
-fn user_namespace_with_mappings(bed: &Bed) {
-    let mut config = config(bed, "ids , read /proc/self/uid_map , status");
-    let (first, size) = match bed.mode {
-        Mode::Root => (200_000, 1000),
-        Mode::Delegated => (3_000_000, 1000),
-        _ => return,
-    };
-    if bed.mode == Mode::Root {
-        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
-    }
-    let map = json!([{ "containerID": 0, "hostID": first, "size": size }]);
-    (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
-    config["process"]["user"] = json!({ "uid": 33, "gid": 34, "additionalGids": [5, 6] });
-    fs::set_permissions(bed.dir.as_path(), fs::Permissions::from_mode(0o755)).expect("mode");
-    // The image is not the mapped root's to change.
-    for dir in ["proc", "dev"] {
-        fs::create_dir(bed.inside(dir)).expect("a directory");
-    }
-    write(bed, &config);
-    let said = bed.oci("run --bundle DIR c").ok();
-    assert!(said.contains("Uid: 33 33 33 33\nGid: 34 34 34 34\nGroups: 5 6"), "{said}");
-    assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains(&format!("0 {first} {size}")), "{said}");
-    // From outside it is the mapped one; it can be started and entered.
-    config["process"]["args"] = json!(["/probe", "block"]);
-    write(bed, &config);
-    bed.oci_detached("create --bundle DIR --pid-file DIR/pid c").ok();
-    bed.oci("start c").ok();
-    assert_eq!(fs::metadata(format!("/proc/{}", pid(bed))).expect("a process").uid(), first + 33);
-    let said = bed.oci("exec --user 7:8 c /probe ids").ok();
-    assert!(said.contains("Uid: 7 7 7 7\nGid: 8 8 8 8"), "{said}");
-    bed.oci("exec --user 5000 c /probe ids").fails(255, &["5000"]);
-    bed.oci("delete --force c").ok();
 }
 
 fn what_spec_writes_runs(bed: &Bed) {
@@ -731,62 +512,6 @@ fn the_log_has_lines_in_json(bed: &Bed) {
     bed.oci("--log DIR/log.txt state none").code(1);
     let text = fs::read_to_string(bed.dir.join("log.txt")).expect("a log");
     assert!(text.contains("level=error msg="), "{text}");
-}
-
-/// As runc does it.
-fn a_missing_working_directory_is_made(bed: &Bed) {
-    let mut config = config(bed, "cwd , stat /new/work");
-    config["process"]["cwd"] = json!("/new/work");
-    config["process"]["args"][0] = json!("/probe");
-    write(bed, &config);
-    let said = bed.oci("run --bundle DIR c").ok();
-    assert!(said.starts_with("/new/work\n") && said.contains("stat /new/work: dir 755 0:0"), "{said}");
-    assert!(bed.inside("new/work").is_dir());
-    // Where it cannot be made, it says so.
-    config["process"]["cwd"] = json!("/probe/below");
-    write(bed, &config);
-    bed.oci("run --bundle DIR c").fails(1, &["probe"]);
-}
-
-fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
-    let outside = bed.dir.join("outside");
-    fs::create_dir(&outside).expect("a directory");
-    std::os::unix::fs::symlink(&outside, bed.inside("link")).expect("a link");
-    std::os::unix::fs::symlink("../../../../../..", bed.inside("up")).expect("a link");
-    let mut config = config(bed, "cwd");
-    for cwd in ["/link/made".to_string(), format!("/up{}/made", outside.display()), "/../../made".into()] {
-        config["process"]["cwd"] = json!(cwd);
-        write(bed, &config);
-        bed.oci("run --bundle DIR c");
-        assert_eq!(leaks::tree(&outside), [""; 0]);
-        assert!(!Path::new("/made").exists());
-    }
-    // CVE-2024-21626
-    for number in 3..32 {
-        config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
-        write(bed, &config);
-        bed.oci("run --bundle DIR c").code(1);
-    }
-    bed.is_clean();
-}
-
-/// SECURITY: CVE-2019-19921, CVE-2023-27561, CVE-2026-41579, CVE-2024-5154.
-fn images_with_links_where_mounts_go(bed: &Bed) {
-    let outside = bed.dir.join("outside");
-    fs::create_dir(&outside).expect("a directory");
-    for name in ["proc", "dev", "mine"] {
-        std::os::unix::fs::symlink(&outside, bed.inside(name)).expect("a link");
-        let mut config = config(bed, "exit 0");
-        list(&mut config["mounts"]).push(json!(
-            { "destination": "/mine/deep/er", "type": "tmpfs", "source": "tmpfs" }
-        ));
-        write(bed, &config);
-        bed.oci("run --bundle DIR c");
-        assert_eq!(leaks::tree(&outside), [""; 0], "through {name}");
-        fs::remove_file(bed.inside(name)).ok();
-        fs::remove_dir_all(bed.inside(name)).ok();
-        bed.is_clean();
-    }
 }
 
 fn two_hundred_mutations_of_a_bundle(bed: &Bed) {

@@ -1,0 +1,118 @@
+//! What an image has where a bundle mounts, masks or works.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::oci::{config, list, write};
+use crate::bed::Bed;
+use crate::leaks;
+
+crate::tests![
+    mounts_are_shown_with_their_source,
+    masks_follow_links_of_the_image,
+    a_missing_working_directory_is_made,
+    cve_2026_55686_working_directory_does_not_follow_links,
+    images_with_links_where_mounts_go,
+];
+
+fn mounts_are_shown_with_their_source(bed: &Bed) {
+    let mut config = config(bed, "mounts");
+    for (destination, kind) in [("/new", "tmpfs"), ("/copy", "tmpfs")] {
+        let options: &[&str] = if destination == "/copy" { &["tmpcopyup"] } else { &[] };
+        list(&mut config["mounts"]).push(json!({ "destination": destination, "type": kind, "options": options }));
+    }
+    if bed.mode.nests_users() {
+        // What the image has is copied for root only.
+        list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/copy");
+    }
+    for mount in list(&mut config["mounts"]) {
+        mount["source"] = json!(format!("from{}", mount["destination"].as_str().expect("a path").replace('/', "-")));
+        if mount["destination"] == "/new" {
+            mount["source"] = json!("x".repeat(3000));
+        }
+    }
+    fs::create_dir(bed.inside("copy")).expect("a directory of the image");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    for mount in config["mounts"].as_array().expect("a list") {
+        let (at, source) = (mount["destination"].as_str().expect("a path"), mount["source"].as_str().expect("a name"));
+        let is_it = |line: &str| line.contains(&format!(" {at} ")) && line.contains(&format!(" {source} "));
+        assert!(said.lines().any(is_it), "{at} from {source}: {said}");
+    }
+}
+
+fn masks_follow_links_of_the_image(bed: &Bed) {
+    let mut config = config(bed, "read /secret , ls /dir , write /open/x y , write /free x");
+    fs::write(bed.inside("secret"), "told").expect("a file");
+    for (dir, link) in [("dir", "to-dir"), ("open", "to-open")] {
+        fs::create_dir_all(bed.inside(dir).join("entry")).expect("a directory");
+        symlink(format!("/{dir}"), bed.inside(link)).expect("a link");
+    }
+    symlink("secret", bed.inside("to-secret")).expect("a link");
+    symlink("nothing", bed.inside("dangling")).expect("a link");
+    config["linux"]["maskedPaths"] = json!(["/to-secret", "/to-dir", "/dangling"]);
+    config["linux"]["readonlyPaths"] = json!(["/to-open", "/dangling"]);
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    assert!(!said.contains("told") && !said.contains("entry"), "{said}");
+    assert!(said.contains("write /open/x: errno 30") && said.contains("write /free: ok"), "{said}");
+}
+
+/// As runc does it.
+fn a_missing_working_directory_is_made(bed: &Bed) {
+    let mut config = config(bed, "cwd , stat /new/work");
+    config["process"]["cwd"] = json!("/new/work");
+    config["process"]["args"][0] = json!("/probe");
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    assert!(said.starts_with("/new/work\n") && said.contains("stat /new/work: dir 755 0:0"), "{said}");
+    assert!(bed.inside("new/work").is_dir());
+    // Where it cannot be made, it says so.
+    config["process"]["cwd"] = json!("/probe/below");
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["probe"]);
+}
+
+fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
+    let outside = bed.dir.join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    std::os::unix::fs::symlink(&outside, bed.inside("link")).expect("a link");
+    std::os::unix::fs::symlink("../../../../../..", bed.inside("up")).expect("a link");
+    let mut config = config(bed, "cwd");
+    for cwd in ["/link/made".to_string(), format!("/up{}/made", outside.display()), "/../../made".into()] {
+        config["process"]["cwd"] = json!(cwd);
+        write(bed, &config);
+        bed.oci("run --bundle DIR c");
+        assert_eq!(leaks::tree(&outside), [""; 0]);
+        assert!(!Path::new("/made").exists());
+    }
+    // CVE-2024-21626
+    for number in 3..32 {
+        config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
+        write(bed, &config);
+        bed.oci("run --bundle DIR c").code(1);
+    }
+    bed.is_clean();
+}
+
+/// SECURITY: CVE-2019-19921, CVE-2023-27561, CVE-2026-41579, CVE-2024-5154.
+fn images_with_links_where_mounts_go(bed: &Bed) {
+    let outside = bed.dir.join("outside");
+    fs::create_dir(&outside).expect("a directory");
+    for name in ["proc", "dev", "mine"] {
+        std::os::unix::fs::symlink(&outside, bed.inside(name)).expect("a link");
+        let mut config = config(bed, "exit 0");
+        list(&mut config["mounts"]).push(json!(
+            { "destination": "/mine/deep/er", "type": "tmpfs", "source": "tmpfs" }
+        ));
+        write(bed, &config);
+        bed.oci("run --bundle DIR c");
+        assert_eq!(leaks::tree(&outside), [""; 0], "through {name}");
+        fs::remove_file(bed.inside(name)).ok();
+        fs::remove_dir_all(bed.inside(name)).ok();
+        bed.is_clean();
+    }
+}
