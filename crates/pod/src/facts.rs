@@ -119,7 +119,12 @@ pub struct IdMap {
 impl IdMap {
     /// Whether `id` exists inside.
     pub fn contains(&self, id: u32) -> bool {
-        id >= self.inside && id - self.inside < self.count
+        self.covers(id, 1)
+    }
+
+    /// Whether all of `count` ids from `first` on exist inside.
+    pub(crate) fn covers(&self, first: u32, count: u32) -> bool {
+        first.checked_sub(self.inside).is_some_and(|before| before < self.count && count <= self.count - before)
     }
 }
 

@@ -159,10 +159,15 @@ impl Instance {
                 None => self.kill_found(),
             };
         }
+        let mounts = self.mounts();
+        let is_here = |pid| match (self.cgroup(), &mounts) {
+            (None, Some((mounts, _pin))) => mount_namespace(pid) == Some(*mounts),
+            _ => self.processes().contains(&pid),
+        };
         for pid in self.processes() {
             // Opened, then looked at again: the pid may be another's now.
             if let Ok(pidfd) = sys::pidfd_open(pid)
-                && self.processes().contains(&pid)
+                && is_here(pid)
             {
                 sys::pidfd_signal(pidfd.as_fd(), signal).ok();
             }

@@ -224,13 +224,8 @@ fn a_pods_network_has_only_its_loopback(bed: &Bed) {
 /// seen.
 fn a_pod_that_ended_with_the_pid_namespace_around_it_is_dead(bed: &Bed) {
     let run = bed.command(&bed.expand("run -d --name web --rootfs ROOT /probe block"));
-    let said = bed.in_pid_namespace(&["--mount-proc"], run);
-    if bed.mode == Mode::Delegated {
-        // The namespace around it has not the ids that the pod would get.
-        said.fails(125, &["newuidmap"]);
-        return;
-    }
-    said.ok();
+    // An ordinary user's has none of the ids that /etc/subuid promises.
+    bed.in_pid_namespace(&["--mount-proc"], run).ok();
     if bed.mode.has_cgroups() {
         bed.until("its end", || bed.podlet("inspect web").status.success());
         assert!(bed.inspect("web")["pause"]["pid"].is_null());
