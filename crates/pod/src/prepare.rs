@@ -60,12 +60,12 @@ impl Prepared {
         let root = container.root.path().to_path_buf();
         let setgroups = pod.users.setgroups(facts);
         let found = users::look_up(users::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
+        if container.env_value("HOME").is_none() {
+            container.set_env("HOME", found.home());
+        }
         let mut ids = found.ids;
         if !setgroups {
             ids.groups.clear();
-        }
-        if container.env_value("HOME").is_none() {
-            container.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
         }
         if *pod.users == Users::Caller {
             check_capabilities(&container, facts)?;

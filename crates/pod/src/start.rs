@@ -350,7 +350,7 @@ impl Pod {
         let found = users::look_up(root.as_fd(), &user, &self.record.users, setgroups)?;
         let mut own = container.clone();
         if command.user.is_some() || own.env_value("HOME").is_none() {
-            own.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
+            own.set_env("HOME", found.home());
         }
         for variable in &command.env {
             spec::check_string("env", variable)?;

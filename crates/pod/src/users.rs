@@ -29,6 +29,13 @@ pub(crate) struct Found {
     pub home: Option<String>,
 }
 
+impl Found {
+    /// What `$HOME` is to be.
+    pub fn home(&self) -> &str {
+        self.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")
+    }
+}
+
 /// The root of an image, to look things up in.
 pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

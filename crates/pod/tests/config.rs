@@ -209,7 +209,10 @@ fn the_process_arrives() {
     assert_eq!(config.cgroups_path.as_deref(), Some(Path::new("user.slice:podman:c1")));
     assert_eq!(config.annotations["org.example"], "kept");
     let hook = &config.hooks.create_runtime[0];
-    assert_eq!((hook.args.len(), hook.env[0].as_str(), hook.timeout.unwrap().as_secs()), (2, "C=d", 5));
+    assert_eq!(
+        (hook.args.len(), hook.env.as_ref().unwrap()[0].as_str(), hook.timeout.unwrap().as_secs()),
+        (2, "C=d", 5)
+    );
     assert_eq!(config.hooks.poststop[0].timeout, None);
     let kept: Hooks = serde_json::from_value(serde_json::to_value(&config.hooks).unwrap()).unwrap();
     assert_eq!(kept, config.hooks);

@@ -12,9 +12,9 @@ use nix::sys::socket::{
 };
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-/// Sends the terminal's controlling end to the socket at `path`, as runc does.
-pub fn send(path: &Path, console: &OwnedFd) -> Result<()> {
-    let to = || format!("sending the terminal to {}", path.display());
+/// Sends a descriptor to the socket at `path`, with what runc says of it.
+pub fn send(path: &Path, said: &str, descriptor: &OwnedFd) -> Result<()> {
+    let to = || format!("sending a descriptor to {}", path.display());
     let connection = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).with_context(to)?;
     let dir = File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     let dir = dir.with_context(to)?;
@@ -22,8 +22,8 @@ pub fn send(path: &Path, console: &OwnedFd) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let address = UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str()).with_context(to)?;
     connect(connection.as_raw_fd(), &address).with_context(to)?;
-    let fds = [console.as_raw_fd()];
-    let part = [IoSlice::new(b"/dev/ptmx")];
+    let fds = [descriptor.as_raw_fd()];
+    let part = [IoSlice::new(said.as_bytes())];
     let control = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(connection.as_raw_fd(), &part, &control, MsgFlags::MSG_NOSIGNAL, None).with_context(to)?;
     Ok(())

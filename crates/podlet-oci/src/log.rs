@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -28,6 +29,14 @@ pub struct Log {
 impl Log {
     pub fn new(file: Option<PathBuf>, format: Format, debug: bool) -> Log {
         Log { file, format, debug }
+    }
+
+    /// Whether it can be written: who reads it would wait in vain.
+    pub fn check(&self) -> Result<()> {
+        match &self.file {
+            Some(path) => open(path).map(drop).with_context(|| format!("--log {}", path.display())),
+            None => Ok(()),
+        }
     }
 
     /// Something failed.
@@ -58,10 +67,14 @@ impl Log {
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
         // Nobody reads it if one of these fails.
-        let file = self.file.as_ref().and_then(|path| File::options().append(true).create(true).open(path).ok());
+        let file = self.file.as_ref().and_then(|path| open(path).ok());
         match file {
             Some(mut file) => writeln!(file, "{line}").ok(),
             None => writeln!(std::io::stderr(), "{line}").ok(),
         };
     }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).open(path)
 }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use pod::bundle::Runtime;
+use pod::bundle::{Runtime, SPECIFICATION};
 
 use log::{Format, Log};
 
@@ -139,7 +139,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, log: &Log) -> Result<u8> {
     let global = cli.global;
     if global.version {
-        output::line(format_args!("podlet-oci version {}\nspec: 1.3.0", env!("CARGO_PKG_VERSION")))?;
+        output::line(format_args!("podlet-oci version {}\nspec: {SPECIFICATION}", env!("CARGO_PKG_VERSION")))?;
         return Ok(0);
     }
     let Some(command) = cli.command else { bail!("say what to do: see podlet-oci --help") };
@@ -155,6 +155,7 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         Command::Checkpoint(_) | Command::Restore(_) => return commands::checkpoint::run(),
         _ => {}
     }
+    log.check()?;
     let root = match global.root {
         Some(root) => std::path::absolute(root)?,
         None => Runtime::default_root(),

@@ -4,9 +4,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -48,15 +49,34 @@ impl Terminal<'_> {
     /// Sends it away, or comes back with it to be shown.
     pub fn place(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
         match (console, self.socket) {
-            (Some(console), Some(socket)) => console::send(socket, &console).map(|()| None),
+            (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", &console).map(|()| None),
             (Some(console), None) => Ok(Some(Proxy::new(console))),
             (None, _) => Ok(None),
         }
     }
 }
 
+/// Who is told which process it is.
+#[derive(Args)]
+pub struct Told {
+    /// Write the process's pid to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+}
+
+impl Told {
+    /// Tells them; `kind` is what runc says of such a process.
+    pub fn tell(&self, process: &OwnedFd, kind: &str) -> Result<()> {
+        write_pid(self.pid_file.as_deref(), process)?;
+        self.pidfd_socket.as_ref().map_or(Ok(()), |socket| console::send(socket, kind, process))
+    }
+}
+
 /// Writes a pid beside its place, and renames it there.
-pub fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
+fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
     let pid = bundle::pid_of(process).context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -13,9 +13,10 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 use nix::sys::stat::fstat;
 
 use super::dir::{Dir, Held};
+use super::exec::{self, Inside};
 use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, RECORD, Record, Status, UNFINISHED};
-use super::{Instance, Runtime, check_id, custom, exec, hooks, listener, place};
+use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks};
 use crate::containers::ProcessRecord;
@@ -43,6 +44,8 @@ pub struct Setup {
     pub io: Io,
     /// Descriptors it gets from 3 on.
     pub preserved: Vec<OwnedFd>,
+    /// Variables besides those of its config, for its first process alone.
+    pub env: Vec<String>,
     /// Its root becomes one by `pivot_root(2)`; false where the machine's root
     /// is a ramdisk, which cannot be pivoted.
     pub pivot: bool,
@@ -52,7 +55,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { io: Io::default(), preserved: Vec::new(), pivot: true, keyring: true }
+        Setup { io: Io::default(), preserved: Vec::new(), env: Vec::new(), pivot: true, keyring: true }
     }
 }
 
@@ -123,6 +126,7 @@ impl Runtime {
         listener::check(&config.container.seccomp)?;
         let mut container = config.container.clone();
         container.name = "container".into();
+        container.env.extend(setup.env.iter().cloned());
         if let Root::Dir(path) = &mut container.root {
             // Where it is attached must be where it is found.
             *path = path.canonicalize().doing(|| format!("finding the root file system {}", path.display()))?;
@@ -159,13 +163,13 @@ impl Runtime {
         let plan = bundle::plan(&bundle);
         let sealed = seal(&plan)?;
         let mut recorded = prepared.container().clone();
+        recorded.env.retain(|variable| !setup.env.contains(variable));
         if container.env_value("HOME").is_none() {
             // The user's, not the config's: that of another process may differ.
             recorded.env.retain(|variable| !variable.starts_with("HOME="));
         }
         let record = Record {
             id: id.into(),
-            version: config.version.clone(),
             bundle: config.bundle.clone(),
             annotations: config.annotations.clone(),
             created: SystemTime::now(),
@@ -335,7 +339,11 @@ impl Instance {
         }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
-            self.run_inside("createContainer", hook, &state, pidfd, self.rootfs(), None)
+            let text = |text: OsString| text.into_string().ok();
+            let variable = |(name, value)| Some(format!("{}={}", text(name)?, text(value)?));
+            let env = std::env::vars_os().filter_map(variable).collect();
+            let inside = Inside { cwd: self.rootfs(), env, ids: None };
+            self.run_inside("createContainer", hook, &state, pidfd, inside)
         })
     }
 }

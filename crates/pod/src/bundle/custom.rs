@@ -21,6 +21,7 @@ pub(super) fn follow(container: &mut Container) {
         }
     }
     last_wins(&mut container.env);
+    drop_empty_home(&mut container.env);
     if let User::Ids { groups, .. } = &mut container.user {
         let mut seen = BTreeSet::new();
         groups.retain(|group| seen.insert(*group));
@@ -34,6 +35,11 @@ fn mode_in_image(root: &Path, mount: &Mount) -> Option<u32> {
     let how = OpenHow::new().flags(flags).resolve(resolve);
     let covered = openat2(File::open(root).ok()?, &mount.target, how).ok()?;
     Some(File::from(covered).metadata().ok()?.mode() & 0o7777)
+}
+
+/// An empty one counts for none: it is looked up.
+pub(super) fn drop_empty_home(env: &mut Vec<String>) {
+    env.retain(|variable| variable != "HOME=");
 }
 
 /// Of variables with the same name the last one counts. C libraries would

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::record::{State, Status};
-use super::{Instance, create, hooks, listener};
+use super::{Instance, create, custom, hooks, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::plan::{Given, console};
 use crate::prepare;
 use crate::process::{Io, Stdio};
 use crate::spec::Container;
-use crate::users;
+use crate::users::{self, Found};
 
 /// Another process to run in a container.
 #[derive(Debug)]
@@ -45,6 +45,15 @@ pub struct Executed {
     pub console: Option<OwnedFd>,
 }
 
+/// How a hook runs in a container.
+pub(super) struct Inside<'a> {
+    pub cwd: &'a Path,
+    /// Unless it says otherwise.
+    pub env: Vec<String>,
+    /// Who it runs as; `None` for one of the runtime's own.
+    pub ids: Option<&'a Ids>,
+}
+
 impl Instance {
     /// What the container was made from.
     pub fn container(&self) -> &Container {
@@ -69,8 +78,9 @@ impl Instance {
         let setgroups = self.record.users.setgroups(&self.facts);
         let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
         let found = users::look_up(root.as_fd(), &process.user, &self.record.users, setgroups)?;
+        custom::drop_empty_home(&mut process.env);
         if process.env_value("HOME").is_none() {
-            process.set_env("HOME", found.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
+            process.set_env("HOME", found.home());
         }
         let Io { stdin, stdout, stderr } = extra.io;
         let open = |stdio: Stdio, number| prepare::open_stdio(stdio, number, &self.dir.join("log"));
@@ -103,16 +113,16 @@ impl Instance {
         hook: &Hook,
         state: &State,
         container: &OwnedFd,
-        cwd: &Path,
-        ids: Option<&Ids>,
+        inside: Inside<'_>,
     ) -> Result<()> {
+        let Inside { cwd, env, ids } = inside;
         let streams = hooks::Streams::new(kind, hook, state)?;
         let program = hook.path.to_string_lossy().into_owned();
         let gone = || Error::Died { object: self.object() };
         let pid = crate::sys::pid_of(container.as_fd()).ok_or_else(gone)?;
         let mut process = self.record.container.clone();
         process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
-        process.env = hook.env.clone();
+        process.env = hook.env.clone().unwrap_or(env);
         // The container's own programs run as it does.
         let filter = match ids {
             Some(_) => process.seccomp.filter(process.capabilities.bounding)?,
@@ -173,11 +183,12 @@ impl Instance {
         ignite(&plan, ignition)
     }
 
-    /// Who the container runs as.
-    pub(super) fn ids(&self) -> Result<Ids> {
-        let root = users::open_root(Path::new("/"))?;
+    /// Who the container runs as: its config has numbers, which mean the same
+    /// anywhere.
+    pub(super) fn user(&self, root: &Path) -> Result<Found> {
+        let root = users::open_root(root)?;
         let setgroups = self.record.users.setgroups(&self.facts);
-        Ok(users::look_up(root.as_fd(), &self.record.container.user, &self.record.users, setgroups)?.ids)
+        users::look_up(root.as_fd(), &self.record.container.user, &self.record.users, setgroups)
     }
 }
 

@@ -42,8 +42,10 @@ pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, container:
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    command.envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+    if let Some(env) = &hook.env {
+        command.env_clear();
+        command.envs(env.iter().filter_map(|variable| variable.split_once('=')));
+    }
     command.current_dir(dir).stdin(Stdio::from(streams.input.try_clone().doing(|| streams.object())?));
     for output in [Command::stdout, Command::stderr] {
         output(&mut command, Stdio::from(streams.output.try_clone().doing(|| streams.object())?));

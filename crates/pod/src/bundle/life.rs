@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{OFlag, open};
@@ -11,8 +12,9 @@ use nix::sys::stat::Mode;
 use pause::wire::Record as Report;
 
 use super::dir::Held;
+use super::exec::{self, Inside};
 use super::record::{GATE, PROCESS, RECORD, Status, UNFINISHED};
-use super::{Instance, exec, hooks, listener, place};
+use super::{Instance, hooks, listener, place};
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
@@ -54,12 +56,22 @@ impl Instance {
 
     fn run_start_hooks(&self) -> Result<()> {
         let gone = || Error::Died { object: self.object() };
-        let state = self.state_as(Status::Created);
-        for hook in &self.record.hooks.start_container {
+        let hooks = &self.record.hooks.start_container;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state_as(Status::Created);
+        let user = self.user(Path::new(&format!("/proc/{}/root", state.pid)))?;
+        state.pid = exec::inner_pid(state.pid).ok_or_else(gone)?;
+        let container = &self.record.container;
+        let mut env = container.env.clone();
+        if container.env_value("HOME").is_none() {
+            env.push(format!("HOME={}", user.home()));
+        }
+        for hook in hooks {
             let pidfd = self.pidfd().ok_or_else(gone)?;
-            let state = super::State { pid: exec::inner_pid(state.pid).ok_or_else(gone)?, ..state.clone() };
-            let ids = self.ids()?;
-            self.run_inside("startContainer", hook, &state, &pidfd, "/".as_ref(), Some(&ids))?;
+            let inside = Inside { cwd: &container.cwd, env: env.clone(), ids: Some(&user.ids) };
+            self.run_inside("startContainer", hook, &state, &pidfd, inside)?;
         }
         Ok(())
     }

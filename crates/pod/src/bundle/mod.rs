@@ -57,6 +57,9 @@ use crate::sys;
 use self::dir::Dir;
 use self::record::{GATE, PROCESS, RECORD, Record};
 
+/// The newest version of the OCI runtime specification that this follows.
+pub const SPECIFICATION: &str = "1.3.0";
+
 /// A directory that holds the state of containers without a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
@@ -243,7 +246,7 @@ impl Instance {
     fn state_as(&self, status: Status) -> State {
         let pid = self.process.map(|record| record.process.pid).filter(|_| status != Status::Stopped);
         State {
-            version: self.record.version.clone(),
+            version: SPECIFICATION,
             id: self.record.id.clone(),
             status,
             pid: pid.unwrap_or(0),

@@ -20,7 +20,6 @@ pub(super) const GATE: &str = "gate";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub id: String,
-    pub version: String,
     pub bundle: PathBuf,
     pub annotations: BTreeMap<String, String>,
     pub created: SystemTime,
@@ -72,9 +71,9 @@ impl Status {
 /// The state of a container (runtime-spec, State).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct State {
-    /// Of the specification, as its config said.
+    /// The specification that it follows.
     #[serde(rename = "ociVersion")]
-    pub version: String,
+    pub version: &'static str,
     /// Its id.
     pub id: String,
     /// Where it is in its life.

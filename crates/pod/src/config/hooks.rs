@@ -32,9 +32,8 @@ fn list(name: &str, hooks: &Option<Vec<runtime::Hook>>) -> Result<Vec<Hook>> {
 fn one(field: &str, hook: &runtime::Hook) -> Result<Hook> {
     check_path(&format!("{field}.path"), hook.path())?;
     let strings = |part: &str, strings: &Option<Vec<String>>| {
-        let strings = strings.clone().unwrap_or_default();
-        strings.iter().try_for_each(|string| check_string(&format!("{field}.{part}"), string))?;
-        Ok::<_, Error>(strings)
+        strings.iter().flatten().try_for_each(|string| check_string(&format!("{field}.{part}"), string))?;
+        Ok::<_, Error>(strings.clone())
     };
     let timeout = match hook.timeout() {
         None => None,
@@ -46,7 +45,7 @@ fn one(field: &str, hook: &runtime::Hook) -> Result<Hook> {
     };
     Ok(Hook {
         path: hook.path().clone(),
-        args: strings("args", hook.args())?,
+        args: strings("args", hook.args())?.unwrap_or_default(),
         env: strings("env", hook.env())?,
         timeout,
     })

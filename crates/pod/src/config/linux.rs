@@ -20,8 +20,13 @@ pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Re
     container.seccomp = profile.map_or(Seccomp::Unconfined, Seccomp::Profile);
     container.sysctl = linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
     let devices = linux.devices().iter().flatten().enumerate();
-    container.devices =
-        devices.map(|(i, device)| read_device(i, device, &file["devices"][i])).collect::<Result<_>>()?;
+    for (i, device) in devices {
+        let device = read_device(i, device, &file["devices"][i])?;
+        // Twice the same is once.
+        if !container.devices.contains(&device) {
+            container.devices.push(device);
+        }
+    }
     for (name, device) in linux.net_devices().iter().flatten() {
         let inside = device.name().clone().filter(|name| !name.is_empty());
         container.net_devices.insert(name.clone(), inside.unwrap_or_else(|| name.clone()));

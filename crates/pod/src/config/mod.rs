@@ -139,7 +139,8 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
 
     let missing = |field: &str| Error::invalid(field, "", "the specification requires it");
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
-    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+    let no_process = || Error::invalid("process", "", "needed: what is created is to be started");
+    let process = spec.process().as_ref().ok_or_else(no_process)?;
     // Its own default is an example with everything in it.
     let no_linux = Linux::deserialize(serde_json::json!({})).map_err(malformed)?;
     let linux = spec.linux().as_ref().unwrap_or(&no_linux);
@@ -235,7 +236,11 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
 pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
     let malformed = |error: serde_json::Error| Error::invalid("process.json", "", error.to_string());
     // Looked at alone, so that it cannot say more than a process.
-    let Strict(process) = serde_json::from_slice(bytes).map_err(malformed)?;
+    let Strict(mut process) = serde_json::from_slice(bytes).map_err(malformed)?;
+    // As runc has it: the specification says nothing of such a file.
+    if process.get("user").is_none() {
+        process["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
+    }
     let whole = serde_json::json!({ "ociVersion": "1.0.0", "root": { "path": "rootfs" }, "process": process });
     let bytes = serde_json::to_vec(&whole).map_err(malformed)?;
     let mut config = parse(&container.name, Path::new("/"), &bytes)?;

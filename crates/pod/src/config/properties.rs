@@ -241,6 +241,8 @@ const REQUIRED: &[&str] = &[
 /// not there.
 pub(super) fn check_file(file: &Value) -> Result<()> {
     Walk::default().down(file, &|path, answer, value| match answer {
+        // As good as none.
+        Some(Refused(_)) if value == "" => Ok(()),
         Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
         Some(Honoured | Beyond(_)) | None => Ok(()),
     })?;

@@ -111,9 +111,10 @@ pub struct Hook {
     /// `argv`, the name first; empty: the path alone.
     #[serde(default)]
     pub args: Vec<String>,
-    /// The environment, all of it: `NAME=value`.
+    /// The environment, all of it: `NAME=value`. If none is given it is the
+    /// runtime's, and of a startContainer hook the container's.
     #[serde(default)]
-    pub env: Vec<String>,
+    pub env: Option<Vec<String>>,
     /// After this it is killed, which is a failure; whole seconds.
     #[serde(default)]
     pub timeout: Option<Duration>,

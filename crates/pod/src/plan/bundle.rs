@@ -124,28 +124,33 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
         p.push(step::unshare(mounts));
     }
     let trees = privileged.then(|| mounts::open_trees(p, launch));
+    // As long as files of /proc/self are ours. What may be written there is
+    // asked of who opened it.
+    let clocks = bundle.makes(Namespace::Time).then(|| p.keep("clocks", hold::open_time_offsets()));
     let joins_users = bundle.joined.contains(&Namespace::User);
     if joins_users {
         // Whoever is root in there may see us from a pid namespace further
         // out, and could trace us while we still have the machine's root and
-        // files open. What needs files of /proc/self comes before.
-        make_clocks(p, bundle);
+        // files open.
         p.push(step::undumpable());
     }
     for &kind in bundle.joined {
         p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
         if kind == Namespace::User {
-            become_root(p, setgroups);
+            become_root(p, launch.pod.users, setgroups);
         }
     }
     if bundle.makes(Namespace::User) {
         p.push(step::unshare(Namespace::User.flag()));
         p.push(step::report(Record::MAPS, "MAPS", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
-        become_root(p, setgroups);
+        become_root(p, launch.pod.users, setgroups);
     }
-    if !joins_users {
-        make_clocks(p, bundle);
+    if let Some(clocks) = clocks {
+        // The offsets can be written until the first process is in it.
+        p.push(step::unshare(Namespace::Time.flag()));
+        p.push(step::write(clocks, bundle.time_offsets.text().as_bytes()));
+        p.free(clocks);
     }
     trees.unwrap_or_else(|| {
         // An ordinary user can only clone trees of mounts that the new user
@@ -155,16 +160,8 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     })
 }
 
-fn make_clocks(p: &mut Plan, bundle: &Bundle<'_>) {
-    if bundle.makes(Namespace::Time) {
-        // The offsets can be written until the first process is in it.
-        p.push(step::unshare(Namespace::Time.flag()));
-        hold::write_time_offsets(p, &bundle.time_offsets);
-    }
-}
-
-fn become_root(p: &mut Plan, setgroups: bool) {
-    ids::become_root(p, setgroups);
+fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
+    ids::become_root(p, users, setgroups);
     // Forgotten at the change of ids.
     p.push(step::die_with_parent());
 }
@@ -226,12 +223,14 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     }
     process::own_scheduler(p, container);
-    launch::become_container(p, launch);
+    let reached = p.slot("reached");
+    launch::become_container(p, launch, reached);
+    let program = Program { reached: Some(reached), ..Program::of(container) };
     p.push(step::setsid());
     if let Some(terminal) = terminal {
         console::take(p, terminal);
     }
-    launch::go_to(p, launch.facts, &container.cwd);
+    launch::go_to(p, launch.facts, &program);
     p.push(step::close_from(kept));
     if bundle.gate.is_some() {
         launch::look_for_program(p, &container.args[0], &container.env);
@@ -246,7 +245,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    launch::start_program(p, first_not_kept, container, launch.filter, &Program::of(container));
+    launch::start_program(p, first_not_kept, container, launch.filter, &program);
 }
 
 /// From here on whoever asked for the container may go: now that its number is

@@ -73,23 +73,27 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
     let setgroups = enter.users.setgroups(enter.facts);
     if enter.namespaces & Namespace::User.flag() != 0 {
-        ids::become_root(p, setgroups);
+        ids::become_root(p, enter.users, setgroups);
         p.push(step::undumpable());
     }
     let terminal = enter.terminal.map(|size| {
         let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));
         console::make(p, root, size, enter.ids.map_or(0, |ids| ids.uid))
     });
+    let reached = p.slot("reached");
     if let Some(ids) = enter.ids {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         p.push(step::umask(container.umask));
+        launch::go_ahead(p, enter.facts, enter.cwd, reached);
         ids::become_user(p, enter.facts, ids, container, ids::kept_for(container, enter.filter), setgroups);
     }
 
     if !is_hook {
         process::affinity(p, container.exec_cpu_affinity.last.as_ref());
     }
-    let program = Program { file: enter.program, cwd: enter.cwd, args: &container.args, env: &container.env };
+    let Container { args, env, .. } = container;
+    let reached = enter.ids.map(|_| reached);
+    let program = Program { file: enter.program, cwd: enter.cwd, args, env, reached };
     let born = p.slot("process");
     let _born_pid = p.slot("process_pid");
     p.fork(step::clone_sibling(0), born, |p| {
@@ -97,7 +101,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         if let Some(terminal) = terminal {
             console::take(p, terminal);
         }
-        launch::go_to(p, enter.facts, enter.cwd);
+        launch::go_to(p, enter.facts, &program);
         p.push(step::close_from(Slot(kept as u16)));
         if !is_hook {
             launch::set_last_limits(p, container);

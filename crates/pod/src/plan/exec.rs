@@ -11,7 +11,7 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Program, Registration, be_born, last_steps, set_limits};
+use super::launch::{Ids, Program, Registration, be_born, go_ahead, last_steps, set_limits};
 use super::{Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::seccomp::Filter;
@@ -77,11 +77,13 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     }
     p.push(step::setns(target, others));
     if apart {
-        ids::become_root(p, setgroups);
+        ids::become_root(p, exec.pod.users, setgroups);
     }
     p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     p.push(step::umask(container.umask));
+    let reached = p.slot("reached");
     let become_user = |p: &mut Plan| {
+        go_ahead(p, exec.facts, exec.cwd, reached);
         ids::become_user(p, exec.facts, exec.ids, container, ids::kept_for(container, exec.filter), setgroups);
     };
     // A nested pid namespace can only be joined by the helper, from inside the
@@ -99,7 +101,8 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
         }
     };
     process::affinity(p, container.exec_cpu_affinity.last.as_ref());
-    let program = Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env };
+    let program =
+        Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env, reached: Some(reached) };
     be_born(p, kind, 0, inside, |p| {
         last_steps(p, exec.facts, container, exec.filter, &program);
     });

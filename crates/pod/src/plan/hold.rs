@@ -168,13 +168,20 @@ pub fn title(pod: &str) -> String {
 }
 
 /// The clocks of a time namespace just made, which nobody is in yet.
-pub(super) fn write_time_offsets(p: &mut Plan, offsets: &TimeOffsets) {
-    write_file(p, "/proc/self/timens_offsets", &offsets.text());
+fn write_time_offsets(p: &mut Plan, offsets: &TimeOffsets) {
+    let file = p.keep("file", open_time_offsets());
+    p.push(step::write(file, offsets.text().as_bytes()));
 }
 
 fn write_file(p: &mut Plan, path: &str, content: &str) {
     let file = p.keep("file", step::openat(CWD, path, libc::O_WRONLY));
     p.push(step::write(file, content.as_bytes()));
+}
+
+/// The file for the offsets of whatever time namespace the process will have
+/// made.
+pub(super) fn open_time_offsets() -> step::Step {
+    step::openat(CWD, "/proc/self/timens_offsets", libc::O_WRONLY)
 }
 
 /// The maker writes pause's id maps, then lets it go on.
@@ -219,7 +226,7 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         let maker = p.slot_of(Given::Maker);
         p.push(step::close_range(maker, maker));
         p.push(step::await_message(p.slot_of(Given::Made)));
-        ids::become_root(p, pod.users.setgroups(facts));
+        ids::become_root(p, pod.users, pod.users.setgroups(facts));
     }
     // Only now: the maps of an undumpable process cannot be written.
     p.push(step::undumpable());

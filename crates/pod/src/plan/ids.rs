@@ -5,8 +5,9 @@
 
 use caps::Capability;
 
+use super::hold::Users;
 use super::{Plan, step};
-use crate::facts::Facts;
+use crate::facts::{Facts, IdMap};
 use crate::seccomp::Filter;
 use crate::spec::Container;
 
@@ -22,13 +23,18 @@ pub struct Ids {
 }
 
 /// In a user namespace just entered: from the unmapped id of outside to root
-/// inside.
-pub(super) fn become_root(p: &mut Plan, setgroups: bool) {
+/// inside, or where there is none to the first id of all. It has every
+/// capability in either case.
+pub(super) fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
     if setgroups {
         p.push(step::setgroups(&[]));
     }
-    p.push(step::setresgid(0));
-    p.push(step::setresuid(0));
+    let root = |maps: &[IdMap]| match maps.first() {
+        Some(first) if !maps.iter().any(|map| map.contains(0)) => first.inside,
+        _ => 0,
+    };
+    p.push(step::setresgid(root(users.gids())));
+    p.push(step::setresuid(root(users.uids())));
 }
 
 /// pause keeps nothing.

@@ -252,16 +252,18 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     }
     process::set_sysctls_of_pause(p, launch.facts, &launch.container.sysctl);
     // The feature is the negative control of a test: everything is done inside.
+    let reached = p.slot("reached");
     let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
     if enter_last {
         build(p);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-        become_container(p, launch);
+        become_container(p, launch, reached);
         let keep_below = p.slot_of(Given::Table);
         p.push(step::close_from(keep_below));
     }
     let namespaces = if launch.own_pid() { Namespace::Pid.flag() } else { 0 };
     let kind = Registration { entry: launch.entry, running: table::RUNNING, shown: "RUNNING" };
+    let program = Program { reached: Some(reached), ..Program::of(launch.container) };
     be_born(
         p,
         kind,
@@ -272,10 +274,9 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
                 build(p);
                 process::own_scheduler(p, launch.container);
                 p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-                become_container(p, launch);
+                become_container(p, launch, reached);
             }
-            let container = launch.container;
-            last_steps(p, launch.facts, container, launch.filter, &Program::of(container));
+            last_steps(p, launch.facts, launch.container, launch.filter, &program);
         },
     );
     plan
@@ -322,14 +323,14 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+                ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
                 p.push(step::undumpable());
             }
             None
         }
         Users::Nested { .. } => {
             p.push(step::setns(pause, launch.joined() | pid | user));
-            ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+            ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
             p.push(step::undumpable());
             // A copy of the machine's mounts that the pod's user namespace
             // owns: only from such a one can trees be cloned.
@@ -348,7 +349,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | mounts | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.pod.users.setgroups(launch.facts));
+                ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
                 p.push(step::undumpable());
             }
             Some(trees)
@@ -373,9 +374,10 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
     }
 }
 
-/// Ids and capabilities.
-pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>) {
+/// Working directory, ids and capabilities.
+pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>, reached: Slot) {
     let container = launch.container;
+    go_ahead(p, launch.facts, &container.cwd, reached);
     let setgroups = launch.pod.users.setgroups(launch.facts);
     let kept = ids::kept_for(container, launch.filter);
     ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
@@ -385,7 +387,7 @@ impl<'a> Program<'a> {
     /// The container's own.
     pub(super) fn of(container: &'a Container) -> Program<'a> {
         let Container { cwd, args, env, .. } = container;
-        Program { file: &args[0], cwd, args, env }
+        Program { file: &args[0], cwd, args, env, reached: None }
     }
 }
 
@@ -439,6 +441,8 @@ pub(super) struct Program<'a> {
     pub cwd: &'a Path,
     pub args: &'a [String],
     pub env: &'a [String],
+    /// How the change to the working directory [in advance](go_ahead) went.
+    pub reached: Option<Slot>,
 }
 
 /// What only the new process itself can do, and `execve`.
@@ -456,26 +460,43 @@ pub(super) fn last_steps(
 ) {
     p.push(step::unmap_table());
     p.push(step::setsid());
-    go_to(p, facts, program.cwd);
+    go_to(p, facts, program);
     p.push(step::close_from(p.slot_of(Given::Lock)));
     set_last_limits(p, container);
     start_program(p, p.slot_of(Given::Plan), container, filter, program);
 }
 
-/// Changes to the working directory, as the user it will be used by.
-pub(super) fn go_to(p: &mut Plan, facts: &Facts, cwd: &Path) {
+/// Changes to the working directory before privileges are given up: as with
+/// runc and crun a program may begin where its user could not go. What has
+/// become of that is in the slot.
+pub(super) fn go_ahead(p: &mut Plan, facts: &Facts, cwd: &Path, reached: Slot) {
+    let steps = change_directory(facts, cwd, reached).map(|step| step.tolerate(&[libc::EACCES, libc::EPERM]));
+    let first = p.steps.len();
+    steps.for_each(|step| p.push(step));
+    p.skip_to_here(&(first..p.steps.len()).collect::<Vec<_>>());
+}
+
+/// Changes to the working directory, if that was not done, as the user it will
+/// be used by: root may be the one who cannot, on a file system of the user's.
+pub(super) fn go_to(p: &mut Plan, facts: &Facts, program: &Program<'_>) {
+    let at = p.slot("cwd");
+    let go = |p: &mut Plan| change_directory(facts, program.cwd, at).for_each(|step| p.push(step));
+    match program.reached {
+        Some(reached) => p.if_not(step::worked(reached).tolerate(&[libc::EBADF]), go),
+        None => go(p),
+    }
+}
+
+/// Each step's result is in the slot.
+fn change_directory(facts: &Facts, cwd: &Path, at: Slot) -> impl Iterator<Item = step::Step> {
     // Found without magic links, so it cannot lead out of the container.
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    if facts.calls.openat2 {
-        let cwd = p.keep("cwd", step::openat2_from_cwd(cwd, flags, libc::RESOLVE_NO_MAGICLINKS));
-        p.push(step::fchdir(cwd));
-    } else {
+    let opened: Vec<_> = match facts.calls.openat2 {
+        true => vec![step::openat2_from_cwd(cwd, flags, libc::RESOLVE_NO_MAGICLINKS)],
         // Part by part, without any links.
-        for part in cwd.iter() {
-            let part = p.keep("cwd", step::openat(step::CWD, part, flags | libc::O_NOFOLLOW));
-            p.push(step::fchdir(part));
-        }
-    }
+        false => cwd.iter().map(|part| step::openat(step::CWD, part, flags | libc::O_NOFOLLOW)).collect(),
+    };
+    opened.into_iter().flat_map(move |open| [open.into_slot(at), step::fchdir(at).into_slot(at)])
 }
 
 /// The very last: the program, with the descriptors below `end`.

@@ -9,7 +9,7 @@ use pod::bundle::{Created, Runtime, Setup, inherited};
 use pod::config::{self, Config};
 
 use crate::log::Log;
-use crate::process::{Terminal, write_pid};
+use crate::process::{Terminal, Told};
 
 /// Create a container, which waits for `start`
 #[derive(Args)]
@@ -30,16 +30,15 @@ pub struct Bundle {
     /// Send the terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
-    /// Write the process's pid to this file
-    #[arg(long, value_name = "FILE")]
-    pub pid_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub told: Told,
     /// Do not use pivot_root: for a root on a ramdisk
     #[arg(long)]
     no_pivot: bool,
     /// Leave the process our session keyring
     #[arg(long)]
     no_new_keyring: bool,
-    /// Pass on this many descriptors after the first three (and $LISTEN_FDS)
+    /// Pass on this many descriptors after the first three and $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u16,
 }
@@ -74,14 +73,19 @@ impl Bundle {
     }
 
     pub fn setup(&self, terminal: &Terminal<'_>) -> Result<Setup> {
-        let preserved = preserved(self.preserve_fds)?;
-        Ok(Setup { io: terminal.io(), preserved, pivot: !self.no_pivot, keyring: !self.no_new_keyring })
+        let listening = listening()?;
+        let preserved = preserved(listening.saturating_add(self.preserve_fds))?;
+        let env = match listening {
+            0 => Vec::new(),
+            // As runc has it: its first process is to listen.
+            count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".into()],
+        };
+        Ok(Setup { io: terminal.io(), preserved, env, pivot: !self.no_pivot, keyring: !self.no_new_keyring })
     }
 
     /// The terminal and the pid, or else the container is deleted again.
     fn hand_out(&self, terminal: &Terminal<'_>, mut created: Created, log: &Log) -> Result<()> {
-        let result =
-            terminal.place(created.console).and_then(|_| write_pid(self.pid_file.as_deref(), &created.process));
+        let result = terminal.place(created.console).and_then(|_| self.told.tell(&created.process, "standard"));
         if result.is_err() {
             // What went wrong first is what counts.
             for warning in created.instance.delete(true).unwrap_or_else(|error| vec![error]) {
@@ -92,15 +96,21 @@ impl Bundle {
     }
 }
 
-/// Descriptors from 3 on that the container is to get.
+/// How many sockets a service manager gave us, from descriptor 3 on
+/// (sd_listen_fds(3)).
+fn listening() -> Result<u16> {
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    match std::env::var("LISTEN_FDS") {
+        Ok(text) if ours => text.parse().with_context(|| format!("LISTEN_FDS={text:?}")),
+        _ => Ok(0),
+    }
+}
+
+/// Descriptors from 3 on that a process is to get.
 pub fn preserved(count: u16) -> Result<Vec<OwnedFd>> {
-    let listening: u16 = match std::env::var("LISTEN_FDS") {
-        Ok(text) => text.parse().with_context(|| format!("LISTEN_FDS={text:?}"))?,
-        Err(_) => 0,
-    };
     let take = |number: u16| match inherited(i32::from(number) + 3) {
         Some(fd) => Ok(fd),
         None => bail!("--preserve-fds: descriptor {} was not given to podlet-oci", number + 3),
     };
-    (0..count.saturating_add(listening)).map(take).collect()
+    (0..count).map(take).collect()
 }

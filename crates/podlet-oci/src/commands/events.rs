@@ -7,6 +7,7 @@ use clap::Args;
 use pod::Error;
 use pod::bundle::{Instance, Runtime};
 use pod::resources::Stats;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::output;
@@ -50,7 +51,7 @@ impl Events {
             };
             let now = kills(&stats);
             if now > before {
-                output::line(format_args!("{}", json!({ "type": "oom", "id": instance.id() })))?;
+                say(instance, "oom", None)?;
             }
             before = now;
             print(instance, &stats)?;
@@ -79,10 +80,7 @@ fn print(instance: &Instance, stats: &Stats) -> Result<()> {
         };
         stats.io.iter().flat_map(both).collect()
     };
-    let line = json!({
-        "type": "stats",
-        "id": instance.id(),
-        "data": {
+    let data = json!({
             "cpu": {
                 "usage": {
                     "total": nanoseconds(cpu.usage_usec),
@@ -110,7 +108,21 @@ fn print(instance: &Instance, stats: &Stats) -> Result<()> {
                 "ioServicedRecursive": blkio(|of| (of.rios, of.wios))
             },
             "hugetlb": hugetlb.collect::<serde_json::Map<_, _>>()
-        }
     });
-    output::line(format_args!("{line}"))
+    say(instance, "stats", Some(data))
+}
+
+/// A line, in the order that runc's readers know.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+fn say(instance: &Instance, kind: &str, data: Option<Value>) -> Result<()> {
+    let event = Event { kind, id: instance.id(), data };
+    output::line(format_args!("{}", serde_json::to_string(&event)?))
 }

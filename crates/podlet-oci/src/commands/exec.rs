@@ -12,7 +12,7 @@ use pod::spec::{User, parse_capability};
 
 use super::create::preserved;
 use crate::console;
-use crate::process::{Signals, Terminal, write_pid};
+use crate::process::{Signals, Terminal, Told};
 
 /// Run another program in a container that runs
 #[derive(Args)]
@@ -41,9 +41,8 @@ pub struct Exec {
     /// Leave it running
     #[arg(short, long)]
     detach: bool,
-    /// Write the process's pid to this file
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    #[command(flatten)]
+    told: Told,
     /// SELinux label of the process
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
@@ -56,7 +55,7 @@ pub struct Exec {
     /// Give it a capability
     #[arg(short, long, value_name = "CAP")]
     cap: Vec<String>,
-    /// Pass on this many descriptors after the first three (and $LISTEN_FDS)
+    /// Pass on this many descriptors after the first three
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u16,
     /// A cgroup below the container's
@@ -104,7 +103,7 @@ impl Exec {
             even_paused: self.ignore_paused,
         })?;
         let placed = terminal.place(executed.console).and_then(|proxy| {
-            write_pid(self.pid_file.as_deref(), &executed.process)?;
+            self.told.tell(&executed.process, "setns")?;
             Ok(proxy)
         });
         // Nobody would know of it. It may have ended already.
@@ -141,9 +140,8 @@ impl Exec {
         for name in &self.cap {
             let capability = parse_capability(name)?;
             process = process.add_capability(capability);
-            // As runc has it: a user who is not root keeps it, too.
-            process.capabilities.inheritable |= capability.bitmask();
-            process.capabilities.ambient |= capability.bitmask();
+            // As runc has it: what is inherited stays as it is.
+            process.capabilities.ambient |= capability.bitmask() & process.capabilities.inheritable;
         }
         Ok(process)
     }

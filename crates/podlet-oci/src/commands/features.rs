@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use pod::bundle::SPECIFICATION;
 use serde_json::json;
 
 use crate::output;
@@ -10,17 +11,32 @@ use crate::output;
 #[derive(Args)]
 pub struct Features {}
 
+/// What a profile may say: `pod::seccomp`.
+const ACTIONS: [&str; 9] = ["KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "NOTIFY", "LOG", "ALLOW"];
+const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+const ARCHITECTURES: [&str; 3] = ["X86_64", "X86", "X32"];
+const FLAGS: [&str; 4] = ["TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"];
+
 pub fn run() -> Result<u8> {
+    let names = |prefix: &str, names: &[&str]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+    let flags = names("SECCOMP_FILTER_FLAG_", &FLAGS);
     let features = json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
+        "ociVersionMax": SPECIFICATION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": pod::spec::mount_options(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": pod::facts::capability_names(),
             "cgroup": { "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
-            "seccomp": { "enabled": true },
+            "seccomp": {
+                "enabled": true,
+                "actions": names("SCMP_ACT_", &ACTIONS),
+                "operators": names("SCMP_CMP_", &OPERATORS),
+                "archs": names("SCMP_ARCH_", &ARCHITECTURES),
+                "knownFlags": flags,
+                "supportedFlags": flags
+            },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },

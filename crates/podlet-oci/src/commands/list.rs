@@ -32,7 +32,7 @@ impl List {
         if self.quiet {
             found.iter().try_for_each(|instance| output::line(format_args!("{}", instance.id())))?;
         } else if self.format == Format::Json {
-            let states = found.iter().map(state::show).collect::<Result<Vec<_>>>()?;
+            let states: Vec<_> = found.iter().map(state::Shown::of).collect();
             output::line(format_args!("{}", serde_json::to_string(&states)?))?;
         } else {
             table(&found)?;

@@ -8,7 +8,7 @@ use pod::bundle::Runtime;
 use super::create::Bundle;
 use crate::console;
 use crate::log::Log;
-use crate::process::{Signals, write_pid};
+use crate::process::Signals;
 
 /// Create and start a container
 #[derive(Args)]
@@ -50,7 +50,7 @@ impl Run {
         };
         let placed = terminal.place(created.console);
         let placed = placed.and_then(|proxy| {
-            write_pid(self.bundle.pid_file.as_deref(), &created.process)?;
+            self.bundle.told.tell(&created.process, "standard")?;
             Ok(proxy)
         });
         let proxy = match placed {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use pod::bundle::SPECIFICATION;
 use serde_json::{Value, json};
 
 /// Write a config.json to begin with
@@ -36,7 +37,7 @@ fn config() -> Value {
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
     json!({
-        "ociVersion": "1.3.0",
+        "ociVersion": SPECIFICATION,
         "process": {
             "terminal": true,
             "user": { "uid": 0, "gid": 0 },

@@ -1,9 +1,11 @@
 //! `podlet-oci state`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
-use pod::bundle::{Instance, Runtime};
-use serde_json::{Value, json};
+use pod::bundle::{self, Instance, Runtime};
+use serde::Serialize;
 
 use crate::output;
 
@@ -17,18 +19,30 @@ pub struct State {
 
 impl State {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        output::line(format_args!("{}", serde_json::to_string_pretty(&show(&runtime.get(&self.id)?)?)?))?;
+        output::line(format_args!("{}", serde_json::to_string_pretty(&Shown::of(&runtime.get(&self.id)?))?))?;
         Ok(0)
     }
 }
 
 /// The specification's state, and what runc tells besides.
-pub fn show(instance: &Instance) -> Result<Value> {
-    let mut state = serde_json::to_value(instance.state())?;
-    state["rootfs"] = json!(instance.rootfs());
-    state["created"] = json!(humantime::format_rfc3339_nanos(instance.created()).to_string());
-    state["owner"] = json!(owner(instance));
-    Ok(state)
+#[derive(Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    state: bundle::State,
+    rootfs: PathBuf,
+    created: String,
+    owner: String,
+}
+
+impl Shown {
+    pub fn of(instance: &Instance) -> Shown {
+        Shown {
+            state: instance.state(),
+            rootfs: instance.rootfs().into(),
+            created: humantime::format_rfc3339_nanos(instance.created()).to_string(),
+            owner: owner(instance),
+        }
+    }
 }
 
 /// The name of the user who created it, or the number.

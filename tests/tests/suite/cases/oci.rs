@@ -483,6 +483,8 @@ fn features_are_told(bed: &Bed) {
     assert!(has("/hooks", "createContainer") && has("/mountOptions", "rbind"));
     assert!(has("/linux/namespaces", "time") && has("/linux/capabilities", "CAP_BPF"));
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
+    assert!(has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY") && has("/linux/seccomp/archs", "SCMP_ARCH_X86"));
+    assert!(has("/linux/seccomp/supportedFlags", "SECCOMP_FILTER_FLAG_LOG"));
     assert!(bed.oci("--version").ok().contains("spec: 1."));
 }
 
@@ -509,6 +511,7 @@ fn the_log_has_lines_in_json(bed: &Bed) {
         assert!(["error", "debug", "warning"].contains(&line["level"].as_str().expect("a level")));
     }
     assert_eq!(text.lines().filter(|line| line.contains("container does not exist")).count(), 2, "{text}");
+    bed.oci("--log DIR/none/log state none").fails(1, &["--log", "none/log"]);
     bed.oci("--log DIR/log.txt state none").code(1);
     let text = fs::read_to_string(bed.dir.join("log.txt")).expect("a log");
     assert!(text.contains("level=error msg="), "{text}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
@@ -23,6 +24,7 @@ crate::tests![
     exec_in_the_background,
     exec_in_a_container_that_waits,
     only_what_is_asked_for_is_passed_on,
+    sockets_of_a_service_manager,
     cve_2022_29162_nothing_is_inheritable,
     cve_2019_5736_podlet_oci_is_not_to_be_had,
 ];
@@ -48,6 +50,9 @@ fn options_of_exec(bed: &Bed) {
     for (field, wanted) in [("CapEff", 0x21), ("CapPrm", 0x21), ("CapBnd", 0x21)] {
         let line = said.lines().find(|line| line.starts_with(field)).expect("a field");
         assert_eq!(u64::from_str_radix(line.split_whitespace().nth(1).expect("a mask"), 16), Ok(wanted), "{line}");
+    }
+    for field in ["CapInh", "CapAmb"] {
+        assert!(said.contains(&format!("{field}:\t0000000000000000")), "{said}");
     }
     assert!(exec("--no-new-privs", "status").ok().contains("NoNewPrivs:\t1"));
     if bed.mode.has_ids() && !bed.mode.nests_users() {
@@ -85,6 +90,8 @@ fn exec_by_a_process_file(bed: &Bed) {
         fs::write(bed.dir.join("process.json"), text).expect("process.json");
         bed.oci("exec --process DIR/process.json c").fails(255, &[words]);
     }
+    fs::write(bed.dir.join("process.json"), r#"{"args":["/probe","ids"],"cwd":"/"}"#).expect("process.json");
+    assert!(bed.oci("exec --process DIR/process.json c").ok().contains("Uid: 0 0 0 0\nGid: 0 0 0 0"));
     bed.oci("exec --process DIR/none c").fails(255, &["none"]);
     bed.oci("delete --force c").ok();
 }
@@ -99,6 +106,7 @@ fn each_user_has_a_home(bed: &Bed) {
     };
     assert_eq!(home(""), "/root");
     assert_eq!(home("--env HOME=/else"), "/else");
+    assert_eq!(home("--env HOME="), "/root");
     if bed.mode == Mode::Root {
         assert_eq!(home("--user 1000"), "/home/user");
     }
@@ -190,6 +198,34 @@ fn only_what_is_asked_for_is_passed_on(bed: &Bed) {
     assert_eq!(fds(line("exec --preserve-fds 2 c /probe fds").ok()), "0 1 2 3 4");
     bed.oci("exec --preserve-fds 1 c /probe fds").fails(255, &["--preserve-fds"]);
     bed.oci("delete --force c").ok();
+}
+
+/// sd_listen_fds(3).
+fn sockets_of_a_service_manager(bed: &Bed) {
+    write(bed, &config(bed, "fds , env , block"));
+    let run = |pid: &str, options: &str| {
+        let oci = bed.oci_command(&bed.expand(&format!("run --bundle DIR {options} c")));
+        let mut command = Command::new("sh");
+        let script = format!("exec 3<DIR/config.json 4<DIR/config.json; LISTEN_PID={pid} LISTEN_FDS=1 exec \"$@\"");
+        command.args(["-c", &script.replace("DIR", &bed.dir.display().to_string()), "sh"]);
+        command.arg(oci.get_program()).args(oci.get_args());
+        bed.spawn_command(command).wait().ok()
+    };
+    let said = run("$$", "-d");
+    bed.until("its output", || fs::read_to_string(bed.dir.join("spawned/0")).is_ok_and(|said| said.contains("HOME=")));
+    let said = said + &fs::read_to_string(bed.dir.join("spawned/0")).expect("output");
+    assert!(said.contains("LISTEN_FDS=1") && said.contains("LISTEN_PID=1"), "{said}");
+    assert!(said.contains("fd 3 ") && !said.contains("fd 4 "), "{said}");
+    let said = bed.oci("exec c /probe env").ok();
+    assert!(!said.contains("LISTEN"), "{said}");
+    bed.oci("delete --force c").ok();
+    write(bed, &config(bed, "fds , env"));
+    let said = run("$$", "--preserve-fds 1");
+    assert!(said.contains("LISTEN_FDS=1") && said.contains("fd 4 "), "{said}");
+    // Meant for somebody else.
+    let said = run("1", "");
+    assert!(!said.contains("LISTEN") && !said.contains("fd 3 "), "{said}");
+    bed.is_clean();
 }
 
 fn cve_2022_29162_nothing_is_inheritable(bed: &Bed) {

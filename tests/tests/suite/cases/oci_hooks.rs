@@ -13,6 +13,7 @@ use crate::leaks;
 crate::tests![
     all_hooks_in_their_order,
     what_a_hook_sees,
+    a_hook_without_an_environment_has_another_ones,
     hooks_that_fail_before_the_container_is_created,
     hooks_that_fail_at_the_start,
     hooks_that_fail_at_the_end,
@@ -128,6 +129,39 @@ fn what_a_hook_sees(bed: &Bed) {
         let cwd = PathBuf::from(read(bed, &format!("{name}.cwd")).trim());
         assert_eq!(cwd, if is_inside { bed.rootfs() } else { bed.dir.clone() }, "{name}");
     }
+}
+
+/// The runtime's, and the container's for the one that is of the container.
+fn a_hook_without_an_environment_has_another_ones(bed: &Bed) {
+    let mut config = config(bed, "exit 0");
+    let look = |name: &str| {
+        let mut hook = sh(bed, &format!("/usr/bin/env >DIR/{name}"));
+        hook.as_object_mut().expect("a hook").remove("env");
+        hook
+    };
+    config["process"]["env"] = json!(["PATH=/bin", "OF=the container"]);
+    config["process"]["cwd"] = json!("/srv");
+    config["hooks"] = json!({
+        "createRuntime": [look("createRuntime")], "createContainer": [look("createContainer")],
+        "startContainer": [{ "path": "/probe", "args": ["hook", "save-env", "/env", ",", "write", "here", "x"] }],
+        "poststop": [look("poststop")],
+    });
+    write(bed, &config);
+    let mut command = bed.oci_command(&bed.expand("run --bundle DIR c"));
+    bed.finish({
+        command.env("OF", "the runtime");
+        command
+    })
+    .ok();
+    for name in ["createRuntime", "createContainer", "poststop"] {
+        assert!(read(bed, name).lines().any(|line| line == "OF=the runtime"), "{name}");
+    }
+    let env = fs::read_to_string(bed.inside("env")).expect("an environment");
+    let mut env: Vec<_> = env.lines().collect();
+    env.sort_unstable();
+    assert_eq!(env, ["HOME=/root", "OF=the container", "PATH=/bin"]);
+    assert!(bed.inside("srv/here").exists());
+    bed.is_clean();
 }
 
 fn hooks_that_fail_before_the_container_is_created(bed: &Bed) {

@@ -1,19 +1,23 @@
 //! What an image has where a bundle mounts, masks or works.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::unistd::Gid;
 use serde_json::json;
 
 use super::oci::{config, list, write};
+use super::oci_namespaces::open_to_all;
 use crate::bed::Bed;
 use crate::leaks;
+use crate::modes::Mode;
 
 crate::tests![
     mounts_are_shown_with_their_source,
     masks_follow_links_of_the_image,
     a_missing_working_directory_is_made,
+    a_working_directory_that_only_one_may_enter,
     cve_2026_55686_working_directory_does_not_follow_links,
     images_with_links_where_mounts_go,
 ];
@@ -94,6 +98,42 @@ fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
         config["process"]["cwd"] = json!(format!("/proc/self/fd/{number}"));
         write(bed, &config);
         bed.oci("run --bundle DIR c").code(1);
+    }
+    bed.is_clean();
+}
+
+/// The user, or who prepares the container for the user. As runc and crun do it.
+fn a_working_directory_that_only_one_may_enter(bed: &Bed) {
+    let closed = bed.inside("closed");
+    fs::create_dir(&closed).expect("a directory");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("a mode");
+    let mut config = config(bed, "cwd , block");
+    config["process"]["cwd"] = json!("/closed");
+    write(bed, &config);
+    bed.oci_detached("run -d --bundle DIR c").ok();
+    assert_eq!(bed.oci("exec c /probe cwd").ok(), "/closed\n");
+    bed.oci("delete --force c").ok();
+    let line = "--cap-drop ALL -w /closed --rootfs ROOT /probe cwd";
+    assert_eq!(bed.podlet(&format!("run --rm {line}")).ok(), "/closed\n");
+    assert_eq!(bed.podlet(&format!("run --rm --share net,ipc,uts {line}")).ok(), "/closed\n");
+    bed.podlet("run -d --name web --cap-drop ALL --rootfs ROOT /probe block").ok();
+    assert_eq!(bed.podlet("exec -w /closed web /probe cwd").ok(), "/closed\n");
+    bed.podlet("rm -f web").ok();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).expect("a mode");
+    if bed.mode == Mode::Root {
+        // Root of the namespace cannot: neither user nor group are its own.
+        nix::unistd::chown(&closed, None, Some(Gid::from_raw(200_034))).expect("a group");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o710)).expect("a mode");
+        open_to_all(bed);
+        let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
+        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        config["process"]["args"] = json!(["/probe", "cwd"]);
+        write(bed, &config);
+        bed.oci("run --bundle DIR c").fails(1, &["Permission denied"]);
+        config["process"]["user"] = json!({ "uid": 33, "gid": 34 });
+        write(bed, &config);
+        assert_eq!(bed.oci("run --bundle DIR c").ok(), "/closed\n");
     }
     bed.is_clean();
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use nix::unistd::{Gid, Uid};
 use serde_json::{Value, json};
 
 use super::oci::{become_subreaper, config, list, pid, reap, start, write};
@@ -15,6 +16,8 @@ crate::tests![
     namespaces_by_path,
     namespaces_of_the_machine,
     user_namespace_with_mappings,
+    clocks_of_a_new_user_namespace,
+    a_user_namespace_without_root,
     the_machines_cgroups_are_seen_without_a_namespace_of_them,
     all_of_it_ends_also_in_a_pid_namespace_with_others,
     pids_of_another_namespace_are_nobodys,
@@ -107,11 +110,7 @@ fn user_namespace_with_mappings(bed: &Bed) {
     let map = json!([{ "containerID": 0, "hostID": first, "size": size }]);
     (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
     config["process"]["user"] = json!({ "uid": 33, "gid": 34, "additionalGids": [5, 6] });
-    fs::set_permissions(bed.dir.as_path(), fs::Permissions::from_mode(0o755)).expect("mode");
-    // The image is not the mapped root's to change.
-    for dir in ["proc", "dev"] {
-        fs::create_dir(bed.inside(dir)).expect("a directory");
-    }
+    open_to_all(bed);
     write(bed, &config);
     let said = bed.oci("run --bundle DIR c").ok();
     assert!(said.contains("Uid: 33 33 33 33\nGid: 34 34 34 34\nGroups: 5 6"), "{said}");
@@ -126,6 +125,61 @@ fn user_namespace_with_mappings(bed: &Bed) {
     assert!(said.contains("Uid: 7 7 7 7\nGid: 8 8 8 8"), "{said}");
     bed.oci("exec --user 5000 c /probe ids").fails(255, &["5000"]);
     bed.oci("delete --force c").ok();
+}
+
+fn clocks_of_a_new_user_namespace(bed: &Bed) {
+    let mut config = config(bed, "read /proc/self/timens_offsets , ids");
+    list(&mut config["linux"]["namespaces"]).push(json!({ "type": "time" }));
+    if bed.mode == Mode::Root {
+        let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
+        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        open_to_all(bed);
+    }
+    for seconds in [0, 77] {
+        config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": seconds } });
+        write(bed, &config);
+        let said = bed.oci("run --bundle DIR c").ok();
+        let line = said.lines().find(|line| line.starts_with("monotonic")).expect("an offset");
+        assert_eq!(line.split_whitespace().nth(1), Some(seconds.to_string().as_str()), "{said}");
+    }
+    bed.is_clean();
+}
+
+/// The image is not the mapped root's to change.
+pub fn open_to_all(bed: &Bed) {
+    fs::set_permissions(bed.dir.as_path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    for dir in ["proc", "dev"] {
+        fs::create_dir_all(bed.inside(dir)).expect("a directory");
+    }
+}
+
+fn a_user_namespace_without_root(bed: &Bed) {
+    let mut config = config(bed, "ids , status , block");
+    let (uid, gid) = match bed.mode {
+        Mode::Root => (201_000, 202_000),
+        _ if bed.mode.nests_users() => (Uid::effective().as_raw(), Gid::effective().as_raw()),
+        // Only one id can be mapped, and it is root's.
+        _ => return,
+    };
+    if bed.mode == Mode::Root {
+        list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
+        open_to_all(bed);
+    }
+    config["linux"]["uidMappings"] = json!([{ "containerID": 1000, "hostID": uid, "size": 1 }]);
+    config["linux"]["gidMappings"] = json!([{ "containerID": 2000, "hostID": gid, "size": 1 }]);
+    config["process"]["user"] = json!({ "uid": 1000, "gid": 2000 });
+    write(bed, &config);
+    bed.oci_detached("create --bundle DIR --pid-file DIR/pid c").ok();
+    bed.oci("start c").ok();
+    assert_eq!(fs::metadata(format!("/proc/{}", pid(bed))).expect("a process").uid(), uid);
+    let said = bed.oci("exec --user 1000:2000 c /probe ids").ok();
+    assert!(said.contains("Uid: 1000 1000 1000 1000\nGid: 2000 2000 2000 2000"), "{said}");
+    bed.oci("delete --force c").ok();
+    config["process"]["user"] = json!({ "uid": 0, "gid": 2000 });
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["0"]);
+    bed.is_clean();
 }
 
 fn the_machines_cgroups_are_seen_without_a_namespace_of_them(bed: &Bed) {

@@ -1,6 +1,6 @@
 //! Terminals of containers: on ours, and handed to somebody else.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -18,6 +18,7 @@ use crate::sys;
 crate::tests![
     a_terminal_in_the_foreground,
     a_terminal_for_somebody_else,
+    a_process_for_somebody_else,
     terminals_where_there_can_be_none,
     cve_2025_52565_the_console_is_the_terminal_that_was_made,
 ];
@@ -131,6 +132,24 @@ fn a_terminal_for_somebody_else(bed: &Bed) {
         bed.oci("delete --force c").ok();
         bed.is_clean();
     }
+}
+
+/// A pidfd of its process.
+fn a_process_for_somebody_else(bed: &Bed) {
+    let listener = UnixListener::bind(bed.dir.join("socket")).expect("a socket");
+    write(bed, &config(bed, "block"));
+    let is = |process: File, pid: u32| {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).expect("a descriptor");
+        assert!(info.lines().any(|line| line == format!("Pid:\t{pid}")), "{pid}: {info}");
+    };
+    bed.oci_detached("create --bundle DIR --pidfd-socket DIR/socket --pid-file DIR/pid c").ok();
+    is(receive(&listener), pid(bed));
+    bed.oci("start c").ok();
+    bed.oci_detached("exec -d --pidfd-socket DIR/socket --pid-file DIR/pid c /probe block").ok();
+    is(receive(&listener), pid(bed));
+    bed.oci("delete --force c").ok();
+    bed.oci_detached("run -d --bundle DIR --pidfd-socket DIR/none c").fails(1, &["none"]);
+    bed.is_clean();
 }
 
 fn terminals_where_there_can_be_none(bed: &Bed) {

@@ -82,6 +82,12 @@ pub fn dup3(file: Slot, onto: Slot) -> Step {
     Step::new("dup3", libc::SYS_dup3, args)
 }
 
+/// `fcntl(F_GETFD)` of what an earlier step left in a slot: EBADF if that failed,
+/// for then it is an error number.
+pub fn worked(earlier: Slot) -> Step {
+    Step::new("fcntl", libc::SYS_fcntl, vec![Arg::Slot(earlier), Arg::Word(libc::F_GETFD.into(), "F_GETFD")])
+}
+
 /// `readlinkat(2)` into nowhere: ENOENT of what is no symbolic link, EFAULT of
 /// one, which is a failure.
 pub fn refuse_link(file: Slot) -> Step {
