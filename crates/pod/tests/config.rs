@@ -310,6 +310,12 @@ fn what_is_not_honoured_is_refused_by_its_name() {
     ] {
         assert_eq!(refusal(&with(pointer, value.clone())).0, field, "{pointer} = {value}");
     }
+    // As good as none.
+    for pointer in ["/process/selinuxLabel", "/process/commandLine", "/process/user/username", "/linux/mountLabel"] {
+        read(&with(pointer, json!(""))).unwrap();
+    }
+    let node = json!({ "path": "/dev/null2", "type": "c", "major": 1, "minor": 3 });
+    assert_eq!(read(&with("/linux/devices", json!([node, node]))).unwrap().0.devices.len(), 1);
     for (name, root) in [("maskedPaths", "//"), ("readonlyPaths", "/.")] {
         let (mut container, _) = read(&with(&format!("/linux/{name}/0"), json!(root))).unwrap();
         (container.root, container.mounts) = (Root::Host, Vec::new());

@@ -106,7 +106,7 @@ fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
 fn a_working_directory_that_only_one_may_enter(bed: &Bed) {
     let closed = bed.inside("closed");
     fs::create_dir(&closed).expect("a directory");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("a mode");
     let mut config = config(bed, "cwd , block");
     config["process"]["cwd"] = json!("/closed");
     write(bed, &config);
