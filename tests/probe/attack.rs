@@ -1,0 +1,129 @@
+//! What a program does that wants to get out: any call, and a look at whoever
+//! comes by.
+
+use std::ffi::{c_int, c_uint};
+use std::fs::{self, File};
+use std::io::Error;
+
+use crate::{errno, fail, getpid, number, pids, ptrace, say, syscall, told, told_call, waitpid};
+
+static ZEROES: [u64; 64] = [0; 64];
+
+pub fn raw_call(old: bool, number: &str, args: &[&str]) -> i64 {
+    let value = |text: &str| match text.strip_prefix("0x") {
+        _ if text == "buf" => ZEROES.as_ptr() as u64,
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap_or_else(|_| fail(format!("not a number: {text}"))),
+        None => crate::number(text) as u64,
+    };
+    let mut all = [0u64; 6];
+    for (place, arg) in all.iter_mut().zip(args) {
+        *place = value(arg);
+    }
+    let number = value(number);
+    let result: i64;
+    unsafe {
+        if old {
+            // rbx and rbp belong to the compiler.
+            std::arch::asm!(
+                "push rbx", "mov rbx, {first}", "int 0x80", "pop rbx",
+                first = in(reg) all[0], inlateout("rax") number => result,
+                in("rcx") all[1], in("rdx") all[2], in("rsi") all[3], in("rdi") all[4],
+                lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            );
+            return i64::from(result as i32);
+        }
+        std::arch::asm!(
+            "syscall", inlateout("rax") number => result,
+            in("rdi") all[0], in("rsi") all[1], in("rdx") all[2], in("r10") all[3], in("r8") all[4], in("r9") all[5],
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
+pub fn told_raw(what: &str, result: i64) {
+    match result {
+        0.. => say(format!("call {what}: ok")),
+        _ => say(format!("call {what}: errno {}", -result)),
+    }
+}
+
+const PTRACE_SEIZE: c_uint = 0x4206;
+const PTRACE_INTERRUPT: c_uint = 0x4207;
+const PTRACE_DETACH: c_uint = 17;
+const WALL: c_int = 0x4000_0000;
+
+/// Seizes, looks with `look`, and lets go.
+fn seize(pid: i32, look: impl FnOnce()) -> bool {
+    if unsafe { ptrace(PTRACE_SEIZE, pid, 0usize, 0usize) } < 0 {
+        return false;
+    }
+    look();
+    unsafe {
+        let mut status = 0;
+        ptrace(PTRACE_INTERRUPT, pid, 0usize, 0usize);
+        waitpid(pid, &raw mut status, WALL);
+        ptrace(PTRACE_DETACH, pid, 0usize, 0usize);
+    }
+    true
+}
+
+/// Everything of a process that leads out of the container.
+pub fn open_proc(pid: &str) {
+    for name in ["root", "cwd", "exe", "fd/0", "fd/3", "ns/net", "ns/mnt", "mem", "environ", "maps"] {
+        let path = format!("/proc/{pid}/{name}");
+        told(format!("open {name}"), File::open(&path).map(drop));
+    }
+    let fd = unsafe { syscall(434, number(pid), 0) };
+    told_call("pidfd", fd);
+    told_call("getfd", unsafe { syscall(438, fd, 0, 0) });
+    let process = number(pid) as i32;
+    let seized = seize(process, || ());
+    told("seize", if seized { Ok(()) } else { Err(Error::from_raw_os_error(errno())) });
+}
+
+/// Until the file `stop` is there: tries to read the host's file `marker`
+/// through every new process and to seize it. What is seized counts if it has
+/// CAP_SYS_ADMIN, which no container of the test has.
+pub fn watch(stop: &str, marker: &str) {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let me = unsafe { getpid() };
+    let old = pids();
+    let (mut tries, mut read, mut seized, mut seized_any) = (0u64, 0u64, 0u64, 0u64);
+    let mut descriptors = std::collections::BTreeSet::new();
+    say("watching");
+    // SIGKILL to the container ends it in the worst case.
+    while !fs::exists(stop).unwrap_or(false) {
+        for pid in pids() {
+            if pid == me || old.contains(&pid) {
+                continue;
+            }
+            tries += 1;
+            for link in ["root", "cwd"] {
+                if fs::exists(format!("/proc/{pid}/{link}{marker}")).unwrap_or(false) {
+                    read += 1;
+                }
+            }
+            for fd in 3..16 {
+                if let Ok(link) = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+                    && descriptors.len() < 100
+                {
+                    // Numbers of sockets say nothing.
+                    let link = link.display().to_string();
+                    descriptors.insert(link.split_once(":[").map_or(link.clone(), |(kind, _)| kind.to_string()));
+                }
+            }
+            let mut privileged = false;
+            let any = seize(pid, || {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+                let caps = caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok()).unwrap_or(0);
+                privileged = caps & CAP_SYS_ADMIN != 0;
+            });
+            seized += u64::from(privileged);
+            seized_any += u64::from(any);
+        }
+    }
+    descriptors.iter().for_each(|link| say(format!("descriptor {link}")));
+    say(format!("watched tries={tries} read={read} seized={seized} (any {seized_any})"));
+}
