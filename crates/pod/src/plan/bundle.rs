@@ -23,8 +23,9 @@ use pause::wire::{Record, Slot};
 
 use super::console;
 use super::hold::{self, Users};
-use super::launch::{self, Launch, Program};
+use super::launch::{self, Launch};
 use super::mounts;
+use super::program::{self, Program};
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
 
@@ -230,10 +231,10 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if let Some(terminal) = terminal {
         console::take(p, terminal);
     }
-    launch::go_to(p, launch.facts, &program);
+    program::go_to(p, launch.facts, &program);
     p.push(step::close_from(kept));
     if bundle.gate.is_some() {
-        launch::look_for_program(p, &container.args[0], &container.env);
+        program::look_for(p, &container.args[0], &container.env);
     }
     // From here on it is worth no more than the container itself.
     if open {
@@ -245,7 +246,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    launch::start_program(p, first_not_kept, container, launch.filter, &program);
+    program::start(p, first_not_kept, container, launch.filter, &program);
 }
 
 /// From here on whoever asked for the container may go: now that its number is

@@ -14,7 +14,7 @@ use pause::wire::{Record, Slot};
 use super::bundle::keep_descriptors;
 use super::hold::Users;
 use super::ids::{self, Ids};
-use super::launch::Program;
+use super::program::{self, Program};
 use super::{Given, Plan, console, launch, process, step};
 use crate::facts::Facts;
 use crate::seccomp::Filter;
@@ -84,7 +84,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     if let Some(ids) = enter.ids {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         p.push(step::umask(container.umask));
-        launch::go_ahead(p, enter.facts, enter.cwd, reached);
+        program::go_ahead(p, enter.facts, enter.cwd, reached);
         ids::become_user(p, enter.facts, ids, container, ids::kept_for(container, enter.filter), setgroups);
     }
 
@@ -101,13 +101,13 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         if let Some(terminal) = terminal {
             console::take(p, terminal);
         }
-        launch::go_to(p, enter.facts, &program);
+        program::go_to(p, enter.facts, &program);
         p.push(step::close_from(Slot(kept as u16)));
         if !is_hook {
             launch::set_last_limits(p, container);
         }
         let end = keep_descriptors(p, enter.preserved);
-        launch::start_program(p, end, container, enter.filter, &program);
+        program::start(p, end, container, enter.filter, &program);
     });
     p.push(step::report(Record::BORN, "BORN", Some(born)));
     p.push(step::exit(0));

@@ -11,7 +11,8 @@ use pause::table;
 
 use super::hold::{PodShape, Users};
 use super::ids;
-use super::launch::{Ids, Program, Registration, be_born, go_ahead, last_steps, set_limits};
+use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
+use super::program::{self, Program};
 use super::{Given, Plan, process, step};
 use crate::facts::Facts;
 use crate::seccomp::Filter;
@@ -83,7 +84,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     p.push(step::umask(container.umask));
     let reached = p.slot("reached");
     let become_user = |p: &mut Plan| {
-        go_ahead(p, exec.facts, exec.cwd, reached);
+        program::go_ahead(p, exec.facts, exec.cwd, reached);
         ids::become_user(p, exec.facts, exec.ids, container, ids::kept_for(container, exec.filter), setgroups);
     };
     // A nested pid namespace can only be joined by the helper, from inside the

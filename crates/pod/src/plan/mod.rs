@@ -24,6 +24,7 @@ pub mod launch;
 pub(crate) mod mounts;
 mod print;
 mod process;
+mod program;
 pub mod step;
 pub mod users;
 

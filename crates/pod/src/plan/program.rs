@@ -1,0 +1,111 @@
+//! The last of every plan: where a process begins, and the program.
+
+use std::path::Path;
+
+use pause::wire::{Record, Slot};
+
+use super::{Plan, ids, step};
+use crate::facts::Facts;
+use crate::seccomp::Filter;
+use crate::spec::{Container, DEFAULT_PATH};
+
+/// What is executed.
+pub(super) struct Program<'a> {
+    /// Where it is, or what is looked for along PATH.
+    pub file: &'a str,
+    pub cwd: &'a Path,
+    pub args: &'a [String],
+    pub env: &'a [String],
+    /// How the change to the working directory [in advance](go_ahead) went.
+    pub reached: Option<Slot>,
+}
+
+impl<'a> Program<'a> {
+    /// The container's own.
+    pub(super) fn of(container: &'a Container) -> Program<'a> {
+        let Container { cwd, args, env, .. } = container;
+        Program { file: &args[0], cwd, args, env, reached: None }
+    }
+}
+
+/// Changes to the working directory before privileges are given up: as with
+/// runc and crun a program may begin where its user could not go. What has
+/// become of that is in the slot.
+pub(super) fn go_ahead(p: &mut Plan, facts: &Facts, cwd: &Path, reached: Slot) {
+    let steps = change_directory(facts, cwd, reached).map(|step| step.tolerate(&[libc::EACCES, libc::EPERM]));
+    let first = p.steps.len();
+    steps.for_each(|step| p.push(step));
+    p.skip_to_here(&(first..p.steps.len()).collect::<Vec<_>>());
+}
+
+/// Changes to the working directory, if that was not done, as the user it will
+/// be used by: root may be the one who cannot, on a file system of the user's.
+pub(super) fn go_to(p: &mut Plan, facts: &Facts, program: &Program<'_>) {
+    let at = p.slot("cwd");
+    let go = |p: &mut Plan| change_directory(facts, program.cwd, at).for_each(|step| p.push(step));
+    match program.reached {
+        Some(reached) => p.if_not(step::worked(reached).tolerate(&[libc::EBADF]), go),
+        None => go(p),
+    }
+}
+
+/// Each step's result is in the slot.
+fn change_directory(facts: &Facts, cwd: &Path, at: Slot) -> impl Iterator<Item = step::Step> {
+    // Found without magic links, so it cannot lead out of the container.
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let opened: Vec<_> = match facts.calls.openat2 {
+        true => vec![step::openat2_from_cwd(cwd, flags, libc::RESOLVE_NO_MAGICLINKS)],
+        // Part by part, without any links.
+        false => cwd.iter().map(|part| step::openat(step::CWD, part, flags | libc::O_NOFOLLOW)).collect(),
+    };
+    opened.into_iter().flat_map(move |open| [open.into_slot(at), step::fchdir(at).into_slot(at)])
+}
+
+/// The very last: the program, with the descriptors below `end`.
+pub(super) fn start(p: &mut Plan, end: Slot, container: &Container, filter: Option<&Filter>, program: &Program<'_>) {
+    p.push(step::close_from_at_exec(end));
+    p.push(step::unblock_signals());
+    p.push(step::report(Record::EXEC, "EXEC", None));
+    if let Some(filter) = filter {
+        let load = step::seccomp(filter.program.clone(), filter.flags);
+        if filter.listener.is_some() {
+            let listener = p.keep("listener", load);
+            p.push(step::report(Record::LISTENER, "LISTENER", Some(listener)));
+        } else {
+            p.push(load);
+        }
+        if ids::kept_for(container, Some(filter)) != 0 {
+            let sets = &container.capabilities;
+            p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+        }
+    }
+    let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
+    let candidates = candidates(program.file, program.env);
+    p.push(step::execve(candidates, strings(program.args), strings(program.env)));
+}
+
+/// Whether the program is there, for one that is started later: who makes the
+/// container is to hear of it.
+pub(super) fn look_for(p: &mut Plan, program: &str, env: &[String]) {
+    let mut candidates = candidates(program, env);
+    let Some(last) = candidates.pop() else { return };
+    let first = p.steps.len();
+    for candidate in candidates {
+        p.push(step::may_execute(candidate).tolerate(&[libc::ENOENT, libc::ENOTDIR, libc::EACCES]));
+    }
+    p.push(step::may_execute(last));
+    let end = p.steps.len();
+    for at in first..end {
+        p.steps[at].skip_ok = (end - at - 1) as u16;
+    }
+}
+
+/// Where the program may be: as execvp(3) looks for it.
+fn candidates(program: &str, env: &[String]) -> Vec<std::ffi::CString> {
+    if program.contains('/') {
+        return vec![step::text(program)];
+    }
+    let path = env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let directory = |directory: &str| if directory.is_empty() { ".".to_string() } else { directory.to_string() };
+    path.split(':').map(|dir| step::text(Path::new(&directory(dir)).join(program))).collect()
+}
