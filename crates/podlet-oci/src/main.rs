@@ -156,6 +156,8 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         _ => {}
     }
     log.check()?;
+    let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    log.debug(&format!("podlet-oci {}: {}", env!("CARGO_PKG_VERSION"), words.join(" ")));
     let root = match global.root {
         Some(root) => std::path::absolute(root)?,
         None => Runtime::default_root(),

@@ -505,6 +505,7 @@ fn the_log_has_lines_in_json(bed: &Bed) {
     assert!(!said.err.contains('{'), "{}", said.err);
     bed.oci("--log DIR/log.json --log-format json --debug state none").code(1);
     let text = fs::read_to_string(&log).expect("a log");
+    assert_eq!(text.matches("\"level\":\"debug\"").count(), 1, "{text}");
     for line in text.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
         assert!(line["msg"].is_string() && line["time"].is_string(), "{line}");
