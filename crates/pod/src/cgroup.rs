@@ -14,7 +14,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -199,9 +199,16 @@ pub(crate) fn is_frozen(dir: &Path) -> bool {
     fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Whether it is there, and nobody is in it or below.
-pub(crate) fn is_empty(dir: &Path) -> bool {
-    fs::read_to_string(dir.join("cgroup.events")).is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+/// The number of a cgroup, which no other one ever has. Its path may be another
+/// one's in another cgroup namespace.
+pub(crate) fn number(dir: &Path) -> Option<u64> {
+    fs::metadata(dir).ok().map(|meta| meta.ino())
+}
+
+/// Whether it is there, the one of that number, and nobody is in it or below.
+pub(crate) fn is_empty(dir: &Path, wanted: u64) -> bool {
+    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "populated 0") && number(dir) == Some(wanted)
 }
 
 /// Waits for `populated 0`.

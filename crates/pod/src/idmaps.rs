@@ -28,7 +28,9 @@ pub(crate) fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users>
     let own = |id| IdMap { inside: 0, outside: id, count: 1 };
     let (mut uids, mut gids) = (vec![own(facts.uid)], vec![own(facts.gid)]);
     let helpers = in_path("newuidmap") && in_path("newgidmap");
-    let more = (sub_ids("/etc/subuid", facts.uid, "uid"), sub_ids("/etc/subgid", facts.uid, "gid"));
+    let ours = |path| parse_map(&std::fs::read_to_string(path).unwrap_or_default());
+    let (our_uids, our_gids) = (ours("/proc/self/uid_map"), ours("/proc/self/gid_map"));
+    let more = (sub_ids("/etc/subuid", facts.uid, &our_uids), sub_ids("/etc/subgid", facts.uid, &our_gids));
     let by_helper = match more {
         (Some(more_uids), Some(more_gids)) if helpers => {
             uids.push(more_uids);
@@ -45,21 +47,20 @@ fn in_path(program: &str) -> bool {
 }
 
 /// The user's range in a file as subuid(5) describes it, as ids from 1 on;
-/// `None` also if our own user namespace has not these ids of a `kind`.
-fn sub_ids(path: &str, uid: u32, kind: &str) -> Option<IdMap> {
+/// of several the first that our own user namespace has.
+fn sub_ids(path: &str, uid: u32, ours: &[IdMap]) -> Option<IdMap> {
     let text = std::fs::read_to_string(Path::new(path)).ok()?;
     let number = uid.to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mine = |line: &&str| line.split(':').nth(2) == Some(&number);
     let name = passwd.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or(&number);
-    let range = text.lines().find_map(|line| {
+    text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let owner = fields.next()?;
         let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        (owner == name || owner == number).then_some(IdMap { inside: 1, outside, count })
-    });
-    let ours = parse_map(&std::fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap_or_default());
-    range.filter(|range| ours.iter().any(|map| map.covers(range.outside, range.count)))
+        let is_there = ours.iter().any(|map| map.covers(outside, count));
+        ((owner == name || owner == number) && is_there).then_some(IdMap { inside: 1, outside, count })
+    })
 }
 
 /// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.

@@ -232,8 +232,11 @@ impl Pod {
         self.kill()?;
         let lock = self.lock(Hold::Exclusive, true)?;
         if lock.is_some() {
-            // Whoever had the lock before may have started it again.
-            self.look_again();
+            // Whoever had the lock before may have started it again. An
+            // attached pod's pause is known for sure.
+            if self.lifeline.is_none() {
+                self.look()?;
+            }
             self.erase()?;
         }
         self.lifeline = None;
@@ -276,26 +279,13 @@ impl Pod {
 
     /// Finds pause and the table, if they are there.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let (process, pause) = match pause_of(&self.dir) {
-            // It has ended, wherever it was.
-            Err(Error::State { .. }) if self.record.cgroup.as_deref().is_some_and(cgroup::is_empty) => None,
-            found => found?,
-        }
-        .unzip();
+        let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref())?.unzip();
         self.pause = process;
         self.table = match self.dir.join(TABLE) {
             path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
             _ => None,
         };
         Ok(())
-    }
-
-    fn look_again(&mut self) {
-        let attached = self.lifeline.is_some();
-        // An attached pod's pause is known for sure.
-        if !attached {
-            self.look().ok();
-        }
     }
 
     /// Starts pause.
@@ -371,7 +361,12 @@ impl Pod {
         self.lifeline = Some(lifeline);
         state::write_record(
             &self.dir.join(PAUSE),
-            &PauseRecord { process, boot: state::boot_id(), pids: self.facts.pids },
+            &PauseRecord {
+                process,
+                boot: state::boot_id(),
+                pids: self.facts.pids,
+                cgroup: self.record.cgroup.as_deref().and_then(cgroup::number),
+            },
         )
     }
 
@@ -379,8 +374,15 @@ impl Pod {
         self.record.cgroup.as_ref().map(PodCgroup::at)
     }
 
+    /// Of a pod that has ended.
     fn remove_cgroup(&self) -> Result<()> {
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
+        if self.pause.is_none() {
+            // It may have ended where we cannot see its pids: without the
+            // cgroup nobody could tell.
+            let path = self.dir.join(PAUSE);
+            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+        }
         // What cannot be kept must not keep the pod from being removed.
         self.keep_ooms().ok();
         cgroup.remove()
@@ -428,11 +430,16 @@ impl Drop for Pod {
 }
 
 /// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.
-pub(crate) fn pause_of(dir: &Path) -> Result<Option<(ProcessId, OwnedFd)>> {
+/// Elsewhere, only that a pod has ended can be told, by its `cgroup`.
+pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>) -> Result<Option<(ProcessId, OwnedFd)>> {
     let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
     let record = record.filter(|record| record.boot == state::boot_id());
-    let Some(PauseRecord { process, pids, .. }) = record else { return Ok(None) };
+    let Some(PauseRecord { process, pids, cgroup: number, .. }) = record else { return Ok(None) };
     if pids != own_pids()? {
+        // It was born into its cgroup, which stays empty once it has ended.
+        if cgroup.zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number)) {
+            return Ok(None);
+        }
         let pod = dir.file_name().unwrap_or_default().to_string_lossy();
         return Err(Error::state(format!("pod {pod}"), "belongs to another pid namespace: use it from there"));
     }

@@ -85,11 +85,13 @@ pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
 /// [`Error::Invalid`] if /proc is not that of this namespace: what it says of
 /// a pid is said of another process then.
 pub(crate) fn own_pids() -> Result<u64> {
-    let shown = fs::read_link("/proc/self").unwrap_or_default();
-    if shown.to_str() != Some(&std::process::id().to_string()) {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    // One for each namespace from that of /proc to ours.
+    if pids.split_whitespace().count() != 1 {
         let reason =
             "must be that of the pid namespace this program is in: mount -t proc proc /proc, or unshare --mount-proc";
-        return Err(Error::invalid("/proc", shown.display().to_string(), reason));
+        return Err(Error::invalid("/proc", pids.trim(), reason));
     }
     let meta = fs::metadata("/proc/self/ns/pid").doing(|| "looking at /proc/self/ns/pid".into())?;
     Ok(meta.ino())

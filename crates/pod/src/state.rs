@@ -178,6 +178,8 @@ pub(crate) struct PauseRecord {
     pub boot: String,
     /// The pid namespace in which that is its pid, by inode.
     pub pids: u64,
+    /// The pod's cgroup, by its number.
+    pub cgroup: Option<u64>,
 }
 
 /// `container.json`.

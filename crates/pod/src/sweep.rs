@@ -32,7 +32,7 @@ impl Pod {
 
     /// Whether a pod's pause lives: all there is to know of most of them.
     fn lives(store: &Store, name: &str) -> bool {
-        let pause = pause_of(&store.pod_dir(name)).ok().flatten();
+        let pause = pause_of(&store.pod_dir(name), None).ok().flatten();
         pause.is_some_and(|(_, pidfd)| !sys::wait_readable(&pidfd, Some(Duration::ZERO)).unwrap_or(true))
     }
 

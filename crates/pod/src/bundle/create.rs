@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -15,11 +15,10 @@ use nix::sys::stat::fstat;
 use super::dir::{Dir, Held};
 use super::exec::{self, Inside};
 use super::namespaces::{self, Namespaces};
-use super::record::{GATE, PROCESS, RECORD, Record, Status, UNFINISHED};
+use super::record::{GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks};
-use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
@@ -295,7 +294,7 @@ impl Instance {
     /// Writes down who has to be ended if we are killed before it is made.
     fn note_process(&self, pid: u32, mounts: Option<MountNamespace>) -> Result<ProcessRecord> {
         let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
-        let process = ProcessRecord { process, mounts };
+        let process = ProcessRecord { process, mounts, cgroup: self.cgroup().and_then(cgroup::number) };
         let path = self.dir.join(UNFINISHED);
         let context = || format!("writing {}", path.display());
         let bytes = serde_json::to_vec(&process).map_err(std::io::Error::other).doing(context)?;
@@ -339,10 +338,7 @@ impl Instance {
         }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
-            let text = |text: OsString| text.into_string().ok();
-            let variable = |(name, value)| Some(format!("{}={}", text(name)?, text(value)?));
-            let env = std::env::vars_os().filter_map(variable).collect();
-            let inside = Inside { cwd: self.rootfs(), env, ids: None };
+            let inside = Inside { cwd: self.rootfs(), env: self.record.container.env.clone(), ids: None };
             self.run_inside("createContainer", hook, &state, pidfd, inside)
         })
     }

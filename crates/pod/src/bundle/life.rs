@@ -13,16 +13,15 @@ use pause::wire::Record as Report;
 
 use super::dir::Held;
 use super::exec::{self, Inside};
-use super::record::{GATE, PROCESS, RECORD, Status, UNFINISHED};
+use super::record::{GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
-use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Question, go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
 use crate::resources::{self, Resources, Stats};
-use crate::state;
+use crate::state::{self, ProcessId};
 use crate::sys;
 
 /// Signals that ask a program to end. One that has not begun cannot refuse.
@@ -214,7 +213,7 @@ impl Instance {
     /// that from becoming another one's as long as we look: a kernel without
     /// numbers that never come again only tells while the first process lives.
     fn mounts(&self) -> Option<(MountNamespace, Option<File>)> {
-        let ProcessRecord { process, mounts } = self.process?;
+        let ProcessRecord { process, mounts, .. } = self.process?;
         let mounts = mounts?;
         if let MountNamespace::Id(_) = mounts {
             return Some((mounts, None));
@@ -318,9 +317,23 @@ impl Instance {
                 self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
             }
             self.end()?;
+            self.adopt()?;
             self.erase(&held)?;
         }
         Ok(self.run_stop_hooks())
+    }
+
+    /// One that has ended elsewhere becomes one of here: without its cgroup
+    /// nobody could tell that it has.
+    fn adopt(&mut self) -> Result<()> {
+        if self.is_elsewhere() {
+            let nobody = ProcessId { pid: 0, start: 0 };
+            self.process = Some(ProcessRecord { process: nobody, mounts: None, cgroup: None });
+            state::write_record(&self.dir.join(PROCESS), &self.process)?;
+            self.record = Record { pids: self.facts.pids, ..self.record.clone() };
+            state::write_record(&self.dir.join(RECORD), &self.record)?;
+        }
+        Ok(())
     }
 
     /// Runs the poststop hooks, all of them, and comes back with what failed.
@@ -385,7 +398,7 @@ impl Instance {
 
     /// A process that was born for the container, by somebody who was killed
     /// before it was made.
-    fn unfinished(&self) -> Option<ProcessRecord> {
+    pub(super) fn unfinished(&self) -> Option<ProcessRecord> {
         // It may not be wholly written. Then the process was not told to go on.
         state::read_record(&self.dir.join(UNFINISHED)).ok().flatten()
     }

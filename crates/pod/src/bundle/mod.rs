@@ -48,14 +48,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
-use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::state;
 use crate::sys;
 
 use self::dir::Dir;
-use self::record::{GATE, PROCESS, RECORD, Record};
+use self::record::{GATE, PROCESS, ProcessRecord, RECORD, Record};
 
 /// The newest version of the OCI runtime specification that this follows.
 pub const SPECIFICATION: &str = "1.3.0";
@@ -98,7 +97,9 @@ impl Runtime {
     /// The container of that id.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Corrupt`].
+    /// [`Error::NotFound`], [`Error::Corrupt`]; [`Error::State`] if it belongs
+    /// to another pid namespace and may live; [`Error::Invalid`] if `/proc`
+    /// does.
     pub fn get(&self, id: &str) -> Result<Instance> {
         let not_found = || Error::NotFound(format!("container {id:?}"));
         // An id that no container can have might be a path.
@@ -110,10 +111,7 @@ impl Runtime {
             // Else it may be one container's record and another one's process.
             if dir.is_there()? {
                 let instance = Instance { dir, record: record.ok_or_else(not_found)?, process, facts: Facts::read()? };
-                // One that has ended may have been anywhere.
-                if instance.is_elsewhere() && !instance.cgroup().is_some_and(cgroup::is_empty) {
-                    return Err(Error::state(instance.object(), "belongs to another pid namespace: use it from there"));
-                }
+                instance.check_whereabouts()?;
                 return Ok(instance);
             }
         }
@@ -212,6 +210,18 @@ impl Instance {
     /// Whether its pids are numbers of another pid namespace.
     fn is_elsewhere(&self) -> bool {
         self.record.pids != self.facts.pids
+    }
+
+    /// Refuses one that may live elsewhere. That it has ended can be told from
+    /// anywhere: its first process was born into its cgroup, which stays empty
+    /// then.
+    fn check_whereabouts(&self) -> Result<()> {
+        let number = self.process.or_else(|| self.unfinished()).and_then(|process| process.cgroup);
+        let has_ended = self.cgroup().zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number));
+        match self.is_elsewhere() && !has_ended {
+            true => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
+            false => Ok(()),
+        }
     }
 
     /// Its process, while that lives.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Hooks;
 use crate::plan::hold::Users;
+use crate::procfs::MountNamespace;
 use crate::spec::Container;
+use crate::state::ProcessId;
 
 pub(super) const RECORD: &str = "record.json";
 pub(super) const PROCESS: &str = "process.json";
@@ -37,6 +39,17 @@ pub(super) struct Record {
     pub made_cgroups: Vec<PathBuf>,
     /// Of the steps behind the gate: number and how the plan shows them.
     pub late_steps: Vec<(u32, String)>,
+}
+
+/// `process.json`, and before that `unfinished.json`: the container's first
+/// process, which was born into its cgroup.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct ProcessRecord {
+    pub process: ProcessId,
+    /// Its mount namespace, where there is no cgroup.
+    pub mounts: Option<MountNamespace>,
+    /// Its cgroup, by its number.
+    pub cgroup: Option<u64>,
 }
 
 /// Where a container is in its life.

@@ -238,8 +238,8 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
     // Looked at alone, so that it cannot say more than a process.
     let Strict(mut process) = serde_json::from_slice(bytes).map_err(malformed)?;
     // As runc has it: the specification says nothing of such a file.
-    if process.get("user").is_none() {
-        process["user"] = serde_json::json!({ "uid": 0, "gid": 0 });
+    if let Some(process) = process.as_object_mut() {
+        process.entry("user").or_insert_with(|| serde_json::json!({ "uid": 0, "gid": 0 }));
     }
     let whole = serde_json::json!({ "ociVersion": "1.0.0", "root": { "path": "rootfs" }, "process": process });
     let bytes = serde_json::to_vec(&whole).map_err(malformed)?;

@@ -112,7 +112,7 @@ pub struct Hook {
     #[serde(default)]
     pub args: Vec<String>,
     /// The environment, all of it: `NAME=value`. If none is given it is the
-    /// runtime's, and of a startContainer hook the container's.
+    /// runtime's, and of a hook that runs inside the container's.
     #[serde(default)]
     pub env: Option<Vec<String>>,
     /// After this it is killed, which is a failure; whole seconds.

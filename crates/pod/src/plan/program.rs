@@ -16,7 +16,8 @@ pub(super) struct Program<'a> {
     pub cwd: &'a Path,
     pub args: &'a [String],
     pub env: &'a [String],
-    /// How the change to the working directory [in advance](go_ahead) went.
+    /// How the change to the working directory [in advance](go_ahead) went, if
+    /// there was one.
     pub reached: Option<Slot>,
 }
 
@@ -29,24 +30,31 @@ impl<'a> Program<'a> {
 }
 
 /// Changes to the working directory before privileges are given up: as with
-/// runc and crun a program may begin where its user could not go. What has
-/// become of that is in the slot.
+/// runc and crun a program may begin where its user could not go. How that went
+/// is in the slot. What is wrong with it [`go_to`] tells; and what the path
+/// means may depend on who goes there.
 pub(super) fn go_ahead(p: &mut Plan, facts: &Facts, cwd: &Path, reached: Slot) {
-    let steps = change_directory(facts, cwd, reached).map(|step| step.tolerate(&[libc::EACCES, libc::EPERM]));
-    let first = p.steps.len();
-    steps.for_each(|step| p.push(step));
-    p.skip_to_here(&(first..p.steps.len()).collect::<Vec<_>>());
+    try_to(p, change_directory(facts, cwd, reached), &[libc::EACCES, libc::ENOENT, libc::ELOOP]);
 }
 
-/// Changes to the working directory, if that was not done, as the user it will
-/// be used by: root may be the one who cannot, on a file system of the user's.
+/// Changes to the working directory, as the user it will be used by. One that
+/// may not stays where it is, if that has been reached in advance.
 pub(super) fn go_to(p: &mut Plan, facts: &Facts, program: &Program<'_>) {
     let at = p.slot("cwd");
     let go = |p: &mut Plan| change_directory(facts, program.cwd, at).for_each(|step| p.push(step));
-    match program.reached {
-        Some(reached) => p.if_not(step::worked(reached).tolerate(&[libc::EBADF]), go),
-        None => go(p),
-    }
+    let Some(reached) = program.reached else { return go(p) };
+    let done = try_to(p, change_directory(facts, program.cwd, at), &[libc::EACCES, libc::EPERM]);
+    p.if_not(step::worked(reached).tolerate(&[libc::EBADF]), go);
+    p.steps[done].skip_ok = (p.steps.len() - done - 1) as u16;
+}
+
+/// One step after the other, until one fails with such an error. The number of
+/// the last.
+fn try_to(p: &mut Plan, steps: impl Iterator<Item = step::Step>, errors: &'static [i32]) -> usize {
+    let first = p.steps.len();
+    steps.for_each(|step| p.push(step.tolerate(errors)));
+    p.skip_to_here(&(first..p.steps.len()).collect::<Vec<_>>());
+    p.steps.len() - 1
 }
 
 /// Each step's result is in the slot.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use pod::bundle::{Created, Runtime, Setup, inherited};
 use pod::config::{self, Config};
@@ -73,7 +73,7 @@ impl Bundle {
     }
 
     pub fn setup(&self, terminal: &Terminal<'_>) -> Result<Setup> {
-        let listening = listening()?;
+        let listening = listening();
         let preserved = preserved(listening.saturating_add(self.preserve_fds))?;
         let env = match listening {
             0 => Vec::new(),
@@ -98,11 +98,12 @@ impl Bundle {
 
 /// How many sockets a service manager gave us, from descriptor 3 on
 /// (sd_listen_fds(3)).
-fn listening() -> Result<u16> {
+fn listening() -> u16 {
     let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
     match std::env::var("LISTEN_FDS") {
-        Ok(text) if ours => text.parse().with_context(|| format!("LISTEN_FDS={text:?}")),
-        _ => Ok(0),
+        // What is no number counts for nothing, as in sd_listen_fds(3).
+        Ok(text) if ours => text.parse().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -110,7 +111,7 @@ fn listening() -> Result<u16> {
 pub fn preserved(count: u16) -> Result<Vec<OwnedFd>> {
     let take = |number: u16| match inherited(i32::from(number) + 3) {
         Some(fd) => Ok(fd),
-        None => bail!("--preserve-fds: descriptor {} was not given to podlet-oci", number + 3),
+        None => bail!("--preserve-fds or $LISTEN_FDS: descriptor {} was not given to podlet-oci", number + 3),
     };
     (0..count).map(take).collect()
 }

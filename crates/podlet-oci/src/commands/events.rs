@@ -81,33 +81,33 @@ fn print(instance: &Instance, stats: &Stats) -> Result<()> {
         stats.io.iter().flat_map(both).collect()
     };
     let data = json!({
-            "cpu": {
-                "usage": {
-                    "total": nanoseconds(cpu.usage_usec),
-                    "kernel": nanoseconds(cpu.system_usec),
-                    "user": nanoseconds(cpu.user_usec)
-                },
-                "throttling": {
-                    "periods": cpu.nr_periods,
-                    "throttledPeriods": cpu.nr_throttled,
-                    "throttledTime": nanoseconds(cpu.throttled_usec)
-                }
+        "cpu": {
+            "usage": {
+                "total": nanoseconds(cpu.usage_usec),
+                "kernel": nanoseconds(cpu.system_usec),
+                "user": nanoseconds(cpu.user_usec)
             },
-            "memory": {
-                "usage": {
-                    "limit": memory.limit.unwrap_or(u64::MAX),
-                    "usage": memory.current,
-                    "max": memory.peak.unwrap_or(0),
-                    "failcnt": memory.events.get("max").copied().unwrap_or(0)
-                },
-                "raw": memory.stat
+            "throttling": {
+                "periods": cpu.nr_periods,
+                "throttledPeriods": cpu.nr_throttled,
+                "throttledTime": nanoseconds(cpu.throttled_usec)
+            }
+        },
+        "memory": {
+            "usage": {
+                "limit": memory.limit.unwrap_or(u64::MAX),
+                "usage": memory.current,
+                "max": memory.peak.unwrap_or(0),
+                "failcnt": memory.events.get("max").copied().unwrap_or(0)
             },
-            "pids": { "current": pids.current, "limit": pids.limit.unwrap_or(0) },
-            "blkio": {
-                "ioServiceBytesRecursive": blkio(|of| (of.rbytes, of.wbytes)),
-                "ioServicedRecursive": blkio(|of| (of.rios, of.wios))
-            },
-            "hugetlb": hugetlb.collect::<serde_json::Map<_, _>>()
+            "raw": memory.stat
+        },
+        "pids": { "current": pids.current, "limit": pids.limit.unwrap_or(0) },
+        "blkio": {
+            "ioServiceBytesRecursive": blkio(|of| (of.rbytes, of.wbytes)),
+            "ioServicedRecursive": blkio(|of| (of.rios, of.wios))
+        },
+        "hugetlb": hugetlb.collect::<serde_json::Map<_, _>>()
     });
     say(instance, "stats", Some(data))
 }

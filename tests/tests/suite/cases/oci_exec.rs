@@ -83,6 +83,8 @@ fn exec_by_a_process_file(bed: &Bed) {
     assert!(said.contains("CapEff:\t0000000000000020") && said.contains("NoNewPrivs:\t1"), "{said}");
     for (text, words) in [
         ("", "process.json"),
+        ("[]", "process"),
+        ("1", "process"),
         ("{}", "process.cwd"),
         (r#"{"args":[],"cwd":"/","user":{"uid":0,"gid":0}}"#, "args"),
         (r#"{"args":["/probe"],"cwd":"x","user":{"uid":0,"gid":0}}"#, "cwd"),

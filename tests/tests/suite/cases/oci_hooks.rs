@@ -131,7 +131,7 @@ fn what_a_hook_sees(bed: &Bed) {
     }
 }
 
-/// The runtime's, and the container's for the one that is of the container.
+/// The runtime's, or the container's inside of that.
 fn a_hook_without_an_environment_has_another_ones(bed: &Bed) {
     let mut config = config(bed, "exit 0");
     let look = |name: &str| {
@@ -153,8 +153,8 @@ fn a_hook_without_an_environment_has_another_ones(bed: &Bed) {
         command
     })
     .ok();
-    for name in ["createRuntime", "createContainer", "poststop"] {
-        assert!(read(bed, name).lines().any(|line| line == "OF=the runtime"), "{name}");
+    for (name, of) in [("createRuntime", "runtime"), ("createContainer", "container"), ("poststop", "runtime")] {
+        assert!(read(bed, name).lines().any(|line| line == format!("OF=the {of}")), "{name}");
     }
     let env = fs::read_to_string(bed.inside("env")).expect("an environment");
     let mut env: Vec<_> = env.lines().collect();

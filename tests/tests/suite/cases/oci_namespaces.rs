@@ -4,13 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
 use nix::unistd::{Gid, Uid};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::oci::{become_subreaper, config, list, pid, reap, start, write};
 use crate::bed::Bed;
-use crate::modes::Mode;
+use crate::modes::{Mode, hierarchy};
 
 crate::tests![
     namespaces_by_path,
@@ -178,7 +179,7 @@ fn a_user_namespace_without_root(bed: &Bed) {
     bed.oci("delete --force c").ok();
     config["process"]["user"] = json!({ "uid": 0, "gid": 2000 });
     write(bed, &config);
-    bed.oci("run --bundle DIR c").fails(1, &["0"]);
+    bed.oci("run --bundle DIR c").fails(1, &["this uid has no mapping"]);
     bed.is_clean();
 }
 
@@ -227,17 +228,28 @@ fn all_of_it_ends_also_in_a_pid_namespace_with_others(bed: &Bed) {
 
 fn pids_of_another_namespace_are_nobodys(bed: &Bed) {
     let pid = start(bed, "c", "block");
-    let record = bed.oci_state().join("c/record.json");
-    let told = fs::read_to_string(&record).expect("a record");
-    let mut elsewhere: Value = serde_json::from_str(&told).expect("JSON");
-    elsewhere["pids"] = json!(1);
-    fs::write(&record, elsewhere.to_string()).expect("a record");
+    let lives = || assert!(Path::new(&format!("/proc/{pid}/exe")).exists(), "{pid} was killed");
     for line in ["state c", "delete c", "delete --force c", "kill c KILL"] {
-        bed.oci(line).fails(1, &["another pid namespace"]);
+        let said = bed.in_pid_namespace(&["--mount-proc"], bed.oci_command(&bed.expand(line)));
+        said.fails(1, &["another pid namespace"]);
+        lives();
     }
-    assert!(Path::new(&format!("/proc/{pid}")).exists(), "{pid} was killed");
-    fs::write(&record, told).expect("a record");
+    if bed.mode == Mode::Root && bed.mode.has_cgroups() {
+        // Where it had its cgroup there is another one, which is empty.
+        let hierarchy = hierarchy().expect("a hierarchy");
+        let script = format!(
+            "umount -l {0} && mount -t cgroup2 cgroup2 {0} && mkdir {0}/podlet-oci-c && \"$@\"; code=$?; \
+             rmdir {0}/podlet-oci-c; exit $code",
+            hierarchy.display()
+        );
+        let oci = bed.oci_command(&bed.expand("delete --force c"));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "sh"]).arg(oci.get_program()).args(oci.get_args());
+        bed.in_pid_namespace(&["--mount-proc", "--cgroup"], shell).fails(1, &["another pid namespace"]);
+        lives();
+    }
     bed.oci("delete --force c").ok();
+    bed.is_clean();
 }
 
 /// Nobody is left in its cgroup. Without one it may live where its pids are not

@@ -74,14 +74,15 @@ fn cve_2024_21626_leaked_directory_descriptors(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let main = pod.start(&bed.container("main", "fds , echo up , block")).expect("a start");
     bed.await_log("web/main", "up");
-    for number in 3..64 {
-        let cwd = format!("/proc/self/fd/{number}");
+    symlink("/proc/1/root", bed.inside("out")).expect("a link");
+    let others = ["/proc/1/root", "/proc/1/cwd", "/proc/self/cwd", "/out", "/out/tmp"].map(String::from);
+    for cwd in (3..64).map(|number| format!("/proc/self/fd/{number}")).chain(others) {
         let started = pod.start(&bed.container("a", "cwd").cwd(&cwd));
         assert!(started.is_err(), "{cwd}: {started:?}");
         let command =
-            Command { args: vec!["/probe".into(), "cwd".into()], cwd: Some(cwd.into()), ..Default::default() };
+            Command { args: vec!["/probe".into(), "cwd".into()], cwd: Some(cwd.clone().into()), ..Default::default() };
         let started = pod.exec("main", &command, Io::log());
-        assert!(started.is_err(), "exec in {number}: {started:?}");
+        assert!(started.is_err(), "exec in {cwd}: {started:?}");
     }
     let command = Command { args: ["/probe", "fds"].map(String::from).to_vec(), ..Default::default() };
     pod.exec("main", &command, Io::log()).expect("an exec").wait().expect("its end");

@@ -83,7 +83,7 @@ pub fn dup3(file: Slot, onto: Slot) -> Step {
 }
 
 /// `fcntl(F_GETFD)` of what an earlier step left in a slot: EBADF if that failed,
-/// for then it is an error number.
+/// for then it is an error number. A 0 is open: standard input.
 pub fn worked(earlier: Slot) -> Step {
     Step::new("fcntl", libc::SYS_fcntl, vec![Arg::Slot(earlier), Arg::Word(libc::F_GETFD.into(), "F_GETFD")])
 }
