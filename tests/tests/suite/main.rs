@@ -46,7 +46,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -67,6 +67,12 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] 
             cases::strace().is_some(),
             USUAL,
             "a_start_that_is_killed_at_the_gate_leaves_nobody_waiting",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on",
             "strace is not installed; .ci/run does that",
         ),
     ]

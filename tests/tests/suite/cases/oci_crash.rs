@@ -19,6 +19,7 @@ crate::tests![
     a_killed_start_or_delete_can_be_followed_by_a_delete,
     killed_at_its_system_calls_one_after_the_other,
     a_start_that_is_killed_at_the_gate_leaves_nobody_waiting,
+    a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on,
 ];
 
 /// Moments at which a command is killed, from its first instructions to well
@@ -93,6 +94,25 @@ fn strace(bed: &Bed, line: &str, inject: &[String]) -> ExitStatus {
     let traced = bed.oci_command(&bed.expand(line));
     command.arg(traced.get_program()).args(traced.get_args()).stdin(Stdio::null());
     bed.spawn_command(command).wait().status
+}
+
+/// Its cgroup, by which it is known to have ended, goes before its record.
+fn a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on(bed: &Bed) {
+    if !bed.mode.has_cgroups() {
+        return;
+    }
+    become_subreaper();
+    let before = Snapshot::take();
+    write(bed, &config(bed, "block"));
+    for call in 1..=4 {
+        let run = bed.oci_command(&bed.expand("run -d --bundle DIR c"));
+        bed.in_pid_namespace(&["--mount-proc"], run).ok();
+        bed.until("its end", || bed.oci("state c").status.success());
+        let inject = format!("inject=unlink,unlinkat,rmdir:signal=KILL:when={call}");
+        let ended = strace(bed, "delete c", &["-e".into(), inject]);
+        assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32), "{call}");
+        remove(bed, &before);
+    }
 }
 
 /// Whoever comes next can start it, unless it runs already or has ended.
