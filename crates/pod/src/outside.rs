@@ -20,7 +20,7 @@ use crate::error::{Context, Result};
 use crate::facts::{IdMap, show_maps};
 use crate::launch::{Ignition, Question, ignite, seal};
 use crate::plan::{Given, mounts, users};
-use crate::spec::{Mount, MountIds};
+use crate::spec::{Mount, MountIds, MountKind};
 use crate::sys;
 
 /// A user namespace with these maps, which lives as long as its descriptor.
@@ -58,7 +58,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
 ///
 /// Whatever comes out is found again below the root, with links that lead out
 /// of it refused, when the mount is made.
-pub(crate) fn behind_links(root: &Path, target: &Path) -> Option<PathBuf> {
+pub(crate) fn behind_links(root: &Path, earlier: &[Mount], target: &Path) -> Option<PathBuf> {
     const MOST: usize = 40;
     let mut left: Vec<PathBuf> = parts(target).collect();
     left.reverse();
@@ -69,7 +69,7 @@ pub(crate) fn behind_links(root: &Path, target: &Path) -> Option<PathBuf> {
             place.pop();
             continue;
         }
-        let Ok(link) = fs::read_link(root.join(&place).join(&part)) else {
+        let Some(link) = seen(root, earlier, &place.join(&part)).and_then(|path| fs::read_link(path).ok()) else {
             place.push(part);
             continue;
         };
@@ -82,8 +82,25 @@ pub(crate) fn behind_links(root: &Path, target: &Path) -> Option<PathBuf> {
         }
         left.extend(parts(&link).collect::<Vec<_>>().into_iter().rev());
     }
-    let is_there = fs::symlink_metadata(root.join(&place)).is_ok();
+    let is_there = seen(root, earlier, &place).is_some_and(|path| fs::symlink_metadata(path).is_ok());
     (links > 0 && !is_there).then(|| Path::new("/").join(place))
+}
+
+/// Where the machine has what the container sees at `place` once what comes
+/// `earlier` is mounted; `None` if that is a file system that is still empty.
+fn seen(root: &Path, earlier: &[Mount], place: &Path) -> Option<PathBuf> {
+    let absolute = Path::new("/").join(place);
+    let covering = earlier.iter().rev().find_map(|mount| {
+        let below = absolute.strip_prefix(&mount.target).ok()?;
+        (below != Path::new("") && !matches!(mount.kind, MountKind::Remount { .. })).then_some((mount, below))
+    });
+    match covering {
+        None => Some(root.join(place)),
+        Some((mount, below)) => match &mount.kind {
+            MountKind::Bind { source, .. } => Some(source.join(below)),
+            _ => None,
+        },
+    }
 }
 
 fn parts(path: &Path) -> impl Iterator<Item = PathBuf> {

@@ -263,8 +263,12 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
         }
     }
     let root = container.root.path().to_path_buf();
-    for mount in container.mounts.iter_mut().filter(|mount| mount.follows_links()) {
-        if let Some(place) = outside::behind_links(&root, &mount.target) {
+    for i in 0..container.mounts.len() {
+        let (earlier, rest) = container.mounts.split_at_mut(i);
+        let mount = &mut rest[0];
+        if mount.follows_links()
+            && let Some(place) = outside::behind_links(&root, earlier, &mount.target)
+        {
             mount.target = place;
         }
     }

@@ -13,6 +13,7 @@ pub mod nr {
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SENDMSG: usize = 46;
+    pub const WRITE: usize = 1;
     pub const GETSOCKOPT: usize = 55;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;

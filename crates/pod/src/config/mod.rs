@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Spec};
 use serde::de::Deserialize;
@@ -148,7 +148,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
         return Err(missing("root.path"));
     }
     check_string("root.path", &root.path().to_string_lossy())?;
-    check_path("process.cwd", process.cwd())?;
+    check_path("process.cwd", &without_parents(process.cwd()))?;
     let mut container = Container::new(name, Root::Dir(normal(&bundle.join(root.path()))));
     container.read_only = root.readonly().unwrap_or(false);
     container.root_propagation = match linux.rootfs_propagation().as_deref() {
@@ -309,6 +309,19 @@ fn check_version(version: &str) -> Result<()> {
         return Err(Error::invalid("ociVersion", version, "this is runtime-spec 1.x"));
     }
     Ok(())
+}
+
+/// An absolute path inside, without `..`: each takes away the name before it,
+/// whatever that is in the image, as runc has it.
+fn without_parents(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 /// Without `.` and empty parts; symbolic links are left to the kernel.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use oci_spec::runtime;
 
-use super::normal;
+use super::{normal, without_parents};
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
 use crate::spec::{Mount, MountIds, MountKind};
@@ -18,7 +18,7 @@ pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path) -> Resul
     let no_options = Vec::new();
     let options = mount.options().as_ref().unwrap_or(&no_options);
     // A relative one is relative to the root (config.md, Mounts).
-    let target = Path::new("/").join(mount.destination());
+    let target = without_parents(&Path::new("/").join(mount.destination()));
     let mut read = Mount::new(target, MountKind::Tmpfs);
     let mut data = Vec::new();
     for option in options {

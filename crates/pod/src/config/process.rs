@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use oci_spec::runtime::{IOPriorityClass, Process};
 use serde_json::Value;
 
+use super::without_parents;
 use crate::error::{Error, Result};
 use crate::spec::{
     CapabilitySets, Container, CpuAffinity, IoClass, IoPriority, Rlimit, Scheduler, User, check_string,
@@ -40,7 +41,7 @@ pub(super) fn read(
 ) -> Result<()> {
     container.args = process.args().clone().unwrap_or_default();
     container.env = process.env().clone().unwrap_or_default();
-    container.cwd = process.cwd().clone();
+    container.cwd = without_parents(process.cwd());
     let user = process.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
     container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };

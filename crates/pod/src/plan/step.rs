@@ -115,7 +115,7 @@ impl Step {
 
     /// Whether it looks for the program before there is an `execve`.
     pub fn looks_for_program(&self) -> bool {
-        self.call.number == libc::SYS_faccessat && self.call.op == Op::Call
+        self.call.number == libc::SYS_faccessat2 && self.call.op == Op::Call
     }
 
     /// The program an `execve` was asked for.

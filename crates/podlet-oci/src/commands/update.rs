@@ -82,7 +82,9 @@ impl Update {
             None => self.resources(),
         };
         let change = Resources::from_json(&resources)?;
-        if change.is_empty() {
+        // A file may have nothing for us: containerd's has all that there is of
+        // the container.
+        if change.is_empty() && self.resources.is_none() {
             bail!("say what to change, such as --memory 536870912");
         }
         runtime.get(&self.id)?.update(&change)?;

@@ -30,6 +30,9 @@ crate::tests![
     lists_and_states,
     what_spec_writes_runs,
     files_of_no_cgroup_are_refused,
+    an_update_tells_the_rules_for_devices_again,
+    a_program_that_only_who_starts_it_may_execute,
+    what_the_filter_forbids_us_is_told,
     features_are_told,
     what_is_not_here_is_refused,
     the_log_has_lines_in_json,
@@ -414,6 +417,62 @@ fn kill_one_or_all(bed: &Bed) {
         both.into_iter().for_each(ends);
         bed.oci("delete c").ok();
     }
+    bed.is_clean();
+}
+
+/// As containerd does it, with all that there is of the container.
+fn an_update_tells_the_rules_for_devices_again(bed: &Bed) {
+    if !bed.mode.has_cgroups() {
+        return;
+    }
+    let mut config = config(bed, "block");
+    let rules = json!([{ "allow": false, "access": "rwm" }]);
+    config["linux"]["resources"] = json!({ "devices": rules });
+    write(bed, &config);
+    bed.oci_detached("run -d --bundle DIR c").ok();
+    let update = |resources: Value| {
+        fs::write(bed.dir.join("resources.json"), resources.to_string()).expect("a file");
+        bed.oci("update --resources DIR/resources.json c")
+    };
+    update(json!({ "devices": rules, "memory": {}, "cpu": {} })).ok();
+    update(json!({})).ok();
+    update(json!({ "devices": [{ "allow": true, "access": "rwm" }] })).fails(1, &["devices"]);
+    bed.oci("update c").fails(1, &["--memory"]);
+    bed.oci("delete --force c").ok();
+}
+
+/// Until `execve` the container's user has the capabilities of its config.
+fn a_program_that_only_who_starts_it_may_execute(bed: &Bed) {
+    if bed.mode != Mode::Root {
+        return;
+    }
+    let mut config = config(bed, "ids");
+    fs::set_permissions(bed.inside("probe"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    for (capabilities, may) in [(json!(["CAP_DAC_OVERRIDE"]), true), (json!([]), false)] {
+        config["process"]["capabilities"] =
+            json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
+        write(bed, &config);
+        if may {
+            bed.oci_detached("create --bundle DIR c").ok();
+            bed.oci("start c").ok();
+            bed.oci("delete --force c").ok();
+        } else {
+            bed.oci("create --bundle DIR c").fails(1, &["/probe", "Permission denied"]);
+        }
+    }
+    bed.is_clean();
+}
+
+/// The report's own call is refused then, too.
+fn what_the_filter_forbids_us_is_told(bed: &Bed) {
+    let mut config = config(bed, "true");
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{ "names": ["execve", "write", "exit_group"], "action": "SCMP_ACT_ALLOW" }],
+    });
+    write(bed, &config);
+    bed.oci("run --bundle DIR c").fails(1, &["capset", "not permitted"]);
     bed.is_clean();
 }
 

@@ -20,6 +20,7 @@ crate::tests![
     a_working_directory_that_only_one_may_enter,
     cve_2026_55686_working_directory_does_not_follow_links,
     images_with_links_where_mounts_go,
+    links_that_an_earlier_mount_hides_or_brings,
 ];
 
 fn mounts_are_shown_with_their_source(bed: &Bed) {
@@ -74,6 +75,9 @@ fn a_missing_working_directory_is_made(bed: &Bed) {
     let said = bed.oci("run --bundle DIR c").ok();
     assert!(said.starts_with("/new/work\n") && said.contains("stat /new/work: dir 755 0:0"), "{said}");
     assert!(bed.inside("new/work").is_dir());
+    config["process"]["cwd"] = json!("/none/../new/./work");
+    write(bed, &config);
+    assert!(bed.oci("run --bundle DIR c").ok().starts_with("/new/work\n"));
     // Where it cannot be made, it says so.
     config["process"]["cwd"] = json!("/probe/below");
     write(bed, &config);
@@ -155,4 +159,28 @@ fn images_with_links_where_mounts_go(bed: &Bed) {
         fs::remove_dir_all(bed.inside(name)).ok();
         bed.is_clean();
     }
+}
+
+fn links_that_an_earlier_mount_hides_or_brings(bed: &Bed) {
+    let volume = bed.dir.join("volume");
+    fs::create_dir(&volume).expect("a directory");
+    symlink("/srv/where", volume.join("sub")).expect("a link");
+    // Covered by the mount on /run.
+    fs::create_dir_all(bed.inside("run")).expect("a directory");
+    symlink("/srv/hidden", bed.inside("run/hidden")).expect("a link");
+    let mut config = config(bed, "mounts");
+    let tmpfs = |path: &str| json!({ "destination": path, "type": "tmpfs", "source": "tmpfs" });
+    list(&mut config["mounts"]).extend([
+        tmpfs("/run"),
+        tmpfs("/run/hidden"),
+        json!({ "destination": "/x", "type": "bind", "source": volume, "options": ["bind"] }),
+        tmpfs("/x/sub"),
+        tmpfs("/srv/../tmp/./up"),
+    ]);
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    for place in ["/run/hidden", "/srv/where", "/tmp/up"] {
+        assert!(said.contains(&format!(" {place} ")), "{place}: {said}");
+    }
+    bed.is_clean();
 }

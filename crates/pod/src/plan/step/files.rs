@@ -120,10 +120,11 @@ pub fn close_range(first: Slot, last: Slot) -> Step {
     Step::new("close_range", libc::SYS_close_range, args)
 }
 
-/// `faccessat(2)`: whether this process may execute a file.
+/// `faccessat2(2)`: whether this process may execute a file, with the
+/// capabilities it has until then.
 pub fn may_execute(path: CString) -> Step {
-    let mode = Arg::Word(libc::X_OK.into(), "X_OK");
-    Step::new("faccessat", libc::SYS_faccessat, vec![CWD, Arg::Text(path), mode])
+    let (mode, flags) = (Arg::Word(libc::X_OK.into(), "X_OK"), Arg::Word(libc::AT_EACCESS.into(), "AT_EACCESS"));
+    Step::new("faccessat2", libc::SYS_faccessat2, vec![CWD, Arg::Text(path), mode, flags])
 }
 
 /// `close(2)`.
