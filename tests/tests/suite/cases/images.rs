@@ -118,7 +118,7 @@ fn what_a_config_asks_for_in_vain_is_refused_by_name(bed: &Bed) {
         ("/mounts/2/options", json!(["rbind", "sync"]), "the mount on /volume"),
         ("/mounts/2/source", json!("gone"), "gone"),
         ("/mounts/0/options", json!(["hidepid=2"]), "pid namespace"),
-        ("/mounts/0/destination", json!("../out"), "mount destination"),
+        ("/linux/readonlyPaths", json!(["/a/../b"]), "readonlyPaths"),
         ("/process/args", json!([]), "args"),
         ("/process/cwd", json!("relative"), "cwd"),
         ("/process/env", json!(["noequals"]), "env"),

@@ -35,16 +35,7 @@ use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
-    let long = [bundles::CASES, security::CASES, pods::CASES, crash::CASES, oci_crash::CASES, exits::CASES];
-    let oci = [
-        oci::CASES,
-        oci_namespaces::CASES,
-        oci_images::CASES,
-        oci_races::CASES,
-        oci_hooks::CASES,
-        oci_exec::CASES,
-        oci_terminal::CASES,
-    ];
+    let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short = [
         namespaces::CASES,
         inside::CASES,
@@ -55,10 +46,11 @@ pub fn all() -> Vec<Case> {
         bad::CASES,
         seccomp::CASES,
     ];
-    [long.concat(), oci.concat(), short.concat(), on_a_whole_machine()].concat()
+    [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }
 
-/// What runs podlet-oci, which does not without the new calls.
+/// What runs podlet-oci, which does not without the new calls. The long ones
+/// first, too.
 pub fn of_podlet_oci() -> Vec<Case> {
     [
         bundles::CASES,
