@@ -216,12 +216,17 @@ impl Bed {
 
     /// Runs any command in a pid namespace that ends with it.
     pub fn in_pid_namespace(&self, options: &[&str], command: Command) -> Said {
+        self.spawn_command(self.unshared(options, command)).wait()
+    }
+
+    /// The same, ready to be run.
+    pub fn unshared(&self, options: &[&str], command: Command) -> Command {
         let mut unshare = Command::new("unshare");
         if self.mode.nests_users() {
             unshare.args(["--user", "--map-current-user"]);
         }
         unshare.args(["--pid", "--fork"]).args(options).arg(command.get_program()).args(command.get_args());
-        self.spawn_command(unshare).wait()
+        unshare
     }
 
     /// This binary as a program that embeds the library: see `embed`.

@@ -177,6 +177,13 @@ pub fn ignore_children(command: &mut std::process::Command) {
     };
 }
 
+/// Has a command started in a cgroup namespace of its own.
+pub fn in_cgroup_namespace(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: only a system call after the fork.
+    unsafe { command.pre_exec(|| Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?)) };
+}
+
 /// Whether something can be read, or will never be, within some milliseconds.
 pub fn is_readable(file: &std::fs::File) -> bool {
     use std::os::fd::AsRawFd;

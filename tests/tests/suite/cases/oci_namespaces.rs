@@ -12,6 +12,7 @@ use serde_json::json;
 use super::oci::{become_subreaper, config, list, pid, reap, start, write};
 use crate::bed::Bed;
 use crate::modes::{Mode, hierarchy};
+use crate::sys;
 
 crate::tests![
     namespaces_by_path,
@@ -245,7 +246,9 @@ fn pids_of_another_namespace_are_nobodys(bed: &Bed) {
         let oci = bed.oci_command(&bed.expand("delete --force c"));
         let mut shell = Command::new("sh");
         shell.args(["-c", &script, "sh"]).arg(oci.get_program()).args(oci.get_args());
-        bed.in_pid_namespace(&["--mount-proc", "--cgroup"], shell).fails(1, &["another pid namespace"]);
+        let mut command = bed.unshared(&["--mount-proc"], shell);
+        sys::in_cgroup_namespace(&mut command);
+        bed.spawn_command(command).wait().fails(1, &["another pid namespace"]);
         lives();
     }
     bed.oci("delete --force c").ok();
