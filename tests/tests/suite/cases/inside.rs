@@ -248,6 +248,14 @@ fn the_working_directory_and_the_path(bed: &Bed) {
     assert_eq!(bed.podlet("run --rm -e PATH=/none:/bin --rootfs ROOT probe echo found").ok().trim(), "found");
     bed.podlet("run --rm -e PATH=/none --rootfs ROOT probe echo found").fails(127, &["probe"]);
     assert_eq!(bed.podlet("run --rm -w /bin --rootfs ROOT ./probe echo here").ok().trim(), "here");
+    // Its own, and not that of who prepares it.
+    bed.podlet("create web").ok();
+    bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
+    for command in ["run --rm --pod web --rootfs ROOT -w /proc/self", "exec -w /proc/self web/a"] {
+        let said = bed.podlet(&format!("{command} /probe cwd , stat status")).ok();
+        assert!(said.starts_with("/proc/") && said.contains("stat status: file"), "{said}");
+    }
+    bed.podlet("rm -f web").ok();
 }
 
 fn standard_streams(bed: &Bed) {

@@ -306,10 +306,11 @@ fn a_pod_that_shares_its_cgroup_view_has_limits_too(bed: &Bed) {
 
 fn a_frozen_container_stands_still_and_can_be_killed(bed: &Bed) {
     bed.podlet("create web").ok();
-    bed.podlet("run -d --pod web --name a --rootfs ROOT /probe trap TERM 3 , burn").ok();
+    bed.podlet("run -d --pod web --name a --rootfs ROOT /probe trap TERM 3 , echo up , burn").ok();
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
-    let used = || bed.inspect("web/a")["usage"]["cpu"]["usage_usec"].as_u64().expect("a count");
-    bed.until("it runs", || used() > 0);
+    // Frozen sooner, it would have no trap yet, and the signal its last word.
+    let trapped = |starts| bed.until("its trap", || bed.podlet("logs web/a").ok().matches("up").count() == starts);
+    trapped(1);
     pod.freeze("a").expect("frozen");
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", bed.pid_of("web/a"))).expect("its cgroup");
     let events = format!("/sys/fs/cgroup{}/cgroup.events", cgroup.trim().trim_start_matches("0::"));
@@ -320,6 +321,7 @@ fn a_frozen_container_stands_still_and_can_be_killed(bed: &Bed) {
     assert_eq!(bed.podlet("wait web/a").ok().trim(), "3", "the signal had waited");
     assert!(pod.freeze("a").is_err(), "it does not run");
     bed.podlet("start web/a").ok();
+    trapped(2);
     pod.freeze("a").expect("frozen");
     bed.podlet("stop -t 0 web/a").ok();
     assert_eq!(bed.podlet("wait web/a").ok().trim(), "137");
