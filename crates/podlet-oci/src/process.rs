@@ -90,17 +90,22 @@ fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
 /// Signals on their way to a process that may not have been born yet.
 pub struct Signals(SignalFd);
 
-/// What people and service managers send. SIGTSTP and the like stay our own:
-/// job control of the shell that runs us.
-const PASSED_ON: [Signal; 8] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGWINCH,
+/// What stays our own: the end of children, the job control of the shell that
+/// runs us, a reader who has gone, and what a fault of ours raises. All else is
+/// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
+const OUR_OWN: [Signal; 12] = [
+    Signal::SIGCHLD,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGPIPE,
+    Signal::SIGURG,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
 ];
 
 /// Whoever started us may ignore SIGCHLD, and so would we: nobody could tell
@@ -115,9 +120,9 @@ impl Signals {
     /// From now on signals wait. Before anything is started, so that none is
     /// lost.
     pub fn hold() -> Result<Signals> {
-        let mut set = SigSet::empty();
-        for signal in PASSED_ON {
-            set.add(signal);
+        let mut set = SigSet::all();
+        for signal in OUR_OWN {
+            set.remove(signal);
         }
         set.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))

@@ -12,26 +12,31 @@ use pod::{Exit, Process};
 /// Signals on their way to a process that may not have been born yet.
 pub struct Signals(SignalFd);
 
-/// What people and service managers send. SIGTSTP and the like stay podlet's
-/// own: job control of the shell that runs it.
-const PASSED_ON: [Signal; 8] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGWINCH,
+/// What stays podlet's own: the end of children, the job control of the shell that
+/// runs podlet, a reader who has gone, and what a fault of podlet raises. All else is
+/// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
+const ITS_OWN: [Signal; 12] = [
+    Signal::SIGCHLD,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGPIPE,
+    Signal::SIGURG,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
 ];
 
 impl Signals {
     /// From now on signals wait. Before anything is started, so that none is
     /// lost.
     pub fn hold() -> Result<Signals> {
-        let mut set = SigSet::empty();
-        for signal in PASSED_ON {
-            set.add(signal);
+        let mut set = SigSet::all();
+        for signal in ITS_OWN {
+            set.remove(signal);
         }
         set.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))

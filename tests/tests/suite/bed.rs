@@ -345,7 +345,15 @@ impl Background {
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).expect("kill");
+        self.signal_number(signal as i32);
+    }
+
+    /// For what has no name: real-time signals.
+    #[allow(unsafe_code)] // One call without memory arguments.
+    pub fn signal_number(&self, number: i32) {
+        // SAFETY: kill(2) takes two numbers.
+        let result = unsafe { nix::libc::kill(self.child.id() as i32, number) };
+        nix::errno::Errno::result(result).expect("kill");
     }
 
     /// Waits for its end.

@@ -296,10 +296,11 @@ fn plan_changes_nothing(bed: &Bed) {
 }
 
 fn run_in_the_foreground_passes_signals_on(bed: &Bed) {
-    for (signal, number) in [(Signal::SIGTERM, 15), (Signal::SIGINT, 2), (Signal::SIGUSR1, 10), (Signal::SIGHUP, 1)] {
+    // The last is systemd's SIGRTMIN+3.
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGHUP, libc::SIGPWR, 37] {
         let run = bed.spawn(&format!("run --rm --rootfs ROOT /probe trap {number} 60 , echo up , block"));
         run.await_line(bed, "up");
-        run.signal(signal);
+        run.signal_number(number);
         run.wait().code(60);
     }
     let run = bed.spawn("run --rm --rootfs ROOT /probe echo up , block");

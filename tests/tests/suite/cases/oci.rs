@@ -241,6 +241,15 @@ fn run_in_the_foreground_and_detached(bed: &Bed) {
     run.wait().code(5);
     assert_eq!(bed.oci_state_of("c")["status"], "stopped");
     bed.oci("delete c").ok();
+    // systemd's SIGRTMIN+3, at which it shuts down.
+    config["process"]["args"] = json!(["/probe", "trap", "37", "6", ",", "echo", "up", ",", "block"]);
+    write(bed, &config);
+    let run = bed.spawn_command(bed.oci_command(&bed.expand("run --bundle DIR c")));
+    run.await_line(bed, "up");
+    run.signal_number(37);
+    run.wait().code(6);
+    config["process"]["args"] = json!(["/probe", "trap", "TERM", "5", ",", "echo", "up", ",", "block"]);
+    write(bed, &config);
     let run = bed.spawn_command(bed.oci_command(&bed.expand("run --bundle DIR c")));
     run.await_line(bed, "up");
     bed.oci("kill c KILL").ok();
