@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pod::config::{Hooks, NamespaceKind, PodHints, parse};
+use pod::config::{Config, Hooks, NamespaceKind, PodHints, parse};
 use pod::facts::IdMap;
 use pod::seccomp::Seccomp;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
@@ -244,8 +244,29 @@ fn a_capability_that_does_not_exist_is_told() {
     let config = with("/process/capabilities/bounding", json!(["CAP_KILL", "CAP_NOPE", "kill"]));
     assert_eq!(refusal(&config), ("process.capabilities".into(), "CAP_NOPE".into()));
     let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
-    assert_eq!(config.unknown_capabilities, ["CAP_NOPE".to_string(), "kill".into()].into());
+    assert_eq!(left_out(&config), [("process.capabilities", "CAP_NOPE"), ("process.capabilities", "kill")]);
     assert_eq!(config.container.capabilities.bounding, 1 << 5);
+}
+
+/// mount(2) takes what it does not apply to a bind, and the specification
+/// wants it passed on.
+#[test]
+fn options_that_a_bind_cannot_have_are_told() {
+    let bind = json!({
+        "destination": "/b", "type": "bind", "source": "/",
+        "options": ["rbind", "mode=755", "sync", "ro", "lazytime", "nosuch"],
+    });
+    let config = with("/mounts", json!([bind]));
+    let options = "mode=755,sync,lazytime,nosuch";
+    assert_eq!(refusal(&config), ("mounts[0].options".into(), options.into()));
+    let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
+    assert_eq!(left_out(&config), [("mounts[0].options", options)]);
+    let mount = &config.container.mounts[0];
+    assert_eq!((mount.flags, mount.data.as_str()), (libc::MS_RDONLY, ""));
+}
+
+fn left_out(config: &Config) -> Vec<(&str, &str)> {
+    config.left_out.iter().map(|left_out| (left_out.field.as_str(), left_out.value.as_str())).collect()
 }
 
 #[test]

@@ -42,6 +42,14 @@ pub fn deny(calls: &[libc::c_long]) {
     }
 }
 
+/// Takes a capability from this process's bounding set, and with that from all
+/// programs it executes.
+pub fn give_up_capability(capability: u64) {
+    // SAFETY: no memory arguments.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    assert_eq!(result, 0, "PR_CAPBSET_DROP: {}", Error::last_os_error());
+}
+
 /// `signal(2)` to SIG_IGN.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: no handler is installed.

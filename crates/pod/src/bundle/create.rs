@@ -18,7 +18,7 @@ use super::namespaces::{self, Namespaces};
 use super::record::{GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
-use crate::config::{Config, Hooks};
+use crate::config::{Config, Hooks, LeftOut};
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::idmaps;
@@ -32,7 +32,7 @@ use crate::prepare::{self, Prepared};
 use crate::process::Io;
 use crate::procfs::MountNamespace;
 use crate::resources;
-use crate::spec::{Container, Namespace, PodOptions, Root};
+use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
 use crate::sys;
 
@@ -67,6 +67,8 @@ pub struct Created {
     pub process: OwnedFd,
     /// The controlling end of its terminal.
     pub console: Option<OwnedFd>,
+    /// Capabilities that could not be granted.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Runtime {
@@ -132,15 +134,11 @@ impl Runtime {
         }
         namespaces::place(&mut container, config);
         custom::follow(&mut container);
-        if namespaces.users == Users::Caller {
+        let left_out = match namespaces.users {
             // The specification wants what cannot be granted left out.
-            let sets = &mut container.capabilities;
-            for set in
-                [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable, &mut sets.ambient]
-            {
-                *set &= facts.capabilities;
-            }
-        }
+            Users::Caller => restrict(&mut container.capabilities, facts.capabilities),
+            _ => Vec::new(),
+        };
         let options = PodOptions::new("none").share([]);
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
         let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
@@ -196,7 +194,7 @@ impl Runtime {
         let made =
             made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
         match made {
-            Ok(born) => Ok((Created { instance, process: born.pidfd, console: born.console }, held)),
+            Ok(born) => Ok((Created { instance, process: born.pidfd, console: born.console, left_out }, held)),
             Err(error) => {
                 // What went wrong first is what counts. Hooks that have run
                 // may have made something, too.
@@ -207,6 +205,22 @@ impl Runtime {
             }
         }
     }
+}
+
+/// Takes away the capabilities that are not among `grantable`, and says which.
+fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<LeftOut> {
+    let mut denied = 0;
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable, &mut sets.ambient]
+    {
+        denied |= *set & !grantable;
+        *set &= grantable;
+    }
+    let reason = "podlet-oci was not given it itself, or the kernel does not know it";
+    let is_denied = |capability: &caps::Capability| denied & capability.bitmask() != 0;
+    let mut names: Vec<_> =
+        caps::all().into_iter().filter(is_denied).map(|capability| capability.to_string()).collect();
+    names.sort();
+    names.into_iter().map(|value| LeftOut { field: "process.capabilities".into(), value, reason }).collect()
 }
 
 impl Instance {

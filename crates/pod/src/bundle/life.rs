@@ -34,12 +34,18 @@ impl Instance {
     /// Starts the program of a created container.
     ///
     /// # Errors
-    /// [`Error::State`] if it is not waiting for that, [`Error::Exec`],
-    /// [`Error::Hook`]; the container is stopped then.
+    /// [`Error::State`] if it is not waiting for that; [`Error::Exec`] and the
+    /// like, and the container is stopped then; [`Error::Hook`], and it is
+    /// deleted (runtime-spec, Lifecycle).
     pub fn start(&mut self) -> Result<()> {
         let held = self.hold()?;
         self.expect(&[Status::Created], "cannot be started")?;
-        self.start_held(held)
+        let result = self.start_held(held);
+        if let Err(Error::Hook { .. }) = result {
+            // What went wrong first is what counts.
+            self.delete(true).ok();
+        }
+        result
     }
 
     /// The same by who has held it since.

@@ -18,7 +18,7 @@ mod strict;
 mod types;
 
 pub use properties::{Answer, PROPERTIES};
-pub use types::{Hook, Hooks, NamespaceEntry, NamespaceKind};
+pub use types::{Hook, Hooks, LeftOut, NamespaceEntry, NamespaceKind};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -69,9 +69,9 @@ pub struct Config {
     pub annotations: BTreeMap<String, String>,
     /// The directory of the file.
     pub bundle: PathBuf,
-    /// Capabilities the file names that do not exist. The specification wants
-    /// a warning, and the container started without them.
-    pub unknown_capabilities: BTreeSet<String>,
+    /// What the specification wants a container started without, and a warning
+    /// of it: capabilities that do not exist, options that a bind cannot have.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What a config says of namespaces that belong to the pod.
@@ -158,10 +158,10 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
             Error::invalid("linux.rootfsPropagation", name, reason)
         })?,
     };
-    let mut unknown_capabilities = BTreeSet::new();
-    process::read(&mut container, process, &taken, &mut unknown_capabilities)?;
+    let mut left_out = Vec::new();
+    process::read(&mut container, process, &taken, &mut left_out)?;
     let mounts = spec.mounts().iter().flatten().enumerate();
-    container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle)).collect::<Result<_>>()?;
+    container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle, &mut left_out)).collect::<Result<_>>()?;
     linux::read(&mut container, linux, &file["linux"])?;
 
     let namespaces = namespaces::entries(linux)?;
@@ -224,7 +224,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
         domainname,
         annotations: spec.annotations().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
         bundle: normal(bundle),
-        unknown_capabilities,
+        left_out,
     })
 }
 
@@ -272,8 +272,8 @@ impl Config {
     /// # Errors
     /// [`Error::Invalid`] for what a container of a pod cannot have.
     pub fn for_pod(mut self) -> Result<(Container, PodHints)> {
-        if let Some(name) = self.unknown_capabilities.first() {
-            return Err(Error::invalid("process.capabilities", name, "not a capability of capabilities(7)"));
+        if let Some(LeftOut { field, value, reason }) = self.left_out.first() {
+            return Err(Error::invalid(field, value, *reason));
         }
         if self.terminal {
             let reason = "a pod's container has no terminal: set it to false, or use podlet-oci";

@@ -2,38 +2,49 @@
 //!
 //! Options are read in their order: of two that contradict each other the
 //! last one counts. What is no option of mounts in general belongs to the
-//! file system, whose business it is whether it knows it.
+//! file system, whose business it is whether it knows it. A bind has none of
+//! its own to ask: mount(2) takes such options of one and does nothing with
+//! them.
 
 use std::path::Path;
 
 use oci_spec::runtime;
 
+use super::types::LeftOut;
 use super::{normal, without_parents};
 use crate::error::{Error, Result};
 use crate::facts::IdMap;
 use crate::spec::{Mount, MountIds, MountKind};
 
-pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path) -> Result<Mount> {
+/// Options that are the file system's, for all who have it mounted.
+const OF_THE_FILE_SYSTEM: [&str; 4] = ["sync", "dirsync", "iversion", "lazytime"];
+
+pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path, left_out: &mut Vec<LeftOut>) -> Result<Mount> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     let no_options = Vec::new();
     let options = mount.options().as_ref().unwrap_or(&no_options);
     // A relative one is relative to the root (config.md, Mounts).
     let target = without_parents(&Path::new("/").join(mount.destination()));
     let mut read = Mount::new(target, MountKind::Tmpfs);
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let bind = has("bind") || has("rbind") || kind == "bind";
     let mut data = Vec::new();
     for option in options {
         if option == "mand" {
             return Err(Error::invalid(field("options"), option, "mandatory locks are gone since Linux 5.15"));
         }
-        if !read.option(option) {
+        let of_it = bind && OF_THE_FILE_SYSTEM.contains(&option.as_str());
+        if of_it || !read.option(option) {
             data.push(option.as_str());
         }
     }
     read.data = data.join(",");
+    if bind && !read.data.is_empty() {
+        let reason = "the kernel takes it for a whole file system, not for a bind of a part";
+        left_out.push(LeftOut { field: field("options"), value: std::mem::take(&mut read.data), reason });
+    }
     read_ids(mount, &mut read);
-    let has = |name: &str| options.iter().any(|option| option == name);
-    let kind = mount.typ().as_deref().unwrap_or_default();
-    let bind = has("bind") || has("rbind") || kind == "bind";
     let source = mount.source().as_deref();
     read.kind = match kind {
         _ if has("remount") => MountKind::Remount { bind },

@@ -1,10 +1,9 @@
 //! `process`: who it is, what it may, how it runs.
 
-use std::collections::BTreeSet;
-
 use oci_spec::runtime::{IOPriorityClass, Process};
 use serde_json::Value;
 
+use super::types::LeftOut;
 use super::without_parents;
 use crate::error::{Error, Result};
 use crate::spec::{
@@ -31,13 +30,12 @@ impl TakenOut {
     }
 }
 
-/// Fills in what belongs to the process. The capabilities that do not exist
-/// are added to `unknown`.
+/// Fills in what belongs to the process.
 pub(super) fn read(
     container: &mut Container,
     process: &Process,
     taken: &TakenOut,
-    unknown: &mut BTreeSet<String>,
+    left_out: &mut Vec<LeftOut>,
 ) -> Result<()> {
     container.args = process.args().clone().unwrap_or_default();
     container.env = process.env().clone().unwrap_or_default();
@@ -47,7 +45,7 @@ pub(super) fn read(
     container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
     container.umask = user.umask().unwrap_or(0o022);
     container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    container.capabilities = capabilities(&taken.capabilities, unknown)?;
+    container.capabilities = capabilities(&taken.capabilities, left_out)?;
     for limit in process.rlimits().iter().flatten() {
         let name = limit.typ().to_string();
         if container.rlimits.iter().any(|other| other.name == name) {
@@ -79,14 +77,19 @@ pub(super) fn read(
     Ok(())
 }
 
-fn capabilities(value: &Value, unknown: &mut BTreeSet<String>) -> Result<CapabilitySets> {
+fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<CapabilitySets> {
     let mut set = |name: &str| -> Result<u64> {
         let field = format!("process.capabilities.{name}");
         let mut set = 0;
         for name in strings(&field, &value[name])? {
             match parse_capability(&name) {
                 Ok(capability) if name.starts_with("CAP_") => set |= capability.bitmask(),
-                _ => drop(unknown.insert(name)),
+                _ if left_out.iter().any(|other| other.value == name) => {}
+                _ => left_out.push(LeftOut {
+                    field: "process.capabilities".into(),
+                    value: name,
+                    reason: "not a capability of capabilities(7)",
+                }),
             }
         }
         Ok(set)

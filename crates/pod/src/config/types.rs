@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// A value that a container is started without.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// Where it stands, such as `mounts[2].options`.
+    pub field: String,
+    /// As given.
+    pub value: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// A kind of namespace (namespaces(7)), all eight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

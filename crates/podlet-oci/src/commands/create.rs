@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use pod::bundle::{Created, Runtime, Setup, inherited};
-use pod::config::{self, Config};
+use pod::config::{self, Config, LeftOut};
 
 use crate::log::Log;
 use crate::process::{Terminal, Told};
@@ -49,6 +49,7 @@ impl Create {
         let terminal = self.bundle.terminal(&config, true);
         terminal.check()?;
         let created = runtime.create(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        warn(&created.left_out, log);
         let id = self.id.clone();
         self.bundle.hand_out(&terminal, created, log)?;
         log.debug(&format!("created container {id:?}"));
@@ -61,10 +62,7 @@ impl Bundle {
     pub fn read(&self, log: &Log) -> Result<Config> {
         let bundle = std::path::absolute(&self.bundle)?;
         let config = config::read("container", &bundle)?;
-        for name in &config.unknown_capabilities {
-            let name: String = name.chars().take(60).collect();
-            log.warning(&format!("process.capabilities {name:?}: not a capability, left out"));
-        }
+        warn(&config.left_out, log);
         Ok(config)
     }
 
@@ -93,6 +91,14 @@ impl Bundle {
             }
         }
         result
+    }
+}
+
+/// What a container does without. Nothing of what it wanted fails for that.
+pub fn warn(left_out: &[LeftOut], log: &Log) {
+    for LeftOut { field, value, reason } in left_out {
+        let value: String = value.chars().take(60).collect();
+        log.warning(&format!("{field} {value:?}: left out: {reason}"));
     }
 }
 

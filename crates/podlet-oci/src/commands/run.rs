@@ -5,7 +5,7 @@ use clap::Args;
 use pod::Error;
 use pod::bundle::Runtime;
 
-use super::create::Bundle;
+use super::create::{Bundle, warn};
 use crate::console;
 use crate::log::Log;
 use crate::process::Signals;
@@ -40,6 +40,7 @@ impl Run {
         }
         let mut signals = Signals::hold()?;
         let mut created = runtime.run(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        warn(&created.left_out, log);
         let mut delete = || -> Result<()> {
             match created.instance.delete(true) {
                 // Somebody else was faster.

@@ -33,6 +33,7 @@ crate::tests![
     an_update_tells_the_rules_for_devices_again,
     a_program_that_only_who_starts_it_may_execute,
     what_the_filter_forbids_us_is_told,
+    what_a_container_does_without_is_told,
     features_are_told,
     what_is_not_here_is_refused,
     the_log_has_lines_in_json,
@@ -484,6 +485,36 @@ fn what_the_filter_forbids_us_is_told(bed: &Bed) {
     bed.oci("run --bundle DIR c").fails(1, &["capset", "not permitted"]);
     bed.is_clean();
 }
+
+/// As the specification wants it: a warning, and the container runs.
+fn what_a_container_does_without_is_told(bed: &Bed) {
+    let restricted = bed.mode == Mode::Root;
+    if restricted {
+        sys::give_up_capability(CAP_SYS_BOOT);
+    }
+    let mut config = config(bed, "status , mounts");
+    let capabilities = json!(["CAP_KILL", "CAP_SYS_BOOT", "CAP_FROB"]);
+    config["process"]["capabilities"] = json!({ "bounding": capabilities, "permitted": capabilities });
+    let options = ["rbind", "ro", "sync", "mode=755", "lazytime"];
+    let bind = json!({ "destination": "/b", "type": "bind", "source": bed.dir, "options": options });
+    config["mounts"].as_array_mut().expect("mounts").push(bind);
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").code(0);
+    let warnings: Vec<_> = said.err.lines().filter(|line| line.contains("level=warning")).collect();
+    let warns_of = |words: [&str; 2]| warnings.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(warns_of(["process.capabilities", "CAP_FROB"]), "{}", said.err);
+    assert!(warns_of(["mounts[3].options", "sync,mode=755,lazytime"]), "{}", said.err);
+    assert_eq!(warns_of(["process.capabilities", "CAP_SYS_BOOT"]), restricted, "{}", said.err);
+    assert_eq!(warnings.len(), if restricted { 3 } else { 2 }, "{}", said.err);
+    let kept = if restricted { 1 << 5 } else { 1 << 5 | 1 << CAP_SYS_BOOT };
+    assert!(said.out.contains(&format!("CapBnd:\t{kept:016x}")), "{}", said.out);
+    let bind = said.out.lines().find(|line| line.contains(" /b ")).expect("the bind");
+    assert!(bind.contains(" ro,"), "{bind}");
+    bed.is_clean();
+}
+
+/// capabilities(7).
+const CAP_SYS_BOOT: u64 = 22;
 
 /// Also where what is asked for there is no limit.
 fn files_of_no_cgroup_are_refused(bed: &Bed) {
