@@ -27,6 +27,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::resources::Resources;
+use crate::{procfs, sys};
 
 /// The cgroups of one pod. Only paths: nothing is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +114,13 @@ pub(crate) fn parent(facts: &Facts) -> Option<PathBuf> {
 
 /// This process's own cgroup, as a path below the hierarchy.
 pub(crate) fn own() -> Option<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    own.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
+    of("self")
+}
+
+/// The same of a process, as `/proc` names it.
+fn of(process: &str) -> Option<PathBuf> {
+    let cgroups = procfs::read(&format!("/proc/{process}/cgroup")).ok()?;
+    cgroups.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
 /// The same, made, if pods' cgroups can be.
@@ -175,6 +181,18 @@ pub(crate) fn limit(dir: &Path, resources: &Resources) -> Result<()> {
 pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
+}
+
+/// The same for one who joins a container whose first process is `first`.
+///
+/// A cgroup that gives controllers on to those below has no processes itself
+/// (cgroups(7), "no internal processes" rule), so a container that does that
+/// has moved its first process down: there the others go, too.
+pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
+    let gives_on = fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|given| !given.trim().is_empty());
+    let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd())?.to_string())?));
+    let below = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir));
+    open_dir(below.as_deref().unwrap_or(dir))
 }
 
 /// Kills everything in a cgroup and below, and waits until it is gone. A
@@ -265,6 +283,14 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
 pub(crate) fn processes(dir: &Path) -> Vec<u32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect()
+}
+
+/// The same with all below: a container may have cgroups of its own.
+pub(crate) fn all_processes(dir: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let below = below.flat_map(|entry| all_processes(&entry.path()));
+    processes(dir).into_iter().chain(below).collect()
 }
 
 /// Kills what is in a cgroup and removes it with all below.

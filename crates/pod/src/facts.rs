@@ -4,10 +4,10 @@
 //! that golden tests can be made for machines that are not there.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Context, Result};
-use crate::procfs::own_pids;
-use crate::sys;
+use crate::{procfs, sys};
 
 /// The caller's privileges and the kernel's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,10 @@ impl Calls {
     }
 }
 
+/// The inode of the machine's first user namespace (`USER_NS_INIT_INO` of
+/// linux/nsfs.h): all ids are in there.
+const INITIAL_USERS: u64 = 0xEFFF_FFFD;
+
 impl Facts {
     /// The facts of the calling thread.
     ///
@@ -62,13 +66,13 @@ impl Facts {
     /// [`Error::Invalid`](crate::Error::Invalid) if it is that of another pid
     /// namespace.
     pub fn read() -> Result<Facts> {
-        let read = |path: &str| fs::read_to_string(path).doing(|| format!("reading {path}"));
-        let uid_map = read("/proc/self/uid_map")?;
-        let gid_map = read("/proc/self/gid_map")?;
-        let initial_users = parse_map(&uid_map) == [IdMap { inside: 0, outside: 0, count: u32::MAX }];
-        let may_setgroups = || fs::read_to_string("/proc/self/setgroups").is_ok_and(|s| s.trim() == "allow");
+        let read = |path: &str| procfs::read(path).doing(|| format!("reading {path}"));
+        let own = procfs::own()?;
+        let users = fs::metadata("/proc/self/ns/user").doing(|| "looking at /proc/self/ns/user".into())?;
+        let initial_users = users.ino() == INITIAL_USERS;
+        let may_setgroups = || read("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow");
+        let tty_group = initial_users || parse_map(&read("/proc/self/gid_map")?).iter().any(|map| map.contains(5));
         let effective = sys::effective_capabilities().doing(|| "reading the capabilities".into())?;
-        let (bounding, last_capability) = sys::bounding_capabilities();
         let privileged = effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0;
         Ok(Facts {
             uid: nix::unistd::geteuid().as_raw(),
@@ -77,11 +81,11 @@ impl Facts {
             initial_users,
             // Only a user namespace can forbid it.
             setgroups: initial_users || may_setgroups(),
-            tty_group: parse_map(&gid_map).iter().any(|map| map.contains(5)),
-            capabilities: effective & bounding,
-            last_capability,
+            tty_group,
+            capabilities: effective & own.bounding,
+            last_capability: sys::last_capability(),
             calls: sys::probe_calls(privileged),
-            pids: own_pids()?,
+            pids: own.pids,
         })
     }
 }
@@ -99,7 +103,7 @@ impl Facts {
 
 /// The names of the capabilities this kernel knows, by number.
 pub fn capability_names() -> Vec<String> {
-    let (_, last) = sys::bounding_capabilities();
+    let last = sys::last_capability();
     let mut known: Vec<_> = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= last).collect();
     known.sort_by_key(|cap| cap.index());
     known.iter().map(ToString::to_string).collect()

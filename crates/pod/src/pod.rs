@@ -18,7 +18,7 @@ use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
-use crate::procfs::own_pids;
+use crate::procfs;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
@@ -435,7 +435,7 @@ pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>) -> Result<Option<(Proc
     let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
     let record = record.filter(|record| record.boot == state::boot_id());
     let Some(PauseRecord { process, pids, cgroup: number, .. }) = record else { return Ok(None) };
-    if pids != own_pids()? {
+    if pids != procfs::own()?.pids {
         // It was born into its cgroup, which stays empty once it has ended.
         if cgroup.zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number)) {
             return Ok(None);

@@ -1,6 +1,7 @@
 //! What `/proc` tells of other processes.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -13,6 +14,14 @@ use crate::sys;
 pub(crate) fn all_pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A file of /proc, or one like it, whose size nobody knows before: most are
+/// read by one call.
+pub(crate) fn read(path: &str) -> std::io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    fs::File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A mount namespace.
@@ -79,22 +88,32 @@ pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
 }
 
-/// The pid namespace of this program, by inode.
+/// What the kernel tells of the calling thread.
+pub(crate) struct Own {
+    /// Its pid namespace, by inode.
+    pub pids: u64,
+    /// Its bounding set of capabilities, one bit each.
+    pub bounding: u64,
+}
+
+/// Asks the kernel for it.
 ///
 /// # Errors
-/// [`Error::Invalid`] if /proc is not that of this namespace: what it says of
-/// a pid is said of another process then.
-pub(crate) fn own_pids() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+/// [`Error::Invalid`] if /proc is not that of this pid namespace: what it says
+/// of a pid is said of another process then.
+pub(crate) fn own() -> Result<Own> {
+    let status = read("/proc/thread-self/status").unwrap_or_default();
+    let find = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    let pids = find("NSpid:");
     // One for each namespace from that of /proc to ours.
     if pids.split_whitespace().count() != 1 {
         let reason =
             "must be that of the pid namespace this program is in: mount -t proc proc /proc, or unshare --mount-proc";
-        return Err(Error::invalid("/proc", pids.trim(), reason));
+        return Err(Error::invalid("/proc", pids, reason));
     }
     let meta = fs::metadata("/proc/self/ns/pid").doing(|| "looking at /proc/self/ns/pid".into())?;
-    Ok(meta.ino())
+    let bounding = u64::from_str_radix(find("CapBnd:"), 16).map_err(std::io::Error::other);
+    Ok(Own { pids: meta.ino(), bounding: bounding.doing(|| "reading /proc/thread-self/status".into())? })
 }
 
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.

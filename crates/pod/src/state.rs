@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::plan::hold::Users;
 use crate::spec::{Container, PodOptions};
-use crate::sys;
 use crate::table::{Exit, Reservation};
+use crate::{procfs, sys};
 
 /// A directory that holds the state of pods.
 ///
@@ -213,7 +213,7 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// Of a process that lives or is a zombie.
     pub(crate) fn of(pid: u32) -> Option<ProcessId> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = procfs::read(&format!("/proc/{pid}/stat")).ok()?;
         // The name, field 2, may hold anything; it ends at the last ")".
         let rest = stat.rsplit_once(')')?.1;
         let start = rest.split_whitespace().nth(19)?.parse().ok()?;

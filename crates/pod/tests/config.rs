@@ -265,6 +265,19 @@ fn options_that_a_bind_cannot_have_are_told() {
     assert_eq!((mount.flags, mount.data.as_str()), (libc::MS_RDONLY, ""));
 }
 
+#[test]
+fn one_domain_name() {
+    let mut config = with("/domainname", json!("a.org"));
+    for (name, is_one) in [("a.org", true), ("b.org", false)] {
+        config["linux"]["sysctl"] = json!({ "kernel.domainname": name });
+        let read = parse("c", Path::new("/bundle"), config.to_string().as_bytes());
+        match is_one {
+            true => drop(read.unwrap()),
+            false => assert_eq!(refusal(&config), ("linux.sysctl.kernel.domainname".into(), "b.org".into())),
+        }
+    }
+}
+
 fn left_out(config: &Config) -> Vec<(&str, &str)> {
     config.left_out.iter().map(|left_out| (left_out.field.as_str(), left_out.value.as_str())).collect()
 }

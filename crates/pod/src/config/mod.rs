@@ -28,6 +28,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Spec};
 use serde::de::Deserialize;
+use serde_json::Value;
 
 use self::strict::Strict;
 use crate::error::{Context, Error, Result};
@@ -105,10 +106,12 @@ pub fn read(name: &str, bundle: &Path) -> Result<Config> {
     let context = || format!("reading {}", path.display());
     // A pipe there would keep us waiting.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).doing(context)?;
-    if !file.metadata().doing(context)?.is_file() {
+    let meta = file.metadata().doing(context)?;
+    if !meta.is_file() {
         return Err(Error::invalid("bundle", path.display().to_string(), "not a plain file"));
     }
-    let mut bytes = Vec::new();
+    // One more, so that one call reads it and the next one its end.
+    let mut bytes = Vec::with_capacity(meta.len().min(MOST) as usize + 1);
     file.take(MOST + 1).read_to_end(&mut bytes).doing(context)?;
     if bytes.len() as u64 > MOST {
         return Err(Error::invalid("bundle", path.display().to_string(), format!("larger than {MOST} bytes")));
@@ -126,24 +129,27 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     if !file.is_object() {
         return Err(Error::invalid("config.json", "", "not a JSON object"));
     }
-    properties::check_file(&file)?;
+    let all_listed = properties::check_file(&file)?;
     let taken = process::TakenOut::of(&mut file);
-    let mut track = serde_path_to_error::Track::new();
-    let spec = Spec::deserialize(serde_path_to_error::Deserializer::new(&file, &mut track));
-    let spec = spec.map_err(|error| match track.path().to_string() {
-        path if path == "." => malformed(error),
-        path => Error::invalid(path, "", error.to_string()),
-    })?;
-    properties::check_known(&serde_json::to_value(&spec).map_err(malformed)?)?;
+    let spec = Spec::deserialize(&file).map_err(|error| wrong_type(&file, error))?;
+    if !all_listed {
+        properties::check_known(&serde_json::to_value(&spec).map_err(malformed)?)?;
+    }
     check_version(spec.version())?;
 
     let missing = |field: &str| Error::invalid(field, "", "the specification requires it");
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let no_process = || Error::invalid("process", "", "needed: what is created is to be started");
     let process = spec.process().as_ref().ok_or_else(no_process)?;
-    // Its own default is an example with everything in it.
-    let no_linux = Linux::deserialize(serde_json::json!({})).map_err(malformed)?;
-    let linux = spec.linux().as_ref().unwrap_or(&no_linux);
+    let no_linux;
+    let linux = match spec.linux() {
+        Some(linux) => linux,
+        // Its own default is an example with everything in it.
+        None => {
+            no_linux = Linux::deserialize(&serde_json::json!({})).map_err(malformed)?;
+            &no_linux
+        }
+    };
     if root.path().as_os_str().is_empty() {
         return Err(missing("root.path"));
     }
@@ -192,6 +198,12 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     };
     let hostname = name_of_machine("hostname", spec.hostname())?;
     let domainname = name_of_machine("domainname", spec.domainname())?;
+    if let (Some(parameter), Some(name)) = (container.sysctl.get("kernel.domainname"), &domainname)
+        && parameter != name
+    {
+        let reason = format!("domainname says {name:?}: remove one of them");
+        return Err(Error::invalid("linux.sysctl.kernel.domainname", parameter, reason));
+    }
     (container.hostname, container.domainname) = (hostname.clone(), domainname.clone());
     let uid_maps = namespaces::id_maps("linux.uidMappings", linux.uid_mappings(), &namespaces)?;
     let gid_maps = namespaces::id_maps("linux.gidMappings", linux.gid_mappings(), &namespaces)?;
@@ -226,6 +238,18 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
         bundle: normal(bundle),
         left_out,
     })
+}
+
+/// What is wrong with a file, with the name of the property: it is read once
+/// more for that.
+fn wrong_type(file: &Value, error: serde_json::Error) -> Error {
+    let mut track = serde_path_to_error::Track::new();
+    let again = Spec::deserialize(serde_path_to_error::Deserializer::new(file, &mut track));
+    let error = again.err().unwrap_or(error);
+    match track.path().to_string() {
+        path if path == "." => Error::invalid("config.json", "", error.to_string()),
+        path => Error::invalid(path, "", error.to_string()),
+    }
 }
 
 /// A `process.json`: what a config has under `process`, for another process in

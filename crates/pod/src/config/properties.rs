@@ -1,9 +1,11 @@
 //! Every property of runtime-spec 1.3 for Linux, and what becomes of it.
 //!
-//! The list is walked twice: over the file, for what is refused by name; and
-//! over what oci-spec's types kept of it, so that nothing which those know can
-//! be missing here. What neither knows is not of the specification, and is
-//! ignored, as it demands.
+//! The file is walked for what is refused by name; and if it has something
+//! that is not listed, what oci-spec's types kept of it, so that nothing which
+//! those know can be missing here. What neither knows is not of the
+//! specification, and is ignored, as it demands.
+
+use std::cell::Cell;
 
 use serde_json::Value;
 
@@ -238,15 +240,21 @@ const REQUIRED: &[&str] = &[
 ];
 
 /// Refuses what the list refuses, and what the specification requires and is
-/// not there.
-pub(super) fn check_file(file: &Value) -> Result<()> {
+/// not there. Whether all that is there is listed.
+pub(super) fn check_file(file: &Value) -> Result<bool> {
+    let all_listed = Cell::new(true);
     Walk::default().down(file, &|path, answer, value| match answer {
         // As good as none.
         Some(Refused(_)) if value == "" => Ok(()),
         Some(Refused(reason)) => Err(Error::invalid(path, show(value), reason)),
-        Some(Honoured | Beyond(_)) | None => Ok(()),
+        Some(Honoured | Beyond(_)) => Ok(()),
+        None => {
+            all_listed.set(false);
+            Ok(())
+        }
     })?;
-    REQUIRED.iter().try_for_each(|path| require(file, path, path))
+    REQUIRED.iter().try_for_each(|path| require(file, path, path))?;
+    Ok(all_listed.get())
 }
 
 /// Refuses what oci-spec's types know and the list does not.

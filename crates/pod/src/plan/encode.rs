@@ -132,14 +132,21 @@ fn raw_step(step: &Step, data: &mut Data) -> RawStep {
 
 /// Field by field, in the order of the struct, which has no padding.
 fn encode_step(raw: &RawStep, out: &mut Vec<u8>) {
-    for arg in raw.args {
-        out.extend_from_slice(&arg.to_ne_bytes());
+    let mut bytes = [0; size_of::<RawStep>()];
+    let (args, rest) = bytes.split_at_mut(size_of_val(&raw.args));
+    for (place, arg) in args.as_chunks_mut().0.iter_mut().zip(raw.args) {
+        *place = arg.to_ne_bytes();
     }
-    out.extend_from_slice(&raw.nr.to_ne_bytes());
-    for half in [raw.repeat, raw.into].iter().chain(&raw.tolerate).chain(&[raw.skip_err, raw.skip_ok, raw.min]) {
-        out.extend_from_slice(&half.to_ne_bytes());
+    let (number, rest) = rest.split_at_mut(size_of_val(&raw.nr));
+    number.copy_from_slice(&raw.nr.to_ne_bytes());
+    let [first, second, third] = raw.tolerate;
+    let halves = [raw.repeat, raw.into, first, second, third, raw.skip_err, raw.skip_ok, raw.min];
+    let (places, rest) = rest.split_at_mut(size_of_val(&halves));
+    for (place, half) in places.as_chunks_mut().0.iter_mut().zip(halves) {
+        *place = half.to_ne_bytes();
     }
-    out.extend_from_slice(&[raw.op as u8, raw.slot_args, 0, 0]);
+    rest.copy_from_slice(&[raw.op as u8, raw.slot_args, 0, 0]);
+    out.extend_from_slice(&bytes);
 }
 
 const _: () = assert!(size_of::<RawStep>() == 72 && size_of::<Header>() == 24);

@@ -123,13 +123,20 @@ pub(crate) fn effective_capabilities() -> nix::Result<u64> {
     Ok(u64::from(sets[0]) | u64::from(sets[3]) << 32)
 }
 
-/// The calling thread's bounding set, one bit a capability, and the highest
-/// capability the kernel knows.
-pub(crate) fn bounding_capabilities() -> (u64, u64) {
+/// The highest capability the kernel knows. It knows all below that.
+pub(crate) fn last_capability() -> u64 {
     // SAFETY: no memory arguments.
-    let read = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
-    let known = (0..64).map(|capability| (capability, read(capability))).take_while(|(_, is_in)| *is_in >= 0);
-    known.fold((0, 0), |(set, _), (capability, is_in)| (set | (is_in as u64) << capability, capability))
+    let is_known = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } >= 0;
+    // A known one, and one that there cannot be in a set of 64 bits.
+    let (mut known, mut unknown) = (0, 64);
+    while known + 1 < unknown {
+        let middle = (known + unknown) / 2;
+        match is_known(middle) {
+            true => known = middle,
+            false => unknown = middle,
+        }
+    }
+    known
 }
 
 /// The pid behind a pidfd, as this process sees it; `None` once it is reaped.
