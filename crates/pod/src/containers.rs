@@ -141,7 +141,7 @@ impl Pod {
         let Some(pause) = self.pause else { return Vec::new() };
         if let Some(cgroup) = self.cgroup() {
             let containers = state::names_in(&cgroup.path().join("ctr")).unwrap_or_default();
-            return containers.iter().flat_map(|name| cgroup::processes(&cgroup.container(name))).collect();
+            return containers.iter().flat_map(|name| cgroup::all_processes(&cgroup.container(name))).collect();
         }
         all_pids().filter(|&pid| pid != pause.pid && inner_pid(pid, pause.pid).is_some()).collect()
     }

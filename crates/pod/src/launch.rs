@@ -301,6 +301,9 @@ fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
     let number = record.step as usize;
     match plan.steps().get(number) {
         Some(step) if step.is_exec() || step.looks_for_program() => {
+            // What `execve` would say.
+            let refused = step.looks_for_program() && errno == Errno::EINVAL;
+            let errno = if refused { Errno::EACCES } else { errno };
             let program = plan.steps().iter().rev().find_map(|step| step.program());
             Error::Exec { program: program.unwrap_or_default(), errno }
         }

@@ -383,7 +383,11 @@ impl Pod {
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
-        let cgroup = self.container_cgroup(name).map(|dir| cgroup::open_dir(&dir)).transpose()?;
+        let cgroup = self.container_cgroup(name).map(|dir| match target {
+            Some(first) => cgroup::open_beside(&dir, first),
+            None => cgroup::open_dir(&dir),
+        });
+        let cgroup = cgroup.transpose()?;
         let mut fds = vec![
             (Given::Stdin, stdin.as_fd()),
             (Given::Stdout, stdout.as_fd()),

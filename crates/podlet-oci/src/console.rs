@@ -135,7 +135,8 @@ mod sys {
         let mut size = winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the kernel writes the structure, which outlives the call.
         let result = unsafe { ioctl(terminal.as_raw_fd(), TIOCGWINSZ, &raw mut size) };
-        (result == 0).then_some((size.ws_row, size.ws_col))
+        // One that nobody has told its size says 0.
+        (result == 0 && size.ws_row != 0 && size.ws_col != 0).then_some((size.ws_row, size.ws_col))
     }
 
     pub fn set_size(terminal: BorrowedFd<'_>, (rows, columns): (u16, u16)) {

@@ -161,7 +161,7 @@ impl Instance {
         let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
         fds.extend((0..).zip(preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.push((Given::Container, container.as_fd()));
-        let cgroup = self.cgroup().map(cgroup::open_dir).transpose()?;
+        let cgroup = self.cgroup().map(|dir| cgroup::open_beside(dir, container)).transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
         let ignition = Ignition {
             object,

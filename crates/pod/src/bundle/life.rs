@@ -205,7 +205,7 @@ impl Instance {
     /// Processes of the container, as this machine numbers them.
     pub fn processes(&self) -> Vec<u32> {
         match (self.cgroup(), self.mounts()) {
-            (Some(cgroup), _) => cgroup::processes(cgroup),
+            (Some(cgroup), _) => cgroup::all_processes(cgroup),
             (None, Some((mounts, _pin))) => {
                 let mut found: Vec<_> = all_pids().filter(|&pid| mount_namespace(pid) == Some(mounts)).collect();
                 found.sort_unstable();

@@ -95,17 +95,24 @@ pub(super) fn start(p: &mut Plan, end: Slot, container: &Container, filter: Opti
 /// Whether the program is there, for one that is started later: who makes the
 /// container is to hear of it.
 pub(super) fn look_for(p: &mut Plan, program: &str, env: &[String]) {
-    let mut candidates = candidates(program, env);
-    let Some(last) = candidates.pop() else { return };
-    let first = p.steps.len();
-    for candidate in candidates {
-        p.push(step::may_execute(candidate).tolerate(&[libc::ENOENT, libc::ENOTDIR, libc::EACCES]));
+    let candidates = candidates(program, env);
+    let Some(last) = candidates.last().cloned() else { return };
+    let mut found = Vec::new();
+    for (i, candidate) in candidates.iter().enumerate() {
+        let may = step::may_execute(candidate.clone());
+        match i + 1 == candidates.len() {
+            true => p.push(may),
+            // Along PATH the next one is tried.
+            false => p.if_ok(may.tolerate(&[libc::ENOENT, libc::ENOTDIR, libc::EACCES]), |p| {
+                found.push(p.steps.len());
+                p.push(step::is_directory(candidate).tolerate(&[libc::ENOTDIR]));
+            }),
+        }
     }
-    p.push(step::may_execute(last));
-    let end = p.steps.len();
-    for at in first..end {
-        p.steps[at].skip_ok = (end - at - 1) as u16;
-    }
+    found.push(p.steps.len());
+    p.push(step::is_directory(&last).tolerate(&[libc::ENOTDIR]));
+    p.push(step::refuse_program(last));
+    p.skip_to_here(&found);
 }
 
 /// Where the program may be: as execvp(3) looks for it.

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount, umount};
+use serde_json::json;
 
+use super::oci;
+use super::oci_cgroups::{cgroup_of, move_below};
 use crate::bed::Bed;
 use crate::modes::hierarchy;
 
@@ -15,6 +18,7 @@ crate::tests![
     a_pod_shares_a_cgroup_namespace_below_nsdelegate,
     ids_of_a_tmpfs_are_mapped_since_6_3,
     podman_limits_memory,
+    others_go_where_the_first_process_has_gone,
 ];
 
 /// Where Debian has it.
@@ -56,6 +60,29 @@ fn podman_limits_memory(bed: &Bed) {
         let cgroup = Path::new("/sys/fs/cgroup").join(cgroup);
         bed.until("the end of conmon", || fs::remove_dir(&cgroup).is_ok());
     }
+}
+
+/// A container that gives its controllers on to cgroups of its own, as systemd
+/// does, can have no process beside those.
+fn others_go_where_the_first_process_has_gone(bed: &Bed) {
+    let give_on = |pid: u32| {
+        let own = cgroup_of(pid);
+        move_below(pid, "init");
+        fs::write(own.join("cgroup.subtree_control"), "+pids").expect("a controller that it has");
+    };
+    let mut config = oci::config(bed, "block");
+    config["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
+    oci::write(bed, &config);
+    bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
+    give_on(oci::pid(bed));
+    assert!(bed.oci("exec c /probe read /proc/self/cgroup").ok().contains("0::/init"));
+    bed.oci("delete --force c").ok();
+
+    bed.podlet("run --detach --name web/c --pids-limit 50 --rootfs DIR/rootfs /probe block").ok();
+    give_on(bed.pid_of("web/c"));
+    assert!(bed.podlet("exec web/c /probe read /proc/self/cgroup").ok().contains("/init"));
+    bed.podlet("rm --force web").ok();
+    bed.is_clean();
 }
 
 /// What the tests of this mode rely on.

@@ -14,6 +14,7 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod oci;
+mod oci_cgroups;
 mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
@@ -61,6 +62,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_races::CASES,
         oci_hooks::CASES,
         oci_exec::CASES,
+        oci_cgroups::CASES,
         oci_terminal::CASES,
     ]
     .concat()

@@ -31,6 +31,7 @@ crate::tests![
     what_spec_writes_runs,
     files_of_no_cgroup_are_refused,
     an_update_tells_the_rules_for_devices_again,
+    a_directory_is_no_program,
     a_program_that_only_who_starts_it_may_execute,
     what_the_filter_forbids_us_is_told,
     what_a_container_does_without_is_told,
@@ -449,6 +450,29 @@ fn an_update_tells_the_rules_for_devices_again(bed: &Bed) {
     update(json!({ "devices": [{ "allow": true, "access": "rwm" }] })).fails(1, &["devices"]);
     bed.oci("update c").fails(1, &["--memory"]);
     bed.oci("delete --force c").ok();
+}
+
+/// Who makes the container is to hear of it, not who starts it.
+fn a_directory_is_no_program(bed: &Bed) {
+    let mut config = config(bed, "ids");
+    for (name, path, starts) in
+        [("/etc", "/bin", false), ("probe", "/first:/second", false), ("probe", "/first:/", true)]
+    {
+        fs::create_dir_all(bed.inside("first/probe")).expect("a directory of that name");
+        fs::create_dir_all(bed.inside("second/probe")).expect("another one");
+        config["process"]["args"] = json!([name, "ids"]);
+        config["process"]["env"] = json!([format!("PATH={path}")]);
+        write(bed, &config);
+        match starts {
+            true => {
+                bed.oci_detached("create --bundle DIR c").ok();
+                bed.oci("start c").ok();
+                bed.oci("delete --force c").ok();
+            }
+            false => drop(bed.oci("create --bundle DIR c").fails(1, &[name, "Permission denied", "directory"])),
+        }
+    }
+    bed.is_clean();
 }
 
 /// Until `execve` the container's user has the capabilities of its config.

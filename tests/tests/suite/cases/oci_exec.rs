@@ -143,6 +143,7 @@ fn exec_that_fails(bed: &Bed) {
     bed.oci("exec c /none").fails(255, &["/none", "No such file"]);
     bed.oci("exec c none").fails(255, &["none"]);
     bed.oci("exec c /etc/passwd").fails(255, &["/etc/passwd", "Permission denied"]);
+    bed.oci("exec c /etc").fails(255, &["/etc", "Permission denied", "directory"]);
     bed.oci("exec --cwd /none c /probe").fails(255, &["/none"]);
     bed.oci("exec c").fails(255, &["process"]);
     bed.oci("exec none /probe").fails(255, &["does not exist"]);

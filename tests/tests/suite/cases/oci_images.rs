@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::mount::{MsFlags, mount, umount};
 use nix::unistd::Gid;
 use serde_json::json;
 
@@ -11,9 +12,10 @@ use super::oci::{config, list, write};
 use super::oci_namespaces::open_to_all;
 use crate::bed::Bed;
 use crate::leaks;
-use crate::modes::Mode;
+use crate::modes::{Mode, hierarchy};
 
 crate::tests![
+    file_systems_on_themselves,
     mounts_are_shown_with_their_source,
     masks_follow_links_of_the_image,
     a_missing_working_directory_is_made,
@@ -67,6 +69,40 @@ fn masks_follow_links_of_the_image(bed: &Bed) {
 }
 
 /// As runc does it.
+/// The machine's own may be there already, by an earlier mount: mount(2) does
+/// not put a file system on itself.
+fn file_systems_on_themselves(bed: &Bed) {
+    let mut config = config(bed, "mounts");
+    let mounts = list(&mut config["mounts"]);
+    for (target, kind) in [("/proc", "proc"), ("/sys", "sysfs"), ("/q", "mqueue")] {
+        for options in [json!(["nosuid"]), json!(["noexec", "ro"])] {
+            mounts.push(json!({ "destination": target, "type": kind, "source": "label", "options": options }));
+        }
+    }
+    if hierarchy().is_some() && bed.mode == Mode::Root {
+        let sys = bed.dir.join("sys");
+        let below = sys.join("fs/cgroup");
+        fs::create_dir_all(&below).expect("directories");
+        mount(Some("cgroup2"), &below, Some("cgroup2"), MsFlags::empty(), None::<&str>).expect("a mount");
+        mounts.push(json!({ "destination": "/s", "type": "bind", "source": sys, "options": ["rbind", "ro"] }));
+        mounts.push(json!({ "destination": "/s/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] }));
+    }
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    if bed.mode == Mode::Root {
+        umount(&bed.dir.join("sys/fs/cgroup")).ok();
+    }
+    for (target, kind, times) in [("/proc", "proc", 3), ("/sys", "sysfs", 2), ("/q", "mqueue", 2)] {
+        let there = said.lines().filter(|line| line.contains(&format!(" {target} ")) && line.contains(kind));
+        let there: Vec<_> = there.collect();
+        assert_eq!(there.len(), times, "{target}: {said}");
+        assert!(there[times - 1].contains(" ro,noexec,"), "{}", there[times - 1]);
+    }
+    let cgroups = said.lines().filter(|line| line.contains(" /s/fs/cgroup ")).count();
+    assert_eq!(cgroups, if bed.mode == Mode::Root && hierarchy().is_some() { 2 } else { 0 }, "{said}");
+    bed.is_clean();
+}
+
 fn a_missing_working_directory_is_made(bed: &Bed) {
     let mut config = config(bed, "cwd , stat /new/work");
     config["process"]["cwd"] = json!("/new/work");

@@ -161,7 +161,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     });
     let tree = tree.or_else(|| {
         let blind = matches!(launch.image, Image::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
-        blind.then(|| detached_tmpfs(p, mount))
+        blind.then(|| detached(p, mount))
     });
     match tree {
         Some(tree) => {
@@ -172,7 +172,14 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
         None => {
             // mount(2) onto "." is onto the open directory itself.
             p.push(step::fchdir(target));
-            p.push(fresh(launch, mount, "."));
+            match may_be_there(launch, mount) {
+                true => p.if_not(fresh(launch, mount, ".").tolerate(&[libc::EBUSY]), |p| {
+                    let tree = detached(p, mount);
+                    p.push(step::move_mount(tree, target));
+                    p.free(tree);
+                }),
+                false => p.push(fresh(launch, mount, ".")),
+            }
             if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
                 let mounted = paths::open_mounted(p, trees.root, mount);
                 propagate(p, mounted, mount);
@@ -186,17 +193,24 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     }
 }
 
+/// Whether it may be what is mounted there already, by an earlier mount that
+/// brought the machine's own: mount(2) does not put a file system on itself.
+fn may_be_there(launch: &Launch<'_>, mount: &Mount) -> bool {
+    let earlier = launch.container.mounts.iter().take_while(|other| !std::ptr::eq(*other, mount));
+    let mut above = earlier.filter(|other| mount.target.starts_with(&other.target));
+    match mount.kind {
+        // The machine's /sys has the machine's below.
+        MountKind::Cgroup => above.next().is_some(),
+        MountKind::Proc | MountKind::Sysfs | MountKind::Mqueue => {
+            above.any(|other| matches!(other.kind, MountKind::Bind { .. }) || other.target == mount.target)
+        }
+        _ => false,
+    }
+}
+
 /// A new file system.
 fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
-    let (kind, source) = match &mount.kind {
-        MountKind::Proc => ("proc", "proc"),
-        MountKind::Sysfs => ("sysfs", "sysfs"),
-        MountKind::Mqueue => ("mqueue", "mqueue"),
-        MountKind::Devpts => ("devpts", "devpts"),
-        MountKind::Cgroup => ("cgroup2", "cgroup2"),
-        MountKind::Other { fstype, source } => (fstype.as_str(), source.as_str()),
-        _ => ("tmpfs", "tmpfs"),
-    };
+    let (kind, source) = file_system(mount);
     let mut flags = all_flags(mount);
     if launch.nodes == Nodes::Bound && mount.kind != MountKind::Devpts {
         flags |= libc::MS_NODEV;
@@ -205,6 +219,19 @@ fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
         flags &= !libc::MS_RDONLY;
     }
     step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
+}
+
+/// A file system's type, and what is shown as its source.
+fn file_system(mount: &Mount) -> (&str, &str) {
+    match &mount.kind {
+        MountKind::Proc => ("proc", "proc"),
+        MountKind::Sysfs => ("sysfs", "sysfs"),
+        MountKind::Mqueue => ("mqueue", "mqueue"),
+        MountKind::Devpts => ("devpts", "devpts"),
+        MountKind::Cgroup => ("cgroup2", "cgroup2"),
+        MountKind::Other { fstype, source } => (fstype, source),
+        _ => ("tmpfs", "tmpfs"),
+    }
 }
 
 /// Other options for what is mounted there.
@@ -237,14 +264,17 @@ fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
     }
 }
 
-/// A tmpfs to be moved into place. Where the machine's root is seen by an
-/// ordinary user, a place like /root cannot be entered to mount on ".". (In a
-/// user namespace no device on it can be opened anyway.)
-fn detached_tmpfs(p: &mut Plan, mount: &Mount) -> Slot {
-    let fs = p.keep("fs", step::fsopen("tmpfs"));
+/// A file system to be moved into place. Where the machine's root is seen by
+/// an ordinary user, a place like /root cannot be entered to mount a tmpfs on
+/// ".". (In a user namespace no device on it can be opened anyway.)
+fn detached(p: &mut Plan, mount: &Mount) -> Slot {
+    let fs = p.keep("fs", step::fsopen(file_system(mount).0));
     configure(p, fs, mount);
     p.push(step::fscreate(fs));
-    p.keep("tree", step::fsmount(fs, tmpfs_attributes(mount, false)))
+    let late = if is_late(mount) { libc::MS_RDONLY } else { 0 };
+    let tree = p.keep("tree", step::fsmount(fs, attributes(all_flags(mount) & !late, 0).set));
+    p.free(fs);
+    tree
 }
 
 fn configure(p: &mut Plan, fs: Slot, mount: &Mount) {

@@ -1,9 +1,10 @@
 //! Steps on files and descriptors.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{AT, Arg, CWD, NULL, OPEN, Slot, Step, arg_text, empty};
+use super::{AT, Arg, CWD, NULL, OPEN, Slot, Step, arg_text, empty, text};
 
 /// How [`openat2`] opens.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +125,21 @@ pub fn close_range(first: Slot, last: Slot) -> Step {
 /// capabilities it has until then.
 pub fn may_execute(path: CString) -> Step {
     let (mode, flags) = (Arg::Word(libc::X_OK.into(), "X_OK"), Arg::Word(libc::AT_EACCESS.into(), "AT_EACCESS"));
+    Step::new("faccessat2", libc::SYS_faccessat2, vec![CWD, Arg::Text(path), mode, flags])
+}
+
+/// `faccessat2(2)`, which finds something only in a directory: otherwise
+/// ENOTDIR.
+pub fn is_directory(path: &CStr) -> Step {
+    let inside = text(Path::new(OsStr::from_bytes(path.to_bytes())).join("."));
+    let (mode, flags) = (Arg::Word(libc::F_OK.into(), "F_OK"), Arg::Num(0));
+    Step::new("faccessat2", libc::SYS_faccessat2, vec![CWD, Arg::Text(inside), mode, flags])
+}
+
+/// `faccessat2(2)` with a mode that there is not: always EINVAL, for what
+/// cannot be executed although the permissions say so.
+pub fn refuse_program(path: CString) -> Step {
+    let (mode, flags) = (Arg::Word(8, "?"), Arg::Num(0));
     Step::new("faccessat2", libc::SYS_faccessat2, vec![CWD, Arg::Text(path), mode, flags])
 }
 
