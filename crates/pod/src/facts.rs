@@ -132,6 +132,11 @@ impl IdMap {
     }
 }
 
+/// What an id inside is outside, if it is mapped.
+pub(crate) fn outside(id: u32, maps: &[IdMap]) -> Option<u32> {
+    maps.iter().find(|map| map.contains(id)).map(|map| map.outside + (id - map.inside))
+}
+
 /// The kernel's text for several lines.
 pub fn show_maps(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()

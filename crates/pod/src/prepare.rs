@@ -109,7 +109,11 @@ impl Prepared {
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         prepare_mounts(&mut container, pod, facts, nodes)?;
         let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
-        let outside = |device: &Device| if made { Ok(None) } else { node_outside(device) };
+        let made_for = nodes == Nodes::Made && launch::makes_nodes_for(pod.users, facts);
+        let outside = |device: &Device| match made || made_for {
+            true => check_owner(device, pod.users).map(|()| None),
+            false => node_outside(device),
+        };
         let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
         // A pod has nobody who listens.
         let filter = match nodes {
@@ -270,6 +274,17 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
             && let Some(place) = outside::behind_links(&root, earlier, &mount.target)
         {
             mount.target = place;
+        }
+    }
+    Ok(())
+}
+
+/// Whose a device is to be must be somebody in the container.
+fn check_owner(device: &Device, users: &Users) -> Result<()> {
+    for (field, id, maps) in [("uid", device.uid, users.uids()), ("gid", device.gid, users.gids())] {
+        if let Some(id) = id.filter(|&id| !maps.is_empty() && crate::facts::outside(id, maps).is_none()) {
+            let reason = format!("{field} {id} is not mapped in the container's user namespace");
+            return Err(Error::invalid("devices", device.path.to_string_lossy(), reason));
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks, LeftOut};
 use crate::error::{Context, Error, Result};
-use crate::facts::{Facts, IdMap};
+use crate::facts::{self, Facts, IdMap};
 use crate::idmaps;
 use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
@@ -385,7 +385,7 @@ fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
 
 /// What an id inside is on this machine.
 pub(super) fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
-    maps.iter().find(|map| map.contains(uid)).map_or(uid, |map| map.outside + (uid - map.inside))
+    facts::outside(uid, maps).unwrap_or(uid)
 }
 
 /// The container's user may open its own /dev/stdout: a pipe or terminal gets

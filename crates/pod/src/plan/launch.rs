@@ -135,6 +135,13 @@ impl Launch<'_> {
         self.nodes == Nodes::Made && self.can_mount_afresh()
     }
 
+    /// Whether they are made outside, by who may, with the owner that the
+    /// container's user namespace has them belong to, and bound.
+    pub(super) fn makes_nodes_outside(&self) -> bool {
+        let Launch { nodes, facts, pod, .. } = self;
+        *nodes == Nodes::Made && makes_nodes_for(pod.users, facts)
+    }
+
     pub(super) fn host_net(&self) -> bool {
         self.container.net == Place::Host
     }
@@ -208,6 +215,13 @@ impl Launch<'_> {
         let own = kinds.iter().filter(|(kind, place)| *place != Place::Host && !self.shares(*kind, *place));
         own.fold(0, |flags, (kind, _)| flags | kind.flag())
     }
+}
+
+/// Whether the caller may make device nodes, and knows whose they are to be in
+/// this other user namespace.
+pub(crate) fn makes_nodes_for(users: &Users, facts: &Facts) -> bool {
+    let may = facts.privileged && facts.initial_users && facts.calls.new_order();
+    may && matches!(users, Users::New { uids, gids } if !uids.is_empty() && !gids.is_empty())
 }
 
 /// Where a field of an exit table's slot stands in the new process.

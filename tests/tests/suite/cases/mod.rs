@@ -22,6 +22,7 @@ mod oci_images;
 mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
+mod oci_users;
 mod pods;
 mod seccomp;
 mod security;
@@ -63,6 +64,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_hooks::CASES,
         oci_exec::CASES,
         oci_cgroups::CASES,
+        oci_users::CASES,
         oci_terminal::CASES,
     ]
     .concat()

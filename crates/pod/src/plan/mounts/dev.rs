@@ -2,7 +2,8 @@
 //!
 //! Nodes are made where that means something, in the machine's first user
 //! namespace, and only if somebody else sees to it which of them may be
-//! opened ([`Nodes::Made`]). Elsewhere the machine's own are bound.
+//! opened ([`Nodes::Made`]); for a container in another one they are made
+//! there, too, and bound. Elsewhere the machine's own are bound.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,8 @@ use pause::wire::Slot;
 use super::super::launch::{Launch, Nodes};
 use super::super::{Plan, step};
 use super::paths::{STRICT, in_parent, open_strict, relative};
+use super::trees;
+use crate::facts;
 use crate::spec::{Container, Device, DeviceKind, MountKind};
 
 /// Device nodes every container has (OCI runtime-spec, Default Devices).
@@ -64,13 +67,46 @@ pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
             Some(p.keep("device", step::open_tree(Path::new("/dev").join(name), false)))
         })
         .collect();
-    let own = container.devices.iter().zip(launch.nodes_outside).map(|(device, source)| {
-        p.begin_part(format!("the device {}", device.path.display()));
-        source.as_ref().filter(|_| !made).map(|source| p.keep("device", step::open_tree(source, false)))
-    });
-    let own = own.collect();
+    let own = match launch.makes_nodes_outside() {
+        true => make_outside(p, launch),
+        false => {
+            let own = container.devices.iter().zip(launch.nodes_outside).map(|(device, source)| {
+                p.begin_part(format!("the device {}", device.path.display()));
+                source.as_ref().filter(|_| !made).map(|source| p.keep("device", step::open_tree(source, false)))
+            });
+            own.collect()
+        }
+    };
     p.begin_part(String::new());
     Outside { usual, own }
+}
+
+/// The container's own nodes, which nobody in its user namespace could make.
+/// A pipe can be made by anybody.
+fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
+    let devices = &launch.container.devices;
+    if devices.iter().all(|device| device.kind == DeviceKind::Fifo) {
+        return vec![None; devices.len()];
+    }
+    let users = launch.pod.users;
+    let owner = |id: Option<u32>, maps| facts::outside(id.unwrap_or(0), maps);
+    p.push(step::umask(0));
+    let make_one = |p: &mut Plan, holder: Slot, i: usize, device: &Device| {
+        p.begin_part(format!("the device {}", device.path.display()));
+        if device.kind == DeviceKind::Fifo {
+            return None;
+        }
+        let (uid, gid) = (owner(device.uid, users.uids()), owner(device.gid, users.gids()));
+        let name = PathBuf::from(i.to_string());
+        make(p, holder, &name, &Device { uid, gid, ..device.clone() });
+        let node = p.keep("node", open_strict(holder, &name, 0));
+        let tree = p.keep("device", step::open_tree_at(node, false));
+        p.free(node);
+        Some(tree)
+    };
+    trees::attached(p, |p, holder| {
+        devices.iter().enumerate().map(|(i, device)| make_one(p, holder, i, device)).collect()
+    })
 }
 
 /// Whether `/dev` gets the usual things: a fresh one always, the image's own
