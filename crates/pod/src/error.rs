@@ -186,6 +186,9 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("openat2" | "openat", Errno::ENOENT | Errno::EACCES) if step.ends_with(" = sysctl") => {
             "this kernel has no such parameter, or lets nobody but the machine's root set it"
         }
+        ("openat", Errno::ENOENT | Errno::ENOTDIR) if step.ends_with(" = place") => {
+            "root.path has to be a directory there, too"
+        }
         ("write", Errno::EINVAL | Errno::ERANGE) if step.contains("(sysctl,") => "the kernel does not take this value",
         ("write", Errno::EACCES | Errno::EPERM) if step.contains("(oom_score_adj,") => {
             "lowering it below podlet's own takes CAP_SYS_RESOURCE"

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{Below, OldOrder};
+use crate::procfs::unescape;
 use crate::spec::{Container, Mount, MountKind, Root};
 
 /// The facts for `container`, or what of it takes the new calls.
@@ -73,12 +74,6 @@ fn read_mounts() -> Result<Vec<(PathBuf, u64)>> {
         Some((point, read.flags | if relaxed { 0 } else { libc::MS_STRICTATIME }))
     };
     Ok(text.lines().filter_map(line).collect())
-}
-
-/// Spaces and the like are octal in `mountinfo` (proc_pid_mountinfo(5)).
-fn unescape(text: &str) -> String {
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(text.to_string(), |text, (escape, meant)| text.replace(escape, meant))
 }
 
 /// The mount `path` is on, and those below it.

@@ -59,6 +59,10 @@ pub(crate) fn kill_in<P: IntoIterator<Item = u32>>(
     candidates: impl Fn() -> P,
     what: impl Fn() -> String,
 ) -> Result<()> {
+    if fs::File::open("/proc/self/ns/mnt").ok().and_then(|ours| mount_namespace_of(&ours)) == Some(mounts) {
+        // Where we are ourselves is no container's own.
+        return Ok(());
+    }
     let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
     let end = Instant::now() + PATIENCE;
     // A process that forks and ends while /proc is read can leave a child that
@@ -143,4 +147,10 @@ fn parent(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     line.trim().parse().ok().filter(|&pid| pid > 1)
+}
+
+/// Spaces and the like are octal in `mountinfo` (proc_pid_mountinfo(5)).
+pub(crate) fn unescape(text: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(text.to_string(), |text, (escape, meant)| text.replace(escape, meant))
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts, IdMap};
-use pod::plan::bundle::{self, Bundle};
+use pod::plan::bundle::{self, Bundle, Mounts};
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
 use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
@@ -163,6 +163,11 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         launch,
         made,
         joined: kinds("joined").leak(),
+        mounts: match spec["mounts"].as_str() {
+            None => Mounts::Own,
+            Some("joined") => Mounts::Joined,
+            Some(_) => Mounts::Callers { mark: "podlet-oci:web:1" },
+        },
         time_offsets: Default::default(),
         terminal: spec["terminal"].as_bool().map(|_| Some((24, 80))),
         stops: spec["stops"].as_bool().unwrap_or(false),

@@ -14,8 +14,8 @@ use nix::sys::stat::fstat;
 
 use super::dir::{Dir, Held};
 use super::exec::{self, Inside};
-use super::namespaces::{self, Namespaces};
-use super::record::{GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
+use super::namespaces::{self, Mounts, Namespaces};
+use super::record::{self, Attached, GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks, LeftOut};
@@ -35,6 +35,7 @@ use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
 use crate::sys;
+use crate::users;
 
 /// How a container is made, besides what its config says.
 #[derive(Debug)]
@@ -142,19 +143,36 @@ impl Runtime {
         let options = PodOptions::new("none").share([]);
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
         let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
+        let ends_as_one = namespaces.made & Namespace::Pid.flag() != 0;
         let cgroup = place::find(&facts, config.cgroups_path.as_deref(), id)?;
         resources::check_reachable(&container.resources, &facts, cgroup.as_deref())?;
+        if !namespaces.mounts.are_own() {
+            check_among_others(&container, cgroup.is_some() || ends_as_one)?;
+        }
+        let created = SystemTime::now();
+        let mounts = match &namespaces.mounts {
+            Mounts::Own => record::Mounts::Own,
+            Mounts::Joined(_) => record::Mounts::Joined,
+            Mounts::Callers(_, namespace) => {
+                record::Mounts::Callers(Attached::new(*namespace, id, created, container.root.path())?)
+            }
+        };
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
             made: namespaces.made,
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
+            mounts: match &mounts {
+                record::Mounts::Own => bundle::Mounts::Own,
+                record::Mounts::Joined => bundle::Mounts::Joined,
+                record::Mounts::Callers(attached) => bundle::Mounts::Callers { mark: &attached.mark },
+            },
             time_offsets: config.time_offsets,
             terminal: config.terminal.then_some(config.console_size),
             stops: stops(&config.hooks, &container),
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
-            tells_mounts: cgroup.is_none(),
+            tells_mounts: cgroup.is_none() && namespaces.mounts.are_own(),
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);
@@ -169,15 +187,16 @@ impl Runtime {
             id: id.into(),
             bundle: config.bundle.clone(),
             annotations: config.annotations.clone(),
-            created: SystemTime::now(),
+            created,
             owner: facts.uid,
             pids: facts.pids,
-            ends_as_one: namespaces.made & Namespace::Pid.flag() != 0,
+            ends_as_one,
             container: recorded,
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
             cgroup: None,
             made_cgroups: Vec::new(),
+            mounts,
             late_steps: plan.late_steps(),
         };
 
@@ -259,6 +278,10 @@ impl Instance {
         fds.extend(gate.iter().map(|gate| (Given::Gate, gate.as_fd())));
         fds.extend((0..).zip(&setup.preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
+        fds.extend(namespaces.mounts.file().map(|file| (Given::Mounts, file.as_fd())));
+        let is_among_callers = matches!(namespaces.mounts, Mounts::Callers(..));
+        let place = is_among_callers.then(|| users::open_root(self.rootfs())).transpose()?;
+        fds.extend(place.iter().map(|place| (Given::Place, place.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
         let moved = RefCell::default();
@@ -271,15 +294,17 @@ impl Instance {
             fds: &fds,
             handed_over: Vec::new(),
             cgroup: birthplace.as_ref().map(AsFd::as_fd),
-            // One that waits for its hooks is told then.
-            note: (!stops(&self.record.hooks, &self.record.container))
-                .then_some(Note { with_mounts: self.cgroup().is_none(), write: &note }),
+            // One that waits for its hooks is told then, unless it waits before.
+            note: (is_among_callers || !stops(&self.record.hooks, &self.record.container))
+                .then_some(Note { with_mounts: self.cgroup().is_none() && self.has_own_mounts(), write: &note }),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
                 Question::Runtime(pidfd, mounts) => {
                     let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
                     // Before the hooks: one may hang.
-                    note(pid, mounts)?;
+                    if noted.get().is_none() {
+                        note(pid, mounts)?;
+                    }
                     self.move_devices(pid, &moved)?;
                     self.run_create_hooks(pid, pidfd)
                 }
@@ -356,6 +381,23 @@ impl Instance {
             self.run_inside("createContainer", hook, &state, pidfd, inside)
         })
     }
+}
+
+/// What a container cannot be that is in a mount namespace with others. `ends`
+/// says that all of it can be ended with what tells its processes from theirs.
+fn check_among_others(container: &Container, ends: bool) -> Result<()> {
+    if !ends {
+        let reason = "missing or with a path: in a mount namespace with others and without a cgroup nothing tells which \
+                      processes are the container's; add it without a path, or give it a mount namespace of its own";
+        return Err(Error::invalid("linux.namespaces", "pid", reason));
+    }
+    if let Some(mount) = container.mounts.iter().find(|mount| mount.propagation & libc::MS_UNBINDABLE != 0) {
+        let field = format!("options of the mount on {}", mount.target.display());
+        let reason = "what stands in a mount namespace with others was copied there, which this forbids: remove it, or \
+                      give the container a mount namespace of its own";
+        return Err(Error::invalid(field, "unbindable", reason));
+    }
+    Ok(())
 }
 
 /// Whether there is something to do between a container's birth and the change

@@ -92,6 +92,7 @@ impl Instance {
             facts: &self.facts,
             users: &self.record.users,
             namespaces: differing(pid).ok_or_else(gone)?,
+            own_root: !self.has_own_mounts(),
             program: &process.args[0],
             ids: Some(&found.ids),
             filter: filter.as_ref(),
@@ -133,6 +134,7 @@ impl Instance {
             users: &self.record.users,
             process: &process,
             namespaces: differing(pid).ok_or_else(gone)?,
+            own_root: !self.has_own_mounts(),
             program: &program,
             ids,
             filter: filter.as_ref(),
@@ -161,6 +163,8 @@ impl Instance {
         let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
         fds.extend((0..).zip(preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.push((Given::Container, container.as_fd()));
+        let root = enter.own_root.then(|| self.open_root_of(container)).transpose()?;
+        fds.extend(root.iter().map(|root| (Given::Root, root.as_fd())));
         let cgroup = self.cgroup().map(|dir| cgroup::open_beside(dir, container)).transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
         let ignition = Ignition {
@@ -181,6 +185,16 @@ impl Instance {
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
         };
         ignite(&plan, ignition)
+    }
+
+    /// The root that the container's process has now.
+    fn open_root_of(&self, container: &OwnedFd) -> Result<OwnedFd> {
+        let gone = || Error::Died { object: self.object() };
+        let pid = crate::sys::pid_of(container.as_fd()).ok_or_else(gone)?;
+        let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        // Else the pid may be another's by now, and its root the machine's.
+        crate::sys::pidfd_signal(container.as_fd(), 0).map_err(|_| gone())?;
+        Ok(root)
     }
 
     /// Who the container runs as: its config has numbers, which mean the same

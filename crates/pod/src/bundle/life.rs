@@ -13,7 +13,7 @@ use pause::wire::Record as Report;
 
 use super::dir::Held;
 use super::exec::{self, Inside};
-use super::record::{GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
+use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
@@ -219,7 +219,8 @@ impl Instance {
     /// that from becoming another one's as long as we look: a kernel without
     /// numbers that never come again only tells while the first process lives.
     fn mounts(&self) -> Option<(MountNamespace, Option<File>)> {
-        let ProcessRecord { process, mounts, .. } = self.process?;
+        // Others in there are none of its own, whatever is written down.
+        let ProcessRecord { process, mounts, .. } = self.process.filter(|_| self.has_own_mounts())?;
         let mounts = mounts?;
         if let MountNamespace::Id(_) = mounts {
             return Some((mounts, None));
@@ -361,6 +362,9 @@ impl Instance {
                 [] => cgroup::kill(cgroup, PATIENCE)?,
                 made => place::remove(made)?,
             }
+        }
+        if let Mounts::Callers(attached) = &self.record.mounts {
+            attached.detach(self.rootfs(), &self.object())?;
         }
         // As long as the record is there whoever comes by can go on, and finds
         // the process stopped.

@@ -26,6 +26,7 @@
 //! container is *created* as long as its gate is there; a `start` knocks, takes
 //! the gate away, and says that it may go on.
 
+mod attached;
 mod create;
 mod custom;
 mod dir;
@@ -54,7 +55,7 @@ use crate::state;
 use crate::sys;
 
 use self::dir::Dir;
-use self::record::{GATE, PROCESS, ProcessRecord, RECORD, Record};
+use self::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record};
 
 /// The newest version of the OCI runtime specification that this follows.
 pub const SPECIFICATION: &str = "1.3.0";
@@ -205,6 +206,12 @@ impl Instance {
     /// Its cgroup, if there is one.
     pub fn cgroup(&self) -> Option<&Path> {
         self.record.cgroup.as_deref()
+    }
+
+    /// Whether nobody else is in its mount namespace: only then what is in there
+    /// is the container's.
+    fn has_own_mounts(&self) -> bool {
+        self.record.mounts == Mounts::Own
     }
 
     /// Whether its pids are numbers of another pid namespace.

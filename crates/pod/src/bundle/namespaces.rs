@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::config::{Config, NamespaceEntry, NamespaceKind};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap, parse_map};
 use crate::plan::hold::Users;
+use crate::procfs::{MountNamespace, mount_namespace_of};
 use crate::spec::{Container, Namespace, Place};
 use crate::sys;
 
@@ -19,49 +20,120 @@ pub(super) struct Namespaces {
     pub made: u64,
     /// In the order to join them.
     pub joined: Vec<(Namespace, File)>,
+    pub mounts: Mounts,
     pub users: Users,
+}
+
+/// Whose mount namespace it is.
+#[derive(Debug)]
+pub(super) enum Mounts {
+    /// Its own.
+    Own,
+    /// This one, which is there.
+    Joined(File),
+    /// The caller's.
+    Callers(File, MountNamespace),
+}
+
+impl Mounts {
+    /// Whether nobody else is in there.
+    pub fn are_own(&self) -> bool {
+        matches!(self, Mounts::Own)
+    }
+
+    /// What its process has to join for it.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Mounts::Own => None,
+            Mounts::Joined(file) | Mounts::Callers(file, _) => Some(file),
+        }
+    }
 }
 
 /// Opens what is to be joined, and looks whether it is what it should be.
 pub(super) fn prepare(config: &Config, facts: &Facts) -> Result<Namespaces> {
-    let mounts = config.namespace(NamespaceKind::Mount);
-    match mounts {
-        Some(NamespaceEntry { path: None, .. }) => {}
-        Some(NamespaceEntry { path: Some(path), .. }) => {
-            let reason = "a container needs a mount namespace of its own: changing its root would change that of \
-                          everybody in there; remove the path";
-            return Err(Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason));
-        }
-        None => {
-            let reason = "missing, and the machine's own cannot get another root: add it";
-            return Err(Error::invalid("linux.namespaces", "mount", reason));
-        }
-    }
     let made = config.namespaces.iter().filter(|entry| entry.path.is_none());
     let made = made.fold(0, |flags, entry| flags | entry.kind.flag());
     let mut joined = Vec::new();
     for entry in &config.namespaces {
         if let (Some(path), Some(namespace)) = (&entry.path, shared(entry.kind)) {
-            joined.push((namespace, open(path, namespace)?));
+            joined.push((namespace, open(path, namespace.flag(), namespace.name())?));
         }
     }
     order(&mut joined);
+    let mounts = match config.namespace(NamespaceKind::Mount) {
+        Some(NamespaceEntry { path: None, .. }) => Mounts::Own,
+        Some(NamespaceEntry { path: Some(path), .. }) => Mounts::Joined(open_mounts(path, config, &joined)?),
+        None => callers_mounts(config, facts)?,
+    };
     let users = users(config, facts)?;
-    Ok(Namespaces { made, joined, users })
+    Ok(Namespaces { made, joined, mounts, users })
+}
+
+/// One to join: whoever is in there gets the container's root.
+fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Result<File> {
+    let refuse = |reason: &str| Err(Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason));
+    let file = open(path, libc::CLONE_NEWNS as u64, "mnt")?;
+    if is_same(&file, "/proc/self/ns/mnt") {
+        let reason = "this program's own mount namespace: its root would become the container's for everybody in \
+                      there; leave out the entry `mount` to be in it with a root of its own";
+        return refuse(reason);
+    }
+    if is_same(&file, "/proc/1/ns/mnt") {
+        let reason = "the mount namespace of process 1: its root would become the container's for the whole machine; \
+                      run podlet-oci in there, and leave out the entry `mount`";
+        return refuse(reason);
+    }
+    let user = joined.iter().find(|(namespace, _)| *namespace == Namespace::User).map(|(_, file)| file);
+    match (config.namespace(NamespaceKind::User), user) {
+        (Some(_), Some(user)) if !belongs_to(&file, user) => refuse(
+            "this mount namespace belongs to another user namespace than the one to join, from which nothing can be \
+             mounted in it: give the path of that, or leave out the entry `user`",
+        ),
+        (Some(_), None) => refuse(
+            "nothing can be mounted in this mount namespace from a new user namespace: give the path of the one that \
+             it belongs to, or leave out the entry `user`",
+        ),
+        _ => Ok(file),
+    }
+}
+
+/// The caller's own, where there is no entry.
+fn callers_mounts(config: &Config, facts: &Facts) -> Result<Mounts> {
+    let field = "linux.namespaces";
+    if !facts.privileged {
+        let reason = "missing, and in this program's own mount namespace an ordinary user cannot mount: add it, and \
+                      `user`";
+        return Err(Error::invalid(field, "mount", reason));
+    }
+    if config.namespace(NamespaceKind::User).is_some() {
+        let reason = "missing, and in this program's own mount namespace nothing can be mounted from another user \
+                      namespace: add it, or remove `user`";
+        return Err(Error::invalid(field, "mount", reason));
+    }
+    let path = "/proc/self/ns/mnt";
+    let file = File::open(path).doing(|| format!("opening {path}"))?;
+    let known = mount_namespace_of(&file).ok_or_else(|| Error::invalid(path, "", "cannot be looked at"))?;
+    Ok(Mounts::Callers(file, known))
+}
+
+fn is_same(file: &File, path: &str) -> bool {
+    let number = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().map(number).ok().is_some_and(|ours| std::fs::metadata(path).map(number).ok() == Some(ours))
 }
 
 fn shared(kind: NamespaceKind) -> Option<Namespace> {
     Namespace::ALL.into_iter().find(|namespace| namespace.flag() == kind.flag())
 }
 
-fn open(path: &Path, namespace: Namespace) -> Result<File> {
+fn open(path: &Path, flag: u64, name: &str) -> Result<File> {
     let wrong = |reason: String| Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason);
     // A pipe there would keep us waiting.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.map_err(|error| wrong(error.to_string()))?;
     match sys::namespace_kind(&file) {
-        Ok(flag) if flag == namespace.flag() => Ok(file),
-        _ => Err(wrong(format!("not a {} namespace", namespace.name()))),
+        Ok(kind) if kind == flag => Ok(file),
+        _ => Err(wrong(format!("not a {name} namespace"))),
     }
 }
 
@@ -70,16 +142,18 @@ fn open(path: &Path, namespace: Namespace) -> Result<File> {
 /// children only, so its place does not matter.
 fn order(joined: &mut [(Namespace, File)]) {
     let user = joined.iter().find(|(namespace, _)| *namespace == Namespace::User);
-    let Some(user) = user.and_then(|(_, file)| file.metadata().ok()) else { return };
-    let belongs = |file: &File| {
-        let owner = sys::namespace_owner(file.as_fd()).ok().map(File::from).and_then(|file| file.metadata().ok());
-        owner.is_some_and(|owner| owner.ino() == user.ino())
-    };
+    let Some(user) = user.and_then(|(_, file)| file.try_clone().ok()) else { return };
     joined.sort_by_key(|(namespace, file)| match namespace {
         Namespace::User => 1,
-        _ if belongs(file) => 2,
+        _ if belongs_to(file, &user) => 2,
         _ => 0,
     });
+}
+
+/// Whether a user namespace owns this one.
+fn belongs_to(namespace: &File, user: &File) -> bool {
+    let owner = sys::namespace_owner(namespace.as_fd()).ok().map(File::from).and_then(|file| file.metadata().ok());
+    owner.zip(user.metadata().ok()).is_some_and(|(owner, user)| owner.ino() == user.ino())
 }
 
 fn users(config: &Config, facts: &Facts) -> Result<Users> {

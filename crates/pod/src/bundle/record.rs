@@ -37,8 +37,33 @@ pub(super) struct Record {
     pub cgroup: Option<PathBuf>,
     /// The cgroups that were made for it, outermost first.
     pub made_cgroups: Vec<PathBuf>,
+    /// Whose mount namespace it is in.
+    #[serde(default)]
+    pub mounts: Mounts,
     /// Of the steps behind the gate: number and how the plan shows them.
     pub late_steps: Vec<(u32, String)>,
+}
+
+/// Whose mount namespace a container is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mounts {
+    /// Its own.
+    #[default]
+    Own,
+    /// One that was there before it.
+    Joined,
+    /// Its maker's, in whose mount table its root stands.
+    Callers(Attached),
+}
+
+/// By what a container's root is found among the mounts of others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Attached {
+    /// The mount namespace.
+    pub namespace: MountNamespace,
+    /// The source of the file system below the root. Nothing else has it.
+    pub mark: String,
 }
 
 /// `process.json`, and before that `unfinished.json`: the container's first
@@ -46,7 +71,7 @@ pub(super) struct Record {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ProcessRecord {
     pub process: ProcessId,
-    /// Its mount namespace, where there is no cgroup.
+    /// Its mount namespace, where there is no cgroup and nobody else is in it.
     pub mounts: Option<MountNamespace>,
     /// Its cgroup, by its number.
     pub cgroup: Option<u64>,

@@ -18,6 +18,11 @@
 //! Where there is nothing to join and nobody else to become first, there is no
 //! H: C is born in its namespaces, and opens the trees in its own copy of the
 //! caller's mounts.
+//!
+//! A container that is to be in a mount namespace with others ([`Mounts`]) is
+//! built all the same in one that nobody else sees, and comes to the others in
+//! one piece: what fails before leaves nothing there, and no path of theirs is
+//! followed but that of the root.
 
 use pause::wire::{Record, Slot};
 
@@ -29,16 +34,35 @@ use super::program::{self, Program};
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
 
+/// Whose mount namespace the container's process is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mounts<'a> {
+    /// Its own.
+    Own,
+    /// One that is there: the root becomes that of all who are in it.
+    Joined,
+    /// The caller's: the root stands in its mount table, and is that of this
+    /// process alone.
+    Callers {
+        /// The source of the file system below it, by which it is found again.
+        mark: &'a str,
+    },
+}
+
 /// Everything the plan depends on.
 #[derive(Debug)]
 pub struct Bundle<'a> {
     /// The container, as one of a pod that shares nothing.
     pub launch: Launch<'a>,
-    /// `CLONE_NEW*` of the namespaces to make.
+    /// `CLONE_NEW*` of the namespaces to make, whatever it says of mounts.
     pub made: u64,
     /// Those to join, in this order: before `user` come the ones that do not
     /// belong to it.
     pub joined: &'a [Namespace],
+    /// The mount namespace. One to join comes after all others: it must belong
+    /// to the user namespace that the container is in, or nothing could be
+    /// mounted there.
+    pub mounts: Mounts<'a>,
     /// Of the time namespace, if one is made.
     pub time_offsets: TimeOffsets,
     /// It gets a terminal, of this size if one is given.
@@ -53,8 +77,9 @@ pub struct Bundle<'a> {
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
-    /// It says which its mount namespace is: without a cgroup its processes
-    /// are found by that.
+    /// It says which its own mount namespace is: without a cgroup its
+    /// processes are found by that, and killed. One that others are in is
+    /// never told.
     pub tells_mounts: bool,
     /// It waits to be started by this user, as the user is seen inside.
     pub gate: Option<u32>,
@@ -63,6 +88,16 @@ pub struct Bundle<'a> {
 impl Bundle<'_> {
     fn makes(&self, namespace: Namespace) -> bool {
         self.made & namespace.flag() != 0
+    }
+
+    /// What its process is born in. The root is always built in a new mount
+    /// namespace.
+    fn birthplace(&self) -> u64 {
+        self.made | libc::CLONE_NEWNS as u64
+    }
+
+    fn is_among_callers(&self) -> bool {
+        matches!(self.mounts, Mounts::Callers { .. })
     }
 
     /// Whether the first process is the container's own: no namespace has to
@@ -83,6 +118,8 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     let kept = given.len();
     given.extend(mounts::given(&bundle.launch));
     given.extend(bundle.joined.iter().map(|&kind| Given::Namespace(kind)));
+    given.extend((bundle.mounts != Mounts::Own).then_some(Given::Mounts));
+    given.extend(bundle.is_among_callers().then_some(Given::Place));
     let mut plan = Plan::new(&given);
     let p = &mut plan;
 
@@ -96,14 +133,14 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     let trees = enter(p, bundle);
     p.push(step::undumpable());
     if bundle.is_born_inside() {
-        p.born_in = bundle.made;
+        p.born_in = bundle.birthplace();
         container_steps(p, bundle, &trees, Slot(kept as u16));
         return plan;
     }
 
     let born = p.slot("container");
     let _born_pid = p.slot("container_pid");
-    let made = bundle.made & !(Namespace::User.flag() | Namespace::Time.flag());
+    let made = bundle.birthplace() & !(Namespace::User.flag() | Namespace::Time.flag());
     p.fork(step::clone_sibling(made), born, |p| {
         p.push(step::die_with_parent());
         container_steps(p, bundle, &trees, Slot(kept as u16));
@@ -174,7 +211,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let container = launch.container;
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    if bundle.tells_mounts {
+    if bundle.tells_mounts && bundle.mounts == Mounts::Own {
         let namespace = p.keep("mnt", step::openat(step::CWD, "/proc/self/ns/mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
         p.push(step::close(namespace));
@@ -202,6 +239,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         console::bind(p, trees.root, terminal);
         terminal
     });
+    let root = settle(p, bundle, trees);
     // An ordinary user can only join namespaces of a process that may be
     // traced. Here somebody who is in the pid namespace already could, too.
     let open = matches!(launch.pod.users, Users::Nested { .. });
@@ -216,9 +254,10 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
             p.push(step::undumpable());
         }
     }
-    match bundle.pivot {
-        true => mounts::change_root(p, launch, trees),
-        false => mounts::move_root(p, launch, trees),
+    match bundle.mounts {
+        Mounts::Callers { .. } => mounts::enter_root(p, launch, root),
+        _ if bundle.pivot => mounts::change_root(p, launch, root),
+        _ => mounts::move_root(p, launch, root),
     }
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
@@ -240,7 +279,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if open {
         p.push(step::dumpable());
     }
-    outlive_creator(p, bundle.stops);
+    outlive_creator(p, bundle.stops || bundle.is_among_callers());
     if let Some(user) = bundle.gate {
         wait_at_gate(p, user);
     }
@@ -249,11 +288,25 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     program::start(p, first_not_kept, container, launch.filter, &program);
 }
 
+/// Takes the finished root to where the process is to live. Where that is.
+fn settle(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees) -> Slot {
+    match bundle.mounts {
+        Mounts::Own => trees.root,
+        Mounts::Joined => mounts::take_to_others(p, bundle.launch.attach, trees.root),
+        Mounts::Callers { mark } => {
+            // Once it is written down who we are: were our maker killed, and we
+            // not yet, whoever clears up after both would look too soon.
+            p.push(step::await_message(p.slot_of(Given::Report)));
+            mounts::take_to_caller(p, mark, trees.root)
+        }
+    }
+}
+
 /// From here on whoever asked for the container may go: now that its number is
 /// written down others can end it.
-fn outlive_creator(p: &mut Plan, stopped: bool) {
-    // One that stopped for its hooks has been told then.
-    if !stopped {
+fn outlive_creator(p: &mut Plan, told: bool) {
+    // One that stopped before, for its hooks or its root, has been told then.
+    if !told {
         p.push(step::await_message(p.slot_of(Given::Report)));
     }
     p.push(step::survive_parent());

@@ -31,6 +31,8 @@ pub struct Enter<'a> {
     pub process: &'a Container,
     /// `CLONE_NEW*` of the container's namespaces that are not the caller's.
     pub namespaces: u64,
+    /// The container's root is not that of its mount namespace.
+    pub own_root: bool,
     /// The program to execute; what it is called stands in `process.args`.
     pub program: &'a str,
     /// Who it runs as; a hook keeps what the runtime has.
@@ -52,6 +54,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     given.extend((0..enter.preserved).map(Given::Preserved));
     let kept = given.len();
     given.push(Given::Container);
+    given.extend(enter.own_root.then_some(Given::Root));
     let mut plan = Plan::new(&given);
     let p = &mut plan;
 
@@ -70,11 +73,17 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         launch::set_limits(p, container);
         process::inherited(p, container);
     }
-    p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
+    if enter.namespaces != 0 {
+        p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
+    }
     let setgroups = enter.users.setgroups(enter.facts);
     if enter.namespaces & Namespace::User.flag() != 0 {
         ids::become_root(p, enter.users, setgroups);
         p.push(step::undumpable());
+    }
+    if enter.own_root {
+        p.push(step::fchdir(p.slot_of(Given::Root)));
+        p.push(step::chroot("."));
     }
     let terminal = enter.terminal.map(|size| {
         let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));

@@ -78,6 +78,12 @@ pub enum Given {
     Preserved(u16),
     /// A namespace to join.
     Namespace(Namespace),
+    /// The mount namespace that the container's process is to be in.
+    Mounts,
+    /// Where the root is to be in the caller's mount namespace.
+    Place,
+    /// The root that the container has, where its mount namespace has another.
+    Root,
     /// The user namespace whose ids the mount of this number has.
     MountUsers(u16),
     /// A detached tmpfs, filled, for the mount of this number.
@@ -107,6 +113,9 @@ impl Given {
             Given::Gate => "gate",
             Given::Preserved(_) => "preserved",
             Given::Namespace(kind) => kind.name(),
+            Given::Mounts => "mnt",
+            Given::Place => "place",
+            Given::Root => "root",
             Given::MountUsers(_) => "mount_users",
             Given::Copied(_) => "copied",
         }

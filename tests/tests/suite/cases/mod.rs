@@ -19,6 +19,7 @@ mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
 mod oci_images;
+mod oci_mounts;
 mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
@@ -59,6 +60,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_crash::CASES,
         oci::CASES,
         oci_namespaces::CASES,
+        oci_mounts::CASES,
         oci_images::CASES,
         oci_races::CASES,
         oci_hooks::CASES,

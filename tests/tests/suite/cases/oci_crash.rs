@@ -24,11 +24,11 @@ crate::tests![
 
 /// Moments at which a command is killed, from its first instructions to well
 /// after its end.
-fn moments() -> impl Iterator<Item = Duration> {
+pub fn moments() -> impl Iterator<Item = Duration> {
     (0..50).map(|step| Duration::from_micros(step * step * 10) * patience())
 }
 
-fn kill_after(bed: &Bed, line: &str, delay: Duration) {
+pub fn kill_after(bed: &Bed, line: &str, delay: Duration) {
     println!("after {delay:?}:");
     let command = bed.spawn_command(bed.oci_command(&bed.expand(line)));
     // Not an event that is awaited, but the moment of a crash.
@@ -49,7 +49,7 @@ pub fn everybody_ends(bed: &Bed) {
 }
 
 /// Removes it, and nothing is left.
-fn remove(bed: &Bed, before: &Snapshot) {
+pub fn remove(bed: &Bed, before: &Snapshot) {
     bed.oci("delete --force c").ok();
     bed.is_clean();
     everybody_ends(bed);

@@ -22,13 +22,13 @@ crate::tests![
 ];
 
 /// A hook of the machine's shell; `DIR` is the test's directory.
-fn sh(bed: &Bed, script: &str) -> Value {
+pub fn sh(bed: &Bed, script: &str) -> Value {
     let script = script.replace("DIR", &bed.dir.display().to_string());
     json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin", "A=b c"] })
 }
 
 /// One of the container's probe.
-fn probe(words: &str) -> Value {
+pub fn probe(words: &str) -> Value {
     json!({ "path": "/probe", "args": words.split(' ').collect::<Vec<_>>(), "env": ["A=b c"] })
 }
 

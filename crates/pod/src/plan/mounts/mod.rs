@@ -6,6 +6,7 @@
 //! on by that descriptor: what somebody renames in between does not matter.
 //! And what is mounted from outside was opened outside, as a detached tree.
 
+mod among;
 mod attr;
 mod dev;
 pub(super) mod old;
@@ -23,6 +24,7 @@ use crate::spec::{Mount, MountKind};
 use attr::{MADE_STRICT, attributes};
 use trees::Tree;
 
+pub(super) use among::{enter_root, take_to_caller, take_to_others};
 pub(crate) use dev::find_outside;
 pub(super) use paths::open_strict;
 pub(super) use trees::{Trees, open as open_trees};
@@ -93,26 +95,26 @@ pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
 }
 
 /// Makes what was built the root, by `pivot_root(2)`.
-pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
-    finish(p, launch, trees);
-    become_root(p, launch, trees.root);
+pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    finish(p, launch, root);
+    become_root(p, launch, root);
     p.push(step::umask(launch.container.umask));
 }
 
 /// The same where the machine's root is a ramdisk, which cannot be pivoted:
 /// it stays below.
-pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
-    finish(p, launch, trees);
-    p.push(step::fchdir(trees.root));
+pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    finish(p, launch, root);
+    p.push(step::fchdir(root));
     p.push(step::move_here_to_root());
     p.push(step::chroot("."));
     p.push(step::chdir("/"));
     p.push(step::umask(launch.container.umask));
 }
 
-fn finish(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
     if launch.container.read_only {
-        p.push(step::mount_setattr(trees.root, attributes(libc::MS_RDONLY, 0), false));
+        p.push(step::mount_setattr(root, attributes(libc::MS_RDONLY, 0), false));
     }
 }
 

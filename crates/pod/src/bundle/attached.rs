@@ -1,0 +1,159 @@
+//! The root of a container that is in its maker's mount namespace: it stands in
+//! the mount table there, and comes out of it at the container's end.
+//!
+//! ```text
+//!   what is at root.path
+//!     └─ an empty tmpfs, whose source is the mark
+//!          └─ the container's root, with all that is mounted in it
+//! ```
+//!
+//! The mark is written down before there is anything, so what a killed maker
+//! has left is found, too; and no other mount is ever taken for ours.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::record::Attached;
+use crate::error::{Context, Error, Result};
+use crate::procfs::{MountNamespace, all_pids, mount_namespace, mount_namespace_of};
+use crate::users;
+
+const MARK: &str = "podlet-oci:";
+
+impl Attached {
+    /// For a container that is to be in this mount namespace, its maker's own,
+    /// with its root at `root`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the root cannot be there.
+    pub(super) fn new(namespace: MountNamespace, id: &str, created: SystemTime, root: &Path) -> Result<Attached> {
+        if root == Path::new("/") {
+            let reason = "in this program's own mount namespace the container's root would cover everybody's: give \
+                          another directory, or add `mount` to linux.namespaces";
+            return Err(Error::invalid("root.path", "/", reason));
+        }
+        let other = table()?.into_iter().find(|seen| seen.source.starts_with(MARK) && root.starts_with(&seen.point));
+        if let Some(other) = other {
+            let reason = format!(
+                "a container in this mount namespace has its root there ({}) and would take this one away with it: give \
+                 each a directory of its own, or add `mount` to linux.namespaces",
+                other.source
+            );
+            return Err(Error::invalid("root.path", root.to_string_lossy(), reason));
+        }
+        let time = created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Attached { namespace, mark: format!("{MARK}{id}:{:x}", time.as_nanos()) })
+    }
+
+    /// Takes the root out of the mount table, as far as it got there.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is in another mount namespace than this program,
+    /// or something else is mounted over it.
+    pub(super) fn detach(&self, root: &Path, object: &str) -> Result<()> {
+        let path = "/proc/self/ns/mnt";
+        let ours = mount_namespace_of(&File::open(path).doing(|| format!("opening {path}"))?);
+        if ours != Some(self.namespace) {
+            // With the last who was in there it has gone.
+            return match all_pids().find(|&pid| mount_namespace(pid) == Some(self.namespace)) {
+                None => Ok(()),
+                Some(pid) => {
+                    let state = format!(
+                        "has its root in another mount namespace, that of process {pid}: delete it from there (nsenter \
+                         --mount --target {pid})"
+                    );
+                    Err(Error::state(object, state))
+                }
+            };
+        }
+        // The container's root, then the mark.
+        while let Some(number) = self.uppermost(&table()?, root) {
+            let place = users::open_root(root)?;
+            if mount_number(place.as_fd())? != Some(number) {
+                let state = format!("has a root that is covered: unmount what is over it at {}", root.display());
+                return Err(Error::state(object, state));
+            }
+            // By a descriptor: this mount, whatever comes over it meanwhile.
+            let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+            let context = || format!("unmounting the root of {object} at {}", root.display());
+            // What it shares with the machine stays there.
+            let none: Option<&str> = None;
+            mount(none, path.as_str(), none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).doing(context)?;
+            umount2(path.as_str(), MntFlags::MNT_DETACH).doing(context)?;
+        }
+        Ok(())
+    }
+
+    /// Of our two mounts at `root` the upper one, by its number.
+    fn uppermost(&self, table: &[Seen], root: &Path) -> Option<u64> {
+        let here = |seen: &&Seen| seen.point == root;
+        let mark = table.iter().filter(here).find(|seen| seen.source == self.mark)?;
+        let above = table.iter().filter(here).find(|seen| seen.parent == mark.number);
+        Some(above.unwrap_or(mark).number)
+    }
+}
+
+/// A mount, as `mountinfo` shows it.
+#[derive(Debug)]
+struct Seen {
+    number: u64,
+    parent: u64,
+    point: PathBuf,
+    source: String,
+}
+
+fn table() -> Result<Vec<Seen>> {
+    const PATH: &str = "/proc/self/mountinfo";
+    let bytes = fs::read(PATH).doing(|| format!("reading {PATH}"))?;
+    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
+}
+
+/// proc_pid_mountinfo(5).
+fn parse(line: &str) -> Option<Seen> {
+    let (mount, system) = line.split_once(" - ")?;
+    let words: Vec<_> = mount.split(' ').collect();
+    Some(Seen {
+        number: words.first()?.parse().ok()?,
+        parent: words.get(1)?.parse().ok()?,
+        point: crate::procfs::unescape(words.get(4)?).into(),
+        source: system.split(' ').nth(1)?.into(),
+    })
+}
+
+/// The number of the mount that an open place is on.
+fn mount_number(place: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let path = format!("/proc/self/fdinfo/{}", place.as_raw_fd());
+    let text = fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mark without a root, with one, and with somebody else's over it;
+    /// and a copy of it elsewhere.
+    #[test]
+    fn only_what_stands_on_the_mark_is_ours() {
+        let attached = Attached { namespace: MountNamespace::Id(1), mark: "podlet-oci:a:1".into() };
+        let lines = "20 1 8:1 / / rw shared:1 - ext4 /dev/sda rw\n\
+                     21 20 8:1 /a\\040b /a\\040b rw - ext4 /dev/sda rw\n\
+                     30 21 0:30 / /a\\040b ro - tmpfs podlet-oci:a:1 ro\n\
+                     31 30 8:1 /a\\040b /a\\040b rw master:1 - ext4 /dev/sda rw\n\
+                     32 31 0:31 / /a\\040b/proc rw - proc proc rw\n\
+                     33 31 0:32 / /a\\040b rw - tmpfs tmpfs rw\n\
+                     34 20 0:30 / /copy ro - tmpfs podlet-oci:a:1 ro";
+        let table = |count: usize| lines.lines().take(count).filter_map(parse).collect::<Vec<_>>();
+        let found = |count, root: &str| attached.uppermost(&table(count), Path::new(root));
+        assert_eq!(found(2, "/a b"), None);
+        assert_eq!(found(3, "/a b"), Some(30));
+        assert_eq!(found(5, "/a b"), Some(31));
+        assert_eq!(found(6, "/a b"), Some(31));
+        assert_eq!(found(6, "/a"), None);
+        assert_eq!(table(7).len(), 7);
+    }
+}
