@@ -190,12 +190,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
         p.push(step::write(clocks, bundle.time_offsets.text().as_bytes()));
         p.free(clocks);
     }
-    trees.unwrap_or_else(|| {
+    let mut trees = trees.unwrap_or_else(|| {
         // An ordinary user can only clone trees of mounts that the new user
         // namespace owns.
         p.push(step::unshare(mounts));
         mounts::open_trees(p, launch)
-    })
+    });
+    trees.opened_inside = bundle.is_born_inside();
+    trees
 }
 
 fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {

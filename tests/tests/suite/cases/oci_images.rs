@@ -16,6 +16,7 @@ use crate::modes::{Mode, hierarchy};
 
 crate::tests![
     file_systems_on_themselves,
+    mounts_are_listed_in_their_order,
     mounts_are_shown_with_their_source,
     masks_follow_links_of_the_image,
     a_missing_working_directory_is_made,
@@ -69,6 +70,29 @@ fn masks_follow_links_of_the_image(bed: &Bed) {
 }
 
 /// As runc does it.
+/// Whoever compares the list with the config finds them there one after the
+/// other. (A user namespace has its trees opened before: Linux 6.8 and newer
+/// list those first.)
+fn mounts_are_listed_in_their_order(bed: &Bed) {
+    if bed.mode != Mode::Root {
+        return;
+    }
+    let mut config = config(bed, "mounts");
+    let targets = ["/a", "/b", "/c", "/d"];
+    for (i, target) in targets.into_iter().enumerate() {
+        let options = if i % 2 == 0 { json!(["ro"]) } else { json!(["rbind"]) };
+        let (kind, source) = if i % 2 == 0 { ("tmpfs", json!("tmpfs")) } else { ("bind", json!(bed.dir)) };
+        let mount = json!({ "destination": target, "type": kind, "source": source, "options": options });
+        list(&mut config["mounts"]).push(mount);
+    }
+    write(bed, &config);
+    let said = bed.oci("run --bundle DIR c").ok();
+    let listed = said.lines().filter_map(|line| line.split(' ').nth(4));
+    let listed: Vec<_> = listed.filter(|target| targets.contains(target)).collect();
+    assert_eq!(listed, targets, "{said}");
+    bed.is_clean();
+}
+
 /// The machine's own may be there already, by an earlier mount: mount(2) does
 /// not put a file system on itself.
 fn file_systems_on_themselves(bed: &Bed) {

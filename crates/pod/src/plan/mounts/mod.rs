@@ -49,7 +49,12 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     for (mount, tree) in container.mounts.iter().zip(&trees.binds) {
         p.begin_part(format!("the mount on {}", mount.target.display()));
         let tree = match tree {
-            Some(Tree::Slot(slot)) => Some(*slot),
+            Some(Tree::Slot(slot)) => {
+                if trees.opened_inside {
+                    number_anew(p, *slot);
+                }
+                Some(*slot)
+            }
             Some(Tree::Held(number)) => {
                 trees.holder.map(|holder| p.keep("tree", step::open_tree_below(holder, number.to_string())))
             }
@@ -74,6 +79,17 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
         paths::make_read_only(p, trees.root, path);
     }
     p.begin_part(String::new());
+}
+
+/// Gives a tree the place in the list of mounts that it has in the config:
+/// since Linux 6.8 they stand there by their numbers, which they got when they
+/// were opened. What is attached nowhere can be cloned since 6.15.
+fn number_anew(p: &mut Plan, tree: Slot) {
+    let anew = p.slot("anew");
+    p.if_ok(step::open_tree_at(tree, true).into_slot(anew).tolerate(&[libc::EINVAL]), |p| {
+        p.push(step::dup_above(anew, 0).into_slot(tree));
+        p.free(anew);
+    });
 }
 
 /// Makes a directory that is missing, as runc and crun do it for the working

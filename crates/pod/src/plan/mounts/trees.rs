@@ -27,6 +27,8 @@ pub(in super::super) struct Trees {
     /// The machine's null device, one for each masked path, where the
     /// container's own cannot be relied on.
     pub(super) nulls: Vec<Slot>,
+    /// They were opened in the mount namespace where they are attached.
+    pub opened_inside: bool,
 }
 
 /// Where the tree of a bind is.
@@ -89,7 +91,7 @@ pub(in super::super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
         })
     });
     p.begin_part(String::new());
-    Trees { root, binds, holder, devices, nulls }
+    Trees { root, binds, holder, devices, nulls, opened_inside: false }
 }
 
 fn open_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
