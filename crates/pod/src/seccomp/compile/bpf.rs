@@ -89,30 +89,36 @@ struct Range {
 /// `first`.
 fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch, first: u32) {
     let Some(table) = rules.tables.get(&arch) else { return };
-    let default = completed(&[], rules.default);
-    let mut push = |first: u32, rules: Vec<Rule>| match ranges.last_mut() {
-        Some(last) if last.first == first => last.rules = rules,
-        _ => ranges.push(Range { first, wide: arch.is_wide(), rules }),
-    };
-    push(first, default.clone());
+    let wide = arch.is_wide();
+    let default = &[Rule { tests: Vec::new(), action: rules.default }];
+    let mut end = first;
     for (&number, own) in table {
-        push(number, completed(own, rules.default));
-        push(number + 1, default.clone());
+        if end < number {
+            push(ranges, end, wide, default);
+        }
+        match &own[..] {
+            // Most are complete.
+            [one] if one.tests.is_empty() => push(ranges, number, wide, own),
+            _ => push(ranges, number, wide, &completed(own, rules.default)),
+        }
+        end = number + 1;
     }
+    push(ranges, end, wide, default);
 }
 
-fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
-    ranges.dedup_by(|next, range| {
-        // Where no argument is looked at, its width means nothing.
-        next.rules == range.rules && (next.wide == range.wide || next.rules.len() == 1)
-    });
-    ranges
+/// A range from `first` on, unless the one before is the same and goes on.
+fn push(ranges: &mut Vec<Range>, first: u32, wide: bool, rules: &[Rule]) {
+    // Where no argument is looked at, its width means nothing.
+    let goes_on = |range: &Range| range.rules == rules && (range.wide == wide || rules.len() == 1);
+    if !ranges.last().is_some_and(goes_on) {
+        ranges.push(Range { first, wide, rules: rules.to_vec() });
+    }
 }
 
 fn i386(rules: &Rules) -> Option<Vec<Range>> {
     let mut ranges = Vec::new();
     extend(&mut ranges, rules, Arch::X86, 0);
-    (!ranges.is_empty()).then(|| merged(ranges))
+    (!ranges.is_empty()).then_some(ranges)
 }
 
 /// x86_64, and behind it x32: the kernel calls both the same architecture.
@@ -122,12 +128,12 @@ fn x86_64(rules: &Rules) -> Vec<Range> {
     if rules.tables.contains_key(&Arch::X32) {
         extend(&mut ranges, rules, Arch::X32, X32_BIT);
     } else {
-        let plain = |first, action| Range { first, wide: true, rules: completed(&[], action) };
-        ranges.push(plain(X32_BIT, rules.foreign));
+        let plain = |action| [Rule { tests: Vec::new(), action }];
+        push(&mut ranges, X32_BIT, true, &plain(rules.foreign));
         // No call: a tracer's way to skip one.
-        ranges.push(plain(u32::MAX, rules.default));
+        push(&mut ranges, u32::MAX, true, &plain(rules.default));
     }
-    merged(ranges)
+    ranges
 }
 
 /// An instruction, by how many stand from it to the end.

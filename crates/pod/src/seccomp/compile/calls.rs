@@ -35,12 +35,17 @@ impl Arch {
         match self {
             Arch::X86_64 => x86_64::Sysno::from_str(name).ok().map(|call| call.id() as u32),
             Arch::X86 => x86::Sysno::from_str(name).ok().map(|call| call.id() as u32),
-            Arch::X32 => match X32_OWN.iter().position(|own| *own == name) {
-                Some(place) => Some(X32_BIT + 512 + place as u32),
-                None if ONLY_64.contains(&name) => None,
-                None => Arch::X86_64.number(name).map(|number| X32_BIT + number),
-            },
+            Arch::X32 => x32_number(name, Arch::X86_64.number(name)),
         }
+    }
+}
+
+/// The number that a call has on x32, by the one that it has on x86_64.
+pub fn x32_number(name: &str, native: Option<u32>) -> Option<u32> {
+    match X32_OWN.iter().position(|own| *own == name) {
+        Some(place) => Some(X32_BIT + 512 + place as u32),
+        None if ONLY_64.contains(&name) => None,
+        None => native.map(|number| X32_BIT + number),
     }
 }
 

@@ -18,7 +18,7 @@
 
 use std::str::FromStr;
 
-use super::calls::{Arch, multiplexed};
+use super::calls::{Arch, multiplexed, x32_number};
 use super::profile::{Argument, Profile, Syscall, When};
 use super::rules::{self, Action, Op, Rule, Rules, Table, Test};
 use super::{Context, Listener, NEW_LISTENER};
@@ -276,6 +276,7 @@ fn holds(field: &str, when: &When, context: &Context) -> Result<Vec<bool>> {
 /// another.
 fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
     let mut fits = true;
+    let native = Arch::X86_64.number(name);
     for (&arch, table) in &mut rules.tables {
         if let Some((call, number)) = multiplexed(name).filter(|_| arch == Arch::X86) {
             let which = Test { index: 0, op: Op::Equal, mask: u64::MAX, value: number };
@@ -285,7 +286,12 @@ fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
                 insert(table, number, Rule { tests, action: rule.action });
             }
         }
-        if let Some(number) = arch.number(name) {
+        let number = match arch {
+            Arch::X86_64 => native,
+            Arch::X32 => x32_number(name, native),
+            Arch::X86 => arch.number(name),
+        };
+        if let Some(number) = number {
             fits &= insert(table, number, rule.clone());
         }
     }
@@ -295,7 +301,8 @@ fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
 /// Behind the others, unless one without conditions settles it. False if one
 /// has the same conditions and another action.
 fn insert(table: &mut Table, number: u32, rule: Rule) -> bool {
-    let rules = table.entry(number).or_default();
+    // Seldom more than one.
+    let rules = table.entry(number).or_insert_with(|| Vec::with_capacity(1));
     if rules.first().is_some_and(|rule| rule.tests.is_empty()) {
         return true;
     }
