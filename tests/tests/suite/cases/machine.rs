@@ -78,7 +78,8 @@ fn others_go_where_the_first_process_has_gone(bed: &Bed) {
     assert!(bed.oci("exec c /probe read /proc/self/cgroup").ok().contains("0::/init"));
     bed.oci("delete --force c").ok();
 
-    bed.podlet("run --detach --name web/c --pids-limit 50 --rootfs DIR/rootfs /probe block").ok();
+    bed.podlet("create web").ok();
+    bed.podlet("run --pod web --name c --detach --pids-limit 50 --rootfs DIR/rootfs /probe block").ok();
     give_on(bed.pid_of("web/c"));
     assert!(bed.podlet("exec web/c /probe read /proc/self/cgroup").ok().contains("/init"));
     bed.podlet("rm --force web").ok();
