@@ -191,8 +191,22 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
 pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
     let gives_on = fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|given| !given.trim().is_empty());
     let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd())?.to_string())?));
-    let below = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir));
-    open_dir(below.as_deref().unwrap_or(dir))
+    let Some(below) = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir)) else {
+        return open_dir(dir);
+    };
+    // Whoever is born there would not so much as begin, and its parent waits
+    // for that.
+    let events = fs::read_to_string(below.join("cgroup.events")).unwrap_or_default();
+    if events.lines().any(|line| line == "frozen 1") {
+        return Err(Error::state(format!("the cgroup {}", below.display()), "is frozen: nobody can begin in it"));
+    }
+    open_dir(&below)
+}
+
+/// Whether a process is in this cgroup or below.
+pub(crate) fn holds(dir: &Path, pid: u32) -> bool {
+    let place = || Some(hierarchy()?.join(of(&pid.to_string())?));
+    place().is_some_and(|place| place.starts_with(dir))
 }
 
 /// Kills everything in a cgroup and below, and waits until it is gone. A
@@ -304,6 +318,19 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     }
     kill(dir, PATIENCE)?;
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
+}
+
+/// The same of one in which nobody can be any more; somebody else may have
+/// come, whose it is then.
+pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
+    // A killed process leaves a moment after its end.
+    const MOMENT: Duration = Duration::from_secs(1);
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(_) if !wait_empty(dir, MOMENT)? => Ok(()),
+        Err(_) => remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display())),
+    }
 }
 
 fn remove_empty(dir: &Path) -> std::io::Result<()> {

@@ -24,6 +24,13 @@ pub(crate) fn read(path: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Whether this program is in the machine's first pid namespace (its inode:
+/// linux/nsfs.h).
+pub(crate) fn sees_all_pids() -> bool {
+    const INITIAL_PIDS: u64 = 0xEFFF_FFFC;
+    namespace_inode(std::process::id(), "pid") == Some(INITIAL_PIDS)
+}
+
 /// A mount namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,15 +60,16 @@ pub(crate) fn mount_namespace_of(namespace: &fs::File) -> Option<MountNamespace>
 /// pid namespace of its own is killed, nobody can.
 ///
 /// # Errors
-/// [`Error::Deadline`], naming what was to end.
+/// [`Error::Deadline`], naming what was to end; [`Error::State`] if it is this
+/// program's own mount namespace.
 pub(crate) fn kill_in<P: IntoIterator<Item = u32>>(
     mounts: MountNamespace,
     candidates: impl Fn() -> P,
     what: impl Fn() -> String,
 ) -> Result<()> {
     if fs::File::open("/proc/self/ns/mnt").ok().and_then(|ours| mount_namespace_of(&ours)) == Some(mounts) {
-        // Where we are ourselves is no container's own.
-        return Ok(());
+        // The caller would be among them.
+        return Err(Error::state(what(), "is in this program's own mount namespace: use it from outside"));
     }
     let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
     let end = Instant::now() + PATIENCE;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The mark is written down before there is anything, so what a killed maker
-//! has left is found, too; and no other mount is ever taken for ours.
+//! has left there is found, too. Copies of it, by a bind of what is above or in
+//! other mount namespaces, are not ours.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -19,8 +20,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::record::Attached;
 use crate::error::{Context, Error, Result};
-use crate::procfs::{MountNamespace, all_pids, mount_namespace, mount_namespace_of};
-use crate::users;
+use crate::procfs::{MountNamespace, all_pids, mount_namespace, mount_namespace_of, sees_all_pids};
+use crate::{sys, users};
 
 const MARK: &str = "podlet-oci:";
 
@@ -36,11 +37,12 @@ impl Attached {
                           another directory, or add `mount` to linux.namespaces";
             return Err(Error::invalid("root.path", "/", reason));
         }
-        let other = table()?.into_iter().find(|seen| seen.source.starts_with(MARK) && root.starts_with(&seen.point));
+        let meets = |point: &Path| root.starts_with(point) || point.starts_with(root);
+        let other = table()?.into_iter().find(|seen| seen.source.starts_with(MARK) && meets(&seen.point));
         if let Some(other) = other {
             let reason = format!(
-                "a container in this mount namespace has its root there ({}) and would take this one away with it: give \
-                 each a directory of its own, or add `mount` to linux.namespaces",
+                "a container in this mount namespace has its root there or below ({}), and one would take the other's \
+                 away with it: give each a directory of its own, or add `mount` to linux.namespaces",
                 other.source
             );
             return Err(Error::invalid("root.path", root.to_string_lossy(), reason));
@@ -53,23 +55,22 @@ impl Attached {
     ///
     /// # Errors
     /// [`Error::State`] if it is in another mount namespace than this program,
-    /// or something else is mounted over it.
+    /// has been moved, or something else is mounted over it.
     pub(super) fn detach(&self, root: &Path, object: &str) -> Result<()> {
         let path = "/proc/self/ns/mnt";
         let ours = mount_namespace_of(&File::open(path).doing(|| format!("opening {path}"))?);
         if ours != Some(self.namespace) {
-            // With the last who was in there it has gone.
-            return match all_pids().find(|&pid| mount_namespace(pid) == Some(self.namespace)) {
-                None => Ok(()),
-                Some(pid) => {
-                    let state = format!(
-                        "has its root in another mount namespace, that of process {pid}: delete it from there (nsenter \
-                         --mount --target {pid})"
-                    );
+            // It was taken down with its last user, and all that is in it.
+            return match has_gone(self.namespace) {
+                true => Ok(()),
+                false => {
+                    let state = "has its root in another mount namespace: delete it from there (nsenter --mount), or \
+                                 if that has gone, remove its directory below --root";
                     Err(Error::state(object, state))
                 }
             };
         }
+        let mut found = false;
         // The container's root, then the mark.
         while let Some(number) = self.uppermost(&table()?, root) {
             let place = users::open_root(root)?;
@@ -77,15 +78,22 @@ impl Attached {
                 let state = format!("has a root that is covered: unmount what is over it at {}", root.display());
                 return Err(Error::state(object, state));
             }
-            // By a descriptor: this mount, whatever comes over it meanwhile.
+            // By a descriptor: this mount, and nothing that has come to its place.
             let path = format!("/proc/self/fd/{}", place.as_raw_fd());
             let context = || format!("unmounting the root of {object} at {}", root.display());
             // What it shares with the machine stays there.
             let none: Option<&str> = None;
             mount(none, path.as_str(), none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).doing(context)?;
             umount2(path.as_str(), MntFlags::MNT_DETACH).doing(context)?;
+            found = true;
         }
-        Ok(())
+        match table()?.into_iter().find(|seen| !found && seen.source == self.mark) {
+            None => Ok(()),
+            Some(elsewhere) => {
+                let point = elsewhere.point.display();
+                Err(Error::state(object, format!("has its root at {point}: it was moved; move it back, or unmount it")))
+            }
+        }
     }
 
     /// Of our two mounts at `root` the upper one, by its number.
@@ -94,6 +102,15 @@ impl Attached {
         let mark = table.iter().filter(here).find(|seen| seen.source == self.mark)?;
         let above = table.iter().filter(here).find(|seen| seen.parent == mark.number);
         Some(above.unwrap_or(mark).number)
+    }
+}
+
+/// Whether a mount namespace is there no more, as far as that can be told.
+fn has_gone(namespace: MountNamespace) -> bool {
+    match namespace {
+        MountNamespace::Id(id) => !sys::is_mount_namespace(id),
+        // Who sees all processes sees who is in it.
+        MountNamespace::Inode(_) => sees_all_pids() && !all_pids().any(|pid| mount_namespace(pid) == Some(namespace)),
     }
 }
 

@@ -35,7 +35,6 @@ use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
 use crate::sys;
-use crate::users;
 
 /// How a container is made, besides what its config says.
 #[derive(Debug)]
@@ -280,7 +279,10 @@ impl Instance {
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
         fds.extend(namespaces.mounts.file().map(|file| (Given::Mounts, file.as_fd())));
         let is_among_callers = matches!(namespaces.mounts, Mounts::Callers(..));
-        let place = is_among_callers.then(|| users::open_root(self.rootfs())).transpose()?;
+        // Resolved already: were there a link by now, it would be mounted
+        // wherever that leads.
+        let open = || sys::open_without_links(self.rootfs()).doing(|| format!("opening {}", self.rootfs().display()));
+        let place = is_among_callers.then(open).transpose()?;
         fds.extend(place.iter().map(|place| (Given::Place, place.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();

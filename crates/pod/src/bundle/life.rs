@@ -170,6 +170,9 @@ impl Instance {
     /// [`Error::Deadline`] if they were to be killed and do not end.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         let (signal, _held) = self.signal_for(signal)?;
+        if self.is_over() {
+            return Ok(());
+        }
         if signal == libc::SIGKILL {
             return match self.cgroup() {
                 Some(cgroup) => cgroup::kill(cgroup, PATIENCE),
@@ -179,7 +182,8 @@ impl Instance {
         let mounts = self.mounts();
         let is_here = |pid| match (self.cgroup(), &mounts) {
             (None, Some((mounts, _pin))) => mount_namespace(pid) == Some(*mounts),
-            _ => self.processes().contains(&pid),
+            (Some(cgroup), _) => cgroup::holds(cgroup, pid),
+            (None, None) => self.processes().contains(&pid),
         };
         for pid in self.processes() {
             // Opened, then looked at again: the pid may be another's now.
@@ -202,8 +206,17 @@ impl Instance {
         Ok((if self.waits() { libc::SIGKILL } else { signal }, held))
     }
 
+    /// Whether nothing of it can live any more. Who is in its cgroup then has
+    /// been given that since.
+    fn is_over(&self) -> bool {
+        self.record.ends_as_one && self.process.is_some() && self.pidfd().is_none()
+    }
+
     /// Processes of the container, as this machine numbers them.
     pub fn processes(&self) -> Vec<u32> {
+        if self.is_over() {
+            return Vec::new();
+        }
         match (self.cgroup(), self.mounts()) {
             (Some(cgroup), _) => cgroup::all_processes(cgroup),
             (None, Some((mounts, _pin))) => {
@@ -353,6 +366,9 @@ impl Instance {
     /// Removes everything; the container's process has been killed, or was
     /// never born.
     pub(super) fn erase(&self, held: &Held) -> Result<()> {
+        if let Mounts::Callers(attached) = &self.record.mounts {
+            attached.detach(self.rootfs(), &self.object())?;
+        }
         if let Some(cgroup) = self.cgroup() {
             match &self.record.made_cgroups[..] {
                 // It stays; what is in there does not. The rule: all of it ended
@@ -360,11 +376,8 @@ impl Instance {
                 // other container: see `cgroup::renew`.
                 [] if cgroup::wait_empty(cgroup, Duration::from_secs(1))? => {}
                 [] => cgroup::kill(cgroup, PATIENCE)?,
-                made => place::remove(made)?,
+                made => place::remove(made, self.is_over())?,
             }
-        }
-        if let Mounts::Callers(attached) = &self.record.mounts {
-            attached.detach(self.rootfs(), &self.object())?;
         }
         // As long as the record is there whoever comes by can go on, and finds
         // the process stopped.

@@ -9,7 +9,7 @@ use crate::config::{Config, NamespaceEntry, NamespaceKind};
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap, parse_map};
 use crate::plan::hold::Users;
-use crate::procfs::{MountNamespace, mount_namespace_of};
+use crate::procfs::{MountNamespace, mount_namespace_of, sees_all_pids};
 use crate::spec::{Container, Namespace, Place};
 use crate::sys;
 
@@ -79,10 +79,18 @@ fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Re
                       there; leave out the entry `mount` to be in it with a root of its own";
         return refuse(reason);
     }
-    if is_same(&file, "/proc/1/ns/mnt") {
-        let reason = "the mount namespace of process 1: its root would become the container's for the whole machine; \
-                      run podlet-oci in there, and leave out the entry `mount`";
-        return refuse(reason);
+    match is_of_process_1(&file) {
+        Some(false) => {}
+        Some(true) => {
+            let reason = "the mount namespace of process 1: its root would become the container's for the whole \
+                          machine; run podlet-oci in there, and leave out the entry `mount`";
+            return refuse(reason);
+        }
+        None => {
+            let reason = "it may be the mount namespace of process 1, which this program may not look at: give it \
+                          CAP_SYS_PTRACE";
+            return refuse(reason);
+        }
     }
     let user = joined.iter().find(|(namespace, _)| *namespace == Namespace::User).map(|(_, file)| file);
     match (config.namespace(NamespaceKind::User), user) {
@@ -94,7 +102,27 @@ fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Re
             "nothing can be mounted in this mount namespace from a new user namespace: give the path of the one that \
              it belongs to, or leave out the entry `user`",
         ),
+        // Who owns it could take away under the container what it relies on.
+        (None, _) if !belongs_to(&file, &File::open(OWN_USERS).doing(|| format!("opening {OWN_USERS}"))?) => refuse(
+            "this mount namespace belongs to another user namespace than this program is in: give the path of that as \
+             the entry `user`, too",
+        ),
         _ => Ok(file),
+    }
+}
+
+const OWN_USERS: &str = "/proc/self/ns/user";
+
+/// The machine's first mount namespace, by inode (linux/nsfs.h); before Linux
+/// 6.17 it was one of the first that were counted.
+const INITIAL_MOUNTS: [u64; 3] = [0xEFFF_FFF8, 0xF000_0000, 0xF000_0001];
+
+/// Whether it is the mount namespace of process 1; `None` if nobody can tell.
+fn is_of_process_1(file: &File) -> Option<bool> {
+    match std::fs::metadata("/proc/1/ns/mnt") {
+        Ok(theirs) => file.metadata().ok().map(|meta| (meta.dev(), meta.ino()) == (theirs.dev(), theirs.ino())),
+        // The machine's own is in the first one.
+        Err(_) => sees_all_pids().then_some(INITIAL_MOUNTS.contains(&file.metadata().ok()?.ino())),
     }
 }
 

@@ -75,9 +75,12 @@ pub(super) fn make(dir: &Path) -> Result<()> {
 
 /// Removes the cgroups that were made. One that somebody else uses by now
 /// stays.
-pub(super) fn remove(made: &[PathBuf]) -> Result<()> {
+pub(super) fn remove(made: &[PathBuf], nobody_left: bool) -> Result<()> {
     let Some((own, above)) = made.split_last() else { return Ok(()) };
-    cgroup::remove_tree(own)?;
+    match nobody_left {
+        true => cgroup::remove_unless_taken(own)?,
+        false => cgroup::remove_tree(own)?,
+    }
     for dir in above.iter().rev() {
         // Others have come: it is theirs now.
         if fs::remove_dir(dir).is_err() {

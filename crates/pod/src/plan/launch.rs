@@ -220,7 +220,9 @@ impl Launch<'_> {
 /// Whether the caller may make device nodes, and knows whose they are to be in
 /// this other user namespace.
 pub(crate) fn makes_nodes_for(users: &Users, facts: &Facts) -> bool {
-    let may = facts.privileged && facts.initial_users && facts.calls.new_order();
+    let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
+    let able = facts.capabilities & needed == needed;
+    let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
     may && matches!(users, Users::New { uids, gids } if !uids.is_empty() && !gids.is_empty())
 }
 

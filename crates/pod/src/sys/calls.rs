@@ -42,6 +42,13 @@ pub(crate) fn probe_calls(privileged: bool) -> Calls {
     }
 }
 
+/// Opens a directory by a path in which nothing is a link.
+pub(crate) fn open_without_links(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(nix::fcntl::AT_FDCWD, path, OpenHow::new().flags(flags).resolve(resolve))
+}
+
 /// Opens a path of an image as a mere path, never leaving it. Without
 /// `openat2` symbolic links are refused.
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {

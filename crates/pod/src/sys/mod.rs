@@ -8,7 +8,7 @@ mod mounts;
 mod spawn;
 
 pub(crate) use bpf::attach_device_program;
-pub(crate) use calls::{open_in_root, probe_calls};
+pub(crate) use calls::{open_in_root, open_without_links, probe_calls};
 pub(crate) use mounts::{below, copy_attributes, tmpfs};
 pub(crate) use spawn::{Birthplace, Child, spawn};
 
@@ -286,6 +286,20 @@ pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
     // SAFETY: the kernel writes 8 bytes, or nothing.
     Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) })?;
     Ok(id)
+}
+
+/// Whether there is a mount namespace of this number, or nobody can tell
+/// (listmount(2), Linux 6.11 and newer).
+pub(crate) fn is_mount_namespace(id: u64) -> bool {
+    const SYS_LISTMOUNT: libc::c_long = 458;
+    const LSMT_ROOT: u64 = u64::MAX;
+    // struct mnt_id_req: its size, the mount, after which one, the namespace.
+    let request = [32, LSMT_ROOT, 0, id];
+    let mut found = [0u64; 1];
+    // SAFETY: the request has the size that it says, and what is found has
+    // room for one.
+    let result = unsafe { libc::syscall(SYS_LISTMOUNT, request.as_ptr(), found.as_mut_ptr(), 1, 0) };
+    Errno::result(result) != Err(Errno::ENOENT)
 }
 
 /// `CLONE_NEW*` of the namespace behind an open `/proc/<pid>/ns/...`

@@ -67,15 +67,21 @@ fn podman_limits_memory(bed: &Bed) {
 fn others_go_where_the_first_process_has_gone(bed: &Bed) {
     let give_on = |pid: u32| {
         let own = cgroup_of(pid);
-        move_below(pid, "init");
+        let below = move_below(pid, "init");
         fs::write(own.join("cgroup.subtree_control"), "+pids").expect("a controller that it has");
+        below
     };
     let mut config = oci::config(bed, "block");
     config["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
     oci::write(bed, &config);
     bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
-    give_on(oci::pid(bed));
+    let below = give_on(oci::pid(bed));
     assert!(bed.oci("exec c /probe read /proc/self/cgroup").ok().contains("0::/init"));
+    // Who is born there now does not begin.
+    fs::write(below.join("cgroup.freeze"), "1").expect("frozen");
+    let is_frozen = || fs::read_to_string(below.join("cgroup.events")).is_ok_and(|text| text.contains("frozen 1"));
+    bed.until("that it is frozen", is_frozen);
+    bed.oci("exec c /probe ids").fails(255, &["init", "is frozen"]);
     bed.oci("delete --force c").ok();
 
     bed.podlet("create web").ok();

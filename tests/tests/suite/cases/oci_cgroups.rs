@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::oci::{ends, start};
+use serde_json::json;
+
+use super::oci::{config, ends, pid, start, write};
 use crate::bed::Bed;
 use crate::leaks;
 use crate::modes::hierarchy;
 
-crate::tests![processes_below_its_cgroup];
+crate::tests![processes_below_its_cgroup, a_cgroup_that_others_have_come_to];
 
 /// The cgroup of a process.
 pub fn cgroup_of(pid: u32) -> PathBuf {
@@ -46,5 +48,30 @@ fn processes_below_its_cgroup(bed: &Bed) {
     assert!(below.exists());
     bed.oci("delete --force c").ok();
     assert!(!below.exists());
+    bed.is_clean();
+}
+
+/// The cgroup of a container that has ended is given to another one.
+fn a_cgroup_that_others_have_come_to(bed: &Bed) {
+    if !bed.mode.has_cgroups() {
+        return;
+    }
+    let mut config = config(bed, "block");
+    config["linux"]["cgroupsPath"] = json!(format!("podlet-test-{}", std::process::id()));
+    write(bed, &config);
+    bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid first").ok();
+    bed.oci("kill first KILL").ok();
+    ends(pid(bed));
+    bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid second").ok();
+    let pid = pid(bed);
+    assert_eq!(bed.oci("ps -f json first").ok().trim(), "[]");
+    bed.oci("kill --all first KILL").ok();
+    bed.oci("delete first").ok();
+    assert_eq!(bed.oci_state_of("second")["status"], "running");
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    let cgroup = cgroup_of(pid);
+    bed.oci("delete --force second").ok();
+    // Who made it has left it to others.
+    fs::remove_dir(cgroup).expect("an empty cgroup");
     bed.is_clean();
 }

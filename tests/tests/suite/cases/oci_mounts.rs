@@ -270,7 +270,7 @@ fn what_is_attached_does_not_spread(bed: &Bed) {
     for place in [&source.join("x"), &sub] {
         mount(Some("machines"), place, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
     }
-    let copies = [neighbour(bed, "slave"), neighbour(bed, "unchanged")];
+    let copies = [neighbour(bed, "slave"), neighbour(bed, "shared")];
     let tables = || {
         let read = |pid: u32| fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("a mount table");
         [read(std::process::id()), read(copies[0].pid()), read(copies[1].pid())]
@@ -339,6 +339,23 @@ fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     assert_eq!(table(), there);
     bed.oci("delete c").ok();
     assert_eq!(table(), before);
+    // Where it was it is no more.
+    let (sub, moved) = (bed.dir.join("sub"), bed.dir.join("moved"));
+    fs::create_dir(&sub).expect("a directory");
+    fs::rename(bed.rootfs(), sub.join("rootfs")).expect("another place");
+    let mut config = inheriting(bed, "block");
+    config["root"]["path"] = json!("sub/rootfs");
+    write(bed, &config);
+    bed.oci_detached("run -d --bundle DIR c").ok();
+    let there = table();
+    fs::rename(&sub, &moved).expect("another name");
+    bed.oci("delete --force c").fails(1, &["moved", "/moved/rootfs"]);
+    fs::rename(&moved, &sub).expect("its name");
+    assert_eq!(table(), there);
+    bed.oci("delete --force c").ok();
+    assert_eq!(table(), before);
+    fs::rename(sub.join("rootfs"), bed.rootfs()).expect("its place");
+    write(bed, &inheriting(bed, "block"));
     // Of one whose mount namespace is gone nothing is left to unmount.
     let mut unshare = Command::new("unshare");
     let run = bed.oci_command(&bed.expand("run -d --bundle DIR c"));
@@ -379,6 +396,17 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
         refused(&config, &[of_path, "belongs to another user namespace", "`user`"]);
         end(other);
     }
+    if !bed.mode.nests_users() {
+        // Whose mounts are in the hands of somebody with less rights.
+        let mut other = Command::new("unshare");
+        other.args(["--user", "--map-root-user", "--mount", "sleep", "1000"]);
+        let other = bed.spawn_command(other);
+        let (own, path) = (inode(std::process::id()), format!("/proc/{}/ns/mnt", other.pid()));
+        bed.until("a mount namespace", || fs::metadata(&path).is_ok_and(|meta| meta.ino() != own));
+        let config = joining(bed, "ns", other.pid());
+        refused(&config, &[of_path, "belongs to another user namespace", "`user`, too"]);
+        end(other);
+    }
     // Where the new root would be everybody's.
     let mut config = joining(bed, "ns", std::process::id());
     refused(&config, &[of_path, "own mount namespace", "leave out the entry"]);
@@ -409,12 +437,17 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
         list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
         refused(&config, &["linux.namespaces", "pid", "without a cgroup"]);
     }
-    // A second one would go with the first.
+    // A second one would go with the first, or with one above.
     write(bed, &inheriting(bed, "block"));
     bed.oci_detached("run -d --bundle DIR c").ok();
     let one = table();
-    bed.oci("run --bundle DIR d").fails(1, &["root.path", "podlet-oci:c:", "a directory of its own"]);
-    assert_eq!(table(), one);
+    for root in ["rootfs", "rootfs/etc", "."] {
+        let mut config = inheriting(bed, "ns");
+        config["root"]["path"] = json!(root);
+        write(bed, &config);
+        bed.oci("run --bundle DIR d").fails(1, &["root.path", "podlet-oci:c:", "a directory of its own"]);
+        assert_eq!(table(), one);
+    }
     bed.oci("delete --force c").ok();
     assert_eq!(table(), before);
 }

@@ -139,7 +139,7 @@ pub fn is_directory(path: &CStr) -> Step {
 /// `faccessat2(2)` with a mode that there is not: always EINVAL, for what
 /// cannot be executed although the permissions say so.
 pub fn refuse_program(path: CString) -> Step {
-    let (mode, flags) = (Arg::Word(8, "?"), Arg::Num(0));
+    let (mode, flags) = (Arg::Word(8, "not a mode: it is a directory"), Arg::Num(0));
     Step::new("faccessat2", libc::SYS_faccessat2, vec![CWD, Arg::Text(path), mode, flags])
 }
 
