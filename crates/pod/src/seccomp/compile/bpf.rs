@@ -85,18 +85,17 @@ struct Range {
     rules: Vec<Rule>,
 }
 
-/// Appends to `ranges` the rules of one architecture, whose numbers begin at
-/// `first`.
-fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch, first: u32) {
+/// Appends to `ranges` the rules of one architecture.
+fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch) {
     let Some(table) = rules.tables.get(&arch) else { return };
     let wide = arch.is_wide();
     let default = &[Rule { tests: Vec::new(), action: rules.default }];
-    let mut end = first;
-    for (&number, own) in table {
+    let mut end = arch.first();
+    for (number, own) in table.iter() {
         if end < number {
             push(ranges, end, wide, default);
         }
-        match &own[..] {
+        match own {
             // Most are complete.
             [one] if one.tests.is_empty() => push(ranges, number, wide, own),
             _ => push(ranges, number, wide, &completed(own, rules.default)),
@@ -117,16 +116,16 @@ fn push(ranges: &mut Vec<Range>, first: u32, wide: bool, rules: &[Rule]) {
 
 fn i386(rules: &Rules) -> Option<Vec<Range>> {
     let mut ranges = Vec::new();
-    extend(&mut ranges, rules, Arch::X86, 0);
+    extend(&mut ranges, rules, Arch::X86);
     (!ranges.is_empty()).then_some(ranges)
 }
 
 /// x86_64, and behind it x32: the kernel calls both the same architecture.
 fn x86_64(rules: &Rules) -> Vec<Range> {
     let mut ranges = Vec::new();
-    extend(&mut ranges, rules, Arch::X86_64, 0);
+    extend(&mut ranges, rules, Arch::X86_64);
     if rules.tables.contains_key(&Arch::X32) {
-        extend(&mut ranges, rules, Arch::X32, X32_BIT);
+        extend(&mut ranges, rules, Arch::X32);
     } else {
         let plain = |action| [Rule { tests: Vec::new(), action }];
         push(&mut ranges, X32_BIT, true, &plain(rules.foreign));

@@ -30,6 +30,11 @@ impl Arch {
         self == Arch::X86_64
     }
 
+    /// The lowest number a call has.
+    pub fn first(self) -> u32 {
+        if self == Arch::X32 { X32_BIT } else { 0 }
+    }
+
     /// The call's number, if it is one here.
     pub fn number(self, name: &str) -> Option<u32> {
         match self {

@@ -43,7 +43,7 @@ pub fn check(profile: &Profile, context: &Context) -> Result<Checked> {
         let reason = "not as the default: who listens could not even receive";
         return Err(invalid("defaultAction", &profile.default_action, reason));
     }
-    let tables = architectures(profile)?.into_iter().map(|arch| (arch, Table::new())).collect();
+    let tables = architectures(profile)?.into_iter().map(|arch| (arch, Table::new(arch.first()))).collect();
     // libseccomp's action for architectures that were not added.
     let mut rules = Rules { default, foreign: rules::KILL_THREAD, tables };
     let mut notifies = false;
@@ -301,8 +301,7 @@ fn add(rules: &mut Rules, name: &str, rule: &Rule) -> bool {
 /// Behind the others, unless one without conditions settles it. False if one
 /// has the same conditions and another action.
 fn insert(table: &mut Table, number: u32, rule: Rule) -> bool {
-    // Seldom more than one.
-    let rules = table.entry(number).or_insert_with(|| Vec::with_capacity(1));
+    let rules = table.rules_of(number);
     if rules.first().is_some_and(|rule| rule.tests.is_empty()) {
         return true;
     }
@@ -310,6 +309,8 @@ fn insert(table: &mut Table, number: u32, rule: Rule) -> bool {
         rules.clear();
     }
     let fits = !rules.iter().any(|other| other.tests == rule.tests && other.action != rule.action);
+    // Seldom more than one.
+    rules.reserve_exact(1);
     rules.push(rule);
     fits
 }

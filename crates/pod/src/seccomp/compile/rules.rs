@@ -75,7 +75,35 @@ pub struct Rule {
 }
 
 /// The rules of one architecture, by call number. The first that holds counts.
-pub type Table = BTreeMap<u32, Vec<Rule>>;
+///
+/// Its numbers are few, and close together behind the first.
+#[derive(Clone, Debug)]
+pub struct Table {
+    first: u32,
+    calls: Vec<Vec<Rule>>,
+}
+
+impl Table {
+    /// Without rules, for numbers from `first` on.
+    pub fn new(first: u32) -> Table {
+        Table { first, calls: Vec::new() }
+    }
+
+    /// The rules of a call.
+    pub fn rules_of(&mut self, number: u32) -> &mut Vec<Rule> {
+        let place = (number - self.first) as usize;
+        if place >= self.calls.len() {
+            self.calls.resize_with(place + 1, Vec::new);
+        }
+        &mut self.calls[place]
+    }
+
+    /// Calls that have rules, by their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[Rule])> {
+        let calls = (self.first..).zip(&self.calls).filter(|(_, rules)| !rules.is_empty());
+        calls.map(|(number, rules)| (number, &rules[..]))
+    }
+}
 
 /// A filter.
 #[derive(Clone, Debug)]
@@ -92,8 +120,10 @@ impl Rules {
     /// Allows some calls of this machine's own architecture, and kills the
     /// process for any other.
     pub fn allow_only(calls: impl IntoIterator<Item = u32>) -> Rules {
-        let allow = || vec![Rule { tests: Vec::new(), action: ALLOW }];
-        let table = calls.into_iter().map(|call| (call, allow())).collect();
+        let mut table = Table::new(Arch::X86_64.first());
+        for call in calls {
+            *table.rules_of(call) = vec![Rule { tests: Vec::new(), action: ALLOW }];
+        }
         Rules { default: KILL_PROCESS, foreign: KILL_PROCESS, tables: BTreeMap::from([(Arch::X86_64, table)]) }
     }
 }
