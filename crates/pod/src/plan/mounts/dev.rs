@@ -127,6 +127,13 @@ pub(super) fn fill_fresh(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside:
         for name in ["pts", "shm", "mqueue"] {
             p.push(step::mkdirat(dev, name, 0o755));
         }
+        return;
+    }
+    // What later mounts need there: nobody has to look for it first.
+    let later = launch.container.mounts.iter().skip_while(|mount| mount.target != Path::new("/dev")).skip(1);
+    for mount in later.filter(|mount| mount.target.parent() == Some(Path::new("/dev")) && !launch.is_file(mount)) {
+        let name = mount.target.file_name().unwrap_or_default();
+        p.push(step::mkdirat(dev, name, 0o755).tolerate(&[libc::EEXIST]));
     }
 }
 

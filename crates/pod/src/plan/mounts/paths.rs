@@ -101,11 +101,11 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
         p.begin_part(format!("masking {}", path.display()));
         let path = relative(path);
         let covered = p.slot("covered");
-        let open = |flags| open_to_restrict(root, &path, flags).into_slot(covered);
         // A directory; else a file; else there is nothing to cover.
         let at = p.steps.len();
-        p.push(open(libc::O_DIRECTORY).tolerate(&[libc::ENOTDIR, libc::ENOENT]));
-        p.push(step::fchdir(covered));
+        p.push(open_to_restrict(root, &path, 0).into_slot(covered).tolerate(&[libc::ENOENT, libc::ENOTDIR]));
+        let is_directory = p.steps.len();
+        p.push(step::fchdir(covered).tolerate(&[libc::ENOTDIR]));
         p.push(step::mount(
             "tmpfs",
             ".",
@@ -113,18 +113,16 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
             libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
             "nr_blocks=1,nr_inodes=1",
         ));
-        // Covered now: the next one finds the tmpfs, which is fine but needless.
-        p.steps[at].skip_err = 2;
         let done = p.steps.len() - 1;
-        p.if_ok(open(0).tolerate(&[libc::ENOENT, libc::ENOTDIR]), |p| {
-            let tree = match own {
-                Some(null) => p.keep("tree", step::open_tree_at(null, false)),
-                None => trees.nulls[i],
-            };
-            p.push(step::move_mount(tree, covered));
-            p.free(tree);
-        });
+        p.skip_to_here(&[is_directory]);
+        let tree = match own {
+            Some(null) => p.keep("tree", step::open_tree_at(null, false)),
+            None => trees.nulls[i],
+        };
+        p.push(step::move_mount(tree, covered));
+        p.free(tree);
         p.steps[done].skip_ok = (p.steps.len() - done - 1) as u16;
+        p.skip_to_here(&[at]);
     }
 }
 
