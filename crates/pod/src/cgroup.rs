@@ -196,8 +196,7 @@ pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
     };
     // Whoever is born there would not so much as begin, and its parent waits
     // for that.
-    let events = fs::read_to_string(below.join("cgroup.events")).unwrap_or_default();
-    if events.lines().any(|line| line == "frozen 1") {
+    if says(&below, "frozen 1") {
         return Err(Error::state(format!("the cgroup {}", below.display()), "is frozen: nobody can begin in it"));
     }
     open_dir(&below)
@@ -239,8 +238,13 @@ pub(crate) fn number(dir: &Path) -> Option<u64> {
 
 /// Whether it is there, the one of that number, and nobody is in it or below.
 pub(crate) fn is_empty(dir: &Path, wanted: u64) -> bool {
+    says(dir, "populated 0") && number(dir) == Some(wanted)
+}
+
+/// Whether this line is in `cgroup.events` now.
+fn says(dir: &Path, wanted: &str) -> bool {
     let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
-    events.lines().any(|line| line == "populated 0") && number(dir) == Some(wanted)
+    events.lines().any(|line| line == wanted)
 }
 
 /// Waits for `populated 0`.
@@ -311,10 +315,8 @@ pub(crate) fn all_processes(dir: &Path) -> Vec<u32> {
 pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
     // The rule: nobody is in it any more, and nothing below.
-    match fs::remove_dir(dir) {
-        Ok(()) => return Ok(()),
-        Err(error) if is_gone(&error) => return Ok(()),
-        Err(_) => {}
+    if try_to_remove(dir) {
+        return Ok(());
     }
     kill(dir, PATIENCE)?;
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
@@ -325,12 +327,15 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
 pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
     // A killed process leaves a moment after its end.
     const MOMENT: Duration = Duration::from_secs(1);
-    match fs::remove_dir(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if is_gone(&error) => Ok(()),
-        Err(_) if !wait_empty(dir, MOMENT)? => Ok(()),
-        Err(_) => remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display())),
+    if try_to_remove(dir) || !wait_empty(dir, MOMENT)? {
+        return Ok(());
     }
+    remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
+}
+
+/// Removes one without processes and cgroups below. Whether it is gone.
+fn try_to_remove(dir: &Path) -> bool {
+    fs::remove_dir(dir).map_or_else(|error| is_gone(&error), |()| true)
 }
 
 fn remove_empty(dir: &Path) -> std::io::Result<()> {

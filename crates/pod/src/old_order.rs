@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{Below, OldOrder};
-use crate::procfs::unescape;
+use crate::procfs::{Seen, mounts};
 use crate::spec::{Container, Mount, MountKind, Root};
 
 /// The facts for `container`, or what of it takes the new calls.
@@ -60,20 +60,16 @@ fn refuse(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<(
 
 /// Mount points and their flags, in the order they were made.
 fn read_mounts() -> Result<Vec<(PathBuf, u64)>> {
-    const PATH: &str = "/proc/self/mountinfo";
-    let text = fs::read_to_string(PATH).doing(|| format!("reading {PATH}"))?;
-    let line = |line: &str| {
-        let mut words = line.split(' ').skip(4);
-        let point = PathBuf::from(unescape(words.next()?));
+    let seen = |seen: Seen| {
         let mut read = Mount::new("/", MountKind::Tmpfs);
-        for option in words.next()?.split(',') {
+        for option in seen.options.split(',') {
             read.option(option);
         }
         // This one is not shown.
         let relaxed = read.flags & (libc::MS_NOATIME | libc::MS_RELATIME) != 0;
-        Some((point, read.flags | if relaxed { 0 } else { libc::MS_STRICTATIME }))
+        (seen.point, read.flags | if relaxed { 0 } else { libc::MS_STRICTATIME })
     };
-    Ok(text.lines().filter_map(line).collect())
+    Ok(mounts()?.into_iter().map(seen).collect())
 }
 
 /// The mount `path` is on, and those below it.
@@ -97,6 +93,7 @@ fn below(all: &[(PathBuf, u64)], path: &Path) -> Vec<Below> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::procfs::unescape;
 
     #[test]
     fn mounts_below_a_source() {

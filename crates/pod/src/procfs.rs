@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
@@ -157,7 +158,35 @@ fn parent(pid: u32) -> Option<u32> {
     line.trim().parse().ok().filter(|&pid| pid > 1)
 }
 
-/// Spaces and the like are octal in `mountinfo` (proc_pid_mountinfo(5)).
+/// A mount, as `/proc/self/mountinfo` shows it (proc_pid_mountinfo(5)).
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub number: u64,
+    /// The number of the mount that it is on.
+    pub parent: u64,
+    pub point: PathBuf,
+    /// Of the mount alone, separated by commas.
+    pub options: String,
+    pub source: String,
+}
+
+/// All mounts of this program's mount namespace, in the kernel's order.
+pub(crate) fn mounts() -> Result<Vec<Seen>> {
+    const PATH: &str = "/proc/self/mountinfo";
+    let bytes = fs::read(PATH).doing(|| format!("reading {PATH}"))?;
+    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_mount).collect())
+}
+
+pub(crate) fn parse_mount(line: &str) -> Option<Seen> {
+    let (mount, system) = line.split_once(" - ")?;
+    let mut words = mount.split(' ');
+    let (number, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // Device and root come between.
+    let (point, options) = (unescape(words.nth(2)?).into(), words.next()?.into());
+    Some(Seen { number, parent, point, options, source: system.split(' ').nth(1)?.into() })
+}
+
+/// Spaces and the like are octal there.
 pub(crate) fn unescape(text: &str) -> String {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(text.to_string(), |text, (escape, meant)| text.replace(escape, meant))

@@ -13,14 +13,14 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::record::Attached;
 use crate::error::{Context, Error, Result};
-use crate::procfs::{MountNamespace, all_pids, mount_namespace, mount_namespace_of, sees_all_pids};
+use crate::procfs::{MountNamespace, Seen, all_pids, mount_namespace, mount_namespace_of, mounts, sees_all_pids};
 use crate::{sys, users};
 
 const MARK: &str = "podlet-oci:";
@@ -38,7 +38,7 @@ impl Attached {
             return Err(Error::invalid("root.path", "/", reason));
         }
         let meets = |point: &Path| root.starts_with(point) || point.starts_with(root);
-        let other = table()?.into_iter().find(|seen| seen.source.starts_with(MARK) && meets(&seen.point));
+        let other = mounts()?.into_iter().find(|seen| seen.source.starts_with(MARK) && meets(&seen.point));
         if let Some(other) = other {
             let reason = format!(
                 "a container in this mount namespace has its root there or below ({}), and one would take the other's \
@@ -72,7 +72,7 @@ impl Attached {
         }
         let mut found = false;
         // The container's root, then the mark.
-        while let Some(number) = self.uppermost(&table()?, root) {
+        while let Some(number) = self.uppermost(&mounts()?, root) {
             let place = users::open_root(root)?;
             if mount_number(place.as_fd())? != Some(number) {
                 let state = format!("has a root that is covered: unmount what is over it at {}", root.display());
@@ -87,7 +87,7 @@ impl Attached {
             umount2(path.as_str(), MntFlags::MNT_DETACH).doing(context)?;
             found = true;
         }
-        match table()?.into_iter().find(|seen| !found && seen.source == self.mark) {
+        match mounts()?.into_iter().find(|seen| !found && seen.source == self.mark) {
             None => Ok(()),
             Some(elsewhere) => {
                 let point = elsewhere.point.display();
@@ -114,33 +114,6 @@ fn has_gone(namespace: MountNamespace) -> bool {
     }
 }
 
-/// A mount, as `mountinfo` shows it.
-#[derive(Debug)]
-struct Seen {
-    number: u64,
-    parent: u64,
-    point: PathBuf,
-    source: String,
-}
-
-fn table() -> Result<Vec<Seen>> {
-    const PATH: &str = "/proc/self/mountinfo";
-    let bytes = fs::read(PATH).doing(|| format!("reading {PATH}"))?;
-    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
-}
-
-/// proc_pid_mountinfo(5).
-fn parse(line: &str) -> Option<Seen> {
-    let (mount, system) = line.split_once(" - ")?;
-    let words: Vec<_> = mount.split(' ').collect();
-    Some(Seen {
-        number: words.first()?.parse().ok()?,
-        parent: words.get(1)?.parse().ok()?,
-        point: crate::procfs::unescape(words.get(4)?).into(),
-        source: system.split(' ').nth(1)?.into(),
-    })
-}
-
 /// The number of the mount that an open place is on.
 fn mount_number(place: BorrowedFd<'_>) -> Result<Option<u64>> {
     let path = format!("/proc/self/fdinfo/{}", place.as_raw_fd());
@@ -151,6 +124,7 @@ fn mount_number(place: BorrowedFd<'_>) -> Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::procfs::parse_mount;
 
     /// The mark without a root, with one, and with somebody else's over it;
     /// and a copy of it elsewhere.
@@ -164,7 +138,7 @@ mod tests {
                      32 31 0:31 / /a\\040b/proc rw - proc proc rw\n\
                      33 31 0:32 / /a\\040b rw - tmpfs tmpfs rw\n\
                      34 20 0:30 / /copy ro - tmpfs podlet-oci:a:1 ro";
-        let table = |count: usize| lines.lines().take(count).filter_map(parse).collect::<Vec<_>>();
+        let table = |count: usize| lines.lines().take(count).filter_map(parse_mount).collect::<Vec<_>>();
         let found = |count, root: &str| attached.uppermost(&table(count), Path::new(root));
         assert_eq!(found(2, "/a b"), None);
         assert_eq!(found(3, "/a b"), Some(30));

@@ -171,7 +171,7 @@ impl Runtime {
             pivot: setup.pivot,
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
-            tells_mounts: cgroup.is_none() && namespaces.mounts.are_own(),
+            tells_mounts: cgroup.is_none(),
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);

@@ -74,7 +74,7 @@ pub(super) fn prepare(config: &Config, facts: &Facts) -> Result<Namespaces> {
 fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Result<File> {
     let refuse = |reason: &str| Err(Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason));
     let file = open(path, libc::CLONE_NEWNS as u64, "mnt")?;
-    if is_same(&file, "/proc/self/ns/mnt") {
+    if is_same(&file, "/proc/self/ns/mnt") == Some(true) {
         let reason = "this program's own mount namespace: its root would become the container's for everybody in \
                       there; leave out the entry `mount` to be in it with a root of its own";
         return refuse(reason);
@@ -119,11 +119,9 @@ const INITIAL_MOUNTS: [u64; 3] = [0xEFFF_FFF8, 0xF000_0000, 0xF000_0001];
 
 /// Whether it is the mount namespace of process 1; `None` if nobody can tell.
 fn is_of_process_1(file: &File) -> Option<bool> {
-    match std::fs::metadata("/proc/1/ns/mnt") {
-        Ok(theirs) => file.metadata().ok().map(|meta| (meta.dev(), meta.ino()) == (theirs.dev(), theirs.ino())),
-        // The machine's own is in the first one.
-        Err(_) => sees_all_pids().then_some(INITIAL_MOUNTS.contains(&file.metadata().ok()?.ino())),
-    }
+    // The machine's own process 1 is in the first one.
+    let is_initial = || sees_all_pids().then_some(INITIAL_MOUNTS.contains(&file.metadata().ok()?.ino()));
+    is_same(file, "/proc/1/ns/mnt").or_else(is_initial)
 }
 
 /// The caller's own, where there is no entry.
@@ -145,9 +143,10 @@ fn callers_mounts(config: &Config, facts: &Facts) -> Result<Mounts> {
     Ok(Mounts::Callers(file, known))
 }
 
-fn is_same(file: &File, path: &str) -> bool {
+/// `None` if one of the two cannot be looked at.
+fn is_same(file: &File, path: &str) -> Option<bool> {
     let number = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    file.metadata().map(number).ok().is_some_and(|ours| std::fs::metadata(path).map(number).ok() == Some(ours))
+    Some(file.metadata().map(number).ok()? == std::fs::metadata(path).map(number).ok()?)
 }
 
 fn shared(kind: NamespaceKind) -> Option<Namespace> {

@@ -62,7 +62,7 @@ pub(super) enum Mounts {
 pub(super) struct Attached {
     /// The mount namespace.
     pub namespace: MountNamespace,
-    /// The source of the file system below the root. Nothing else has it.
+    /// The source of the file system below the root, made for this container.
     pub mark: String,
 }
 

@@ -99,18 +99,14 @@ pub(super) fn look_for(p: &mut Plan, program: &str, env: &[String]) {
     let Some(last) = candidates.last().cloned() else { return };
     let mut found = Vec::new();
     for (i, candidate) in candidates.iter().enumerate() {
-        let may = step::may_execute(candidate.clone());
-        match i + 1 == candidates.len() {
-            true => p.push(may),
-            // Along PATH the next one is tried.
-            false => p.if_ok(may.tolerate(&[libc::ENOENT, libc::ENOTDIR, libc::EACCES]), |p| {
-                found.push(p.steps.len());
-                p.push(step::is_directory(candidate).tolerate(&[libc::ENOTDIR]));
-            }),
-        }
+        // Along PATH the next one is tried.
+        let elsewhere: &[i32] =
+            if i + 1 == candidates.len() { &[] } else { &[libc::ENOENT, libc::ENOTDIR, libc::EACCES] };
+        p.if_ok(step::may_execute(candidate.clone()).tolerate(elsewhere), |p| {
+            found.push(p.steps.len());
+            p.push(step::is_directory(candidate).tolerate(&[libc::ENOTDIR]));
+        });
     }
-    found.push(p.steps.len());
-    p.push(step::is_directory(&last).tolerate(&[libc::ENOTDIR]));
     p.push(step::refuse_program(last));
     p.skip_to_here(&found);
 }

@@ -28,7 +28,7 @@ pub(super) const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Device nodes of the machine.
+/// Device nodes to bind: the machine's, or some made for the container.
 pub(super) struct Outside {
     /// Of [`DEVICES`].
     usual: Vec<Option<Slot>>,
@@ -172,7 +172,7 @@ fn fill(p: &mut Plan, launch: &Launch<'_>, dev: Slot, outside: &Outside, tolerat
     }
 }
 
-/// A node of the machine, on a file made for it.
+/// A node from outside, on a file made for it.
 fn bind(p: &mut Plan, dir: Slot, name: &Path, node: Slot, tolerate: &'static [i32]) {
     p.push(step::mknodat(dir, name, libc::S_IFREG | 0o666, 0).tolerate(tolerate));
     let place = p.keep("node", open_strict(dir, name, 0));

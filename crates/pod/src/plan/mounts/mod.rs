@@ -162,6 +162,11 @@ fn all_flags(mount: &Mount) -> u64 {
     mount.flags | mount.recursive_flags
 }
 
+/// The same, but that it cannot be written where that comes last.
+fn flags_at_first(mount: &Mount) -> u64 {
+    all_flags(mount) & if is_late(mount) { !libc::MS_RDONLY } else { !0 }
+}
+
 fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
     if let MountKind::Remount { bind } = mount.kind {
         return change_mount(p, launch, trees.root, mount, bind);
@@ -229,12 +234,9 @@ fn may_be_there(launch: &Launch<'_>, mount: &Mount) -> bool {
 /// A new file system.
 fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
     let (kind, source) = file_system(mount);
-    let mut flags = all_flags(mount);
+    let mut flags = flags_at_first(mount);
     if launch.nodes == Nodes::Bound && mount.kind != MountKind::Devpts {
         flags |= libc::MS_NODEV;
-    }
-    if is_late(mount) {
-        flags &= !libc::MS_RDONLY;
     }
     step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
 }
@@ -289,8 +291,7 @@ fn detached(p: &mut Plan, mount: &Mount) -> Slot {
     let fs = p.keep("fs", step::fsopen(file_system(mount).0));
     configure(p, fs, mount);
     p.push(step::fscreate(fs));
-    let late = if is_late(mount) { libc::MS_RDONLY } else { 0 };
-    let tree = p.keep("tree", step::fsmount(fs, attributes(all_flags(mount) & !late, 0).set));
+    let tree = p.keep("tree", step::fsmount(fs, attributes(flags_at_first(mount), 0).set));
     p.free(fs);
     tree
 }
@@ -324,8 +325,8 @@ pub(crate) fn file_system_options(mount: &Mount) -> Vec<(String, Option<String>)
     label.into_iter().chain(flags).chain(data).collect()
 }
 
-/// And its attributes, but that it cannot be written: that comes last.
+/// And a tmpfs's attributes, at first.
 pub(crate) fn tmpfs_attributes(mount: &Mount, nodev: bool) -> u64 {
-    let set = attributes(all_flags(mount) & !libc::MS_RDONLY, 0).set;
+    let set = attributes(flags_at_first(mount), 0).set;
     if nodev { set | libc::MOUNT_ATTR_NODEV } else { set }
 }

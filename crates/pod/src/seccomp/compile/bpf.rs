@@ -89,7 +89,7 @@ struct Range {
 fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch) {
     let Some(table) = rules.tables.get(&arch) else { return };
     let wide = arch.is_wide();
-    let default = &[Rule { tests: Vec::new(), action: rules.default }];
+    let default = &[Rule::always(rules.default)];
     let mut end = arch.first();
     for (number, own) in table.iter() {
         if end < number {
@@ -127,10 +127,9 @@ fn x86_64(rules: &Rules) -> Vec<Range> {
     if rules.tables.contains_key(&Arch::X32) {
         extend(&mut ranges, rules, Arch::X32);
     } else {
-        let plain = |action| [Rule { tests: Vec::new(), action }];
-        push(&mut ranges, X32_BIT, true, &plain(rules.foreign));
+        push(&mut ranges, X32_BIT, true, &[Rule::always(rules.foreign)]);
         // No call: a tracer's way to skip one.
-        push(&mut ranges, u32::MAX, true, &plain(rules.default));
+        push(&mut ranges, u32::MAX, true, &[Rule::always(rules.default)]);
     }
     ranges
 }

@@ -74,6 +74,13 @@ pub struct Rule {
     pub action: Action,
 }
 
+impl Rule {
+    /// Without conditions.
+    pub fn always(action: Action) -> Rule {
+        Rule { tests: Vec::new(), action }
+    }
+}
+
 /// The rules of one architecture, by call number. The first that holds counts.
 ///
 /// Its numbers are few, and close together behind the first.
@@ -122,7 +129,7 @@ impl Rules {
     pub fn allow_only(calls: impl IntoIterator<Item = u32>) -> Rules {
         let mut table = Table::new(Arch::X86_64.first());
         for call in calls {
-            *table.rules_of(call) = vec![Rule { tests: Vec::new(), action: ALLOW }];
+            *table.rules_of(call) = vec![Rule::always(ALLOW)];
         }
         Rules { default: KILL_PROCESS, foreign: KILL_PROCESS, tables: BTreeMap::from([(Arch::X86_64, table)]) }
     }
@@ -141,7 +148,7 @@ pub fn completed(rules: &[Rule], default: Action) -> Vec<Rule> {
         }
     }
     if complete.last().is_none_or(|rule| !rule.tests.is_empty()) {
-        complete.push(Rule { tests: Vec::new(), action: default });
+        complete.push(Rule::always(default));
     }
     while let [.., before, last] = &complete[..]
         && before.action == last.action
