@@ -1,10 +1,12 @@
 //! Finding a pod's containers: their records, and their processes.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
+use crate::plain;
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::procfs::{MountNamespace, all_pids, inner_pid, mount_namespace};
@@ -86,7 +88,7 @@ impl Pod {
     /// [`Error::Os`] if the directory cannot be read.
     pub fn containers(&self) -> Result<Vec<String>> {
         let mut names = state::names_in(&self.dir.join(CONTAINERS))?;
-        names.retain(|name| self.container_dir(name).join(CONTAINER).exists());
+        names.retain(|name| state::is_there(&self.container_dir(name).join(CONTAINER)));
         Ok(names)
     }
 
@@ -107,6 +109,14 @@ impl Pod {
     /// The file of a container's output, as far as it goes there.
     pub fn log_path(&self, name: &str) -> PathBuf {
         self.container_dir(name).join(LOG)
+    }
+
+    /// The same, open for reading; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if that is no plain file.
+    pub fn open_log(&self, name: &str) -> Result<Option<File>> {
+        Ok(plain::open_own(&self.log_path(name), File::options().read(true))?.map(|(log, _)| log))
     }
 
     pub(crate) fn container_cgroup(&self, name: &str) -> Option<PathBuf> {

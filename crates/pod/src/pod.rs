@@ -71,7 +71,7 @@ impl Pod {
             resources::check_reachable(&options.resources, &facts, cgroup::usable_parent(&facts).as_deref())?;
         }
         let dir = store.pod_dir(&options.name);
-        if dir.exists() && !state::is_pod_dir(&dir) {
+        if state::is_there(&dir) && !state::is_pod_dir(&dir) {
             let reason = "the state directory has something of that name that is no pod";
             return Err(Error::invalid("pod name", &options.name, reason));
         }
@@ -83,7 +83,7 @@ impl Pod {
                 break lock;
             }
         };
-        if dir.join(POD).exists() {
+        if state::is_there(&dir.join(POD)) {
             return Err(Error::Exists(format!("pod {}", options.name)));
         }
         // What a remover left that was killed half-way.
@@ -281,10 +281,7 @@ impl Pod {
     pub(crate) fn look(&mut self) -> Result<()> {
         let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref())?.unzip();
         self.pause = process;
-        self.table = match self.dir.join(TABLE) {
-            path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
-            _ => None,
-        };
+        self.table = ExitTable::open(&self.dir.join(TABLE), pause)?.map(Arc::new);
         Ok(())
     }
 
@@ -304,7 +301,8 @@ impl Pod {
 
         let context = || format!("preparing {object}");
         let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
-        let table = ExitTable::open(&path, None)?;
+        let gone = || Error::NotFound(format!("exit table {}", path.display()));
+        let table = ExitTable::open(&path, None)?.ok_or_else(gone)?;
         let owner = sys::pidfd_open(std::process::id()).doing(context)?;
         let pair = |flags| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).doing(context);
         let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
@@ -380,8 +378,7 @@ impl Pod {
         if self.pause.is_none() {
             // It may have ended where we cannot see its pids: without the
             // cgroup nobody could tell.
-            let path = self.dir.join(PAUSE);
-            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+            state::remove_file(&self.dir.join(PAUSE))?;
         }
         // What cannot be kept must not keep the pod from being removed.
         self.keep_ooms().ok();
@@ -399,8 +396,7 @@ impl Pod {
         // The record goes last but for the directory: as long as it is there,
         // whoever comes by can go on.
         for file in [TABLE, PAUSE, POD] {
-            let path = self.dir.join(file);
-            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+            state::remove_file(&self.dir.join(file))?;
         }
         state::remove_all(&self.dir)?;
         self.store.mark_for_sweep(self.name(), false)

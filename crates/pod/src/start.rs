@@ -150,7 +150,7 @@ impl Pod {
     /// container's record. While we have the pod to ourselves nobody is at it.
     pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
         let dir = self.container_dir(name);
-        let is_stray = || dir.exists() && !dir.join(CONTAINER).exists();
+        let is_stray = || state::is_there(&dir) && !state::is_there(&dir.join(CONTAINER));
         if !is_stray() {
             return Ok(());
         }
@@ -241,7 +241,7 @@ impl Pod {
         let result = (|| {
             let started = Some(SystemTime::now());
             for file in [PROCESS, OOM] {
-                state::ignore_missing(fs::remove_file(dir.join(file))).doing(|| format!("preparing {object}"))?;
+                state::remove_file(&dir.join(file))?;
             }
             let pod_ooms = self.cgroup().map_or(0, |cgroup| resources::ooms(cgroup.path()));
             let record = ContainerRecord { started, pod_ooms, ..record };

@@ -2,9 +2,8 @@
 //!
 //! [`pause::table`] explains the page itself.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::resources::{OomLevel, OomWatch};
 use crate::sys::{self, MappedTable};
+use crate::{plain, state};
 
 /// After so many naps of a waiter pause must have been stopped.
 const STOPPED: u32 = 20;
@@ -112,30 +112,31 @@ pub(crate) struct ExitTable {
 
 /// Makes the table's file, all zeroes written out.
 pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
-    let context = || format!("making the exit table {}", path.display());
-    let new = path.with_extension("new");
     let mut page = vec![0u8; TABLE_SIZE];
     page[..4].copy_from_slice(&VERSION.to_ne_bytes());
     page[4..8].copy_from_slice(&(if end_with_last { END_WITH_LAST } else { 0 }).to_ne_bytes());
-    fs::write(&new, &page).doing(context)?;
     // Renamed, never truncated: somebody may still look at the old one.
-    fs::rename(&new, path).doing(context)
+    state::write_renamed(path, &page)
 }
 
 impl ExitTable {
-    pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<ExitTable> {
-        let context = || format!("opening the exit table {}", path.display());
-        let mut options = File::options();
-        let file = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path).doing(context)?;
-        let corrupt = |reason: &str| Error::Corrupt { path: path.display().to_string(), reason: reason.into() };
-        if file.metadata().doing(context)?.len() != TABLE_SIZE as u64 {
+    /// The table at `path`; `None` if there is none.
+    pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
+        let Some((file, meta)) = plain::open_own(path, File::options().read(true).write(true))? else {
+            return Ok(None);
+        };
+        let shown = || path.display().to_string();
+        let corrupt = |reason: &str| Error::Corrupt { path: shown(), reason: reason.into() };
+        if meta.len() != TABLE_SIZE as u64 {
             return Err(corrupt("the exit table is not one page"));
         }
-        let map = MappedTable::map(file.as_fd()).doing(context)?;
-        if map.head.version.load(Acquire) != VERSION {
-            return Err(corrupt("an exit table of another version"));
+        let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
+        match map.head.version.load(Acquire) {
+            VERSION => Ok(Some(ExitTable { map, file: file.into(), pause })),
+            // (Any other number is none that a build would have come to.)
+            version @ ..=0xffff if version > VERSION => Err(Error::Newer { path: shown(), version, known: VERSION }),
+            _ => Err(corrupt("no exit table")),
         }
-        Ok(ExitTable { map, file: file.into(), pause })
     }
 
     /// The same, kept by `pause`.
@@ -210,6 +211,18 @@ impl ExitTable {
             slot.generation.store(0, Relaxed);
             slot.state.store(FREE, Release);
         }
+    }
+
+    /// Containers' slots that are in none of these reservations: nobody knows
+    /// any more whose they are.
+    pub(crate) fn unclaimed(&self, claimed: &[Reservation]) -> Vec<Reservation> {
+        let slots = self.map.entries.iter().enumerate();
+        let used = slots.filter(|(_, slot)| {
+            let state = slot.state.load(Acquire);
+            state & STATE_MASK != FREE && state & EXEC_KIND == 0
+        });
+        let used = used.map(|(entry, slot)| Reservation { entry, generation: slot.generation.load(Acquire) });
+        used.filter(|used| !claimed.contains(used)).collect()
     }
 
     /// Gives back every slot whose launch was killed before anybody was born.

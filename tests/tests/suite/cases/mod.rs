@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod crash;
 mod exits;
+mod files;
 mod images;
 mod inside;
 mod limits;
@@ -27,6 +28,7 @@ mod oci_users;
 mod pods;
 mod seccomp;
 mod security;
+mod trees;
 
 pub use bundles::runc;
 pub use config::ip;
@@ -48,6 +50,8 @@ pub fn all() -> Vec<Case> {
         images::CASES,
         bad::CASES,
         seccomp::CASES,
+        files::CASES,
+        trees::CASES,
     ];
     [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }
