@@ -30,6 +30,7 @@ mod seccomp;
 mod security;
 mod trees;
 mod users;
+mod versions;
 
 pub use bundles::runc;
 pub use config::ip;
@@ -74,6 +75,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_cgroups::CASES,
         oci_users::CASES,
         oci_terminal::CASES,
+        versions::CASES,
     ]
     .concat()
 }
