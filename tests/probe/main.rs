@@ -277,6 +277,21 @@ fn perform(words: &[&str], args: &[String]) {
             let opened = OpenOptions::new().read(true).write(true).open(path);
             told(format!("open-rw {path}"), opened.map(drop));
         }
+        // Directories of this name in each other below `path`; the rest is done
+        // in the last one.
+        ["deep", path, name, count, ref rest @ ..] => {
+            told(format!("cd {path}"), std::env::set_current_dir(path));
+            let down = |_| fs::create_dir(name).and_then(|()| std::env::set_current_dir(name));
+            told("deep", (0..number(count)).try_for_each(down));
+            if !rest.is_empty() {
+                perform(rest, args);
+            }
+        }
+        ["levels", path, name] => {
+            told(format!("cd {path}"), std::env::set_current_dir(path));
+            let levels = std::iter::from_fn(|| std::env::set_current_dir(name).ok()).count();
+            say(format!("levels: {levels}"));
+        }
         ["mkdir", path] => told(format!("mkdir {path}"), fs::create_dir(path)),
         ["ls", path] => match fs::read_dir(path) {
             Ok(entries) => {

@@ -11,6 +11,7 @@
 //! a container that shares the pod's pid namespace is ended by looking for the
 //! processes in its mount namespace (see `Pod::stop`).
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,14 +20,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::resources::Resources;
+use crate::tree::{self, Place, Visitor};
 use crate::{procfs, sys};
 
 /// The cgroups of one pod. Only paths: nothing is held.
@@ -205,7 +208,8 @@ pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
 /// Whether a process is in this cgroup or below.
 pub(crate) fn holds(dir: &Path, pid: u32) -> bool {
     let place = || Some(hierarchy()?.join(of(&pid.to_string())?));
-    place().is_some_and(|place| place.starts_with(dir))
+    // The kernel does not tell a path that is too long.
+    place().map_or_else(|| all_processes(dir).contains(&pid), |place| place.starts_with(dir))
 }
 
 /// Kills everything in a cgroup and below, and waits until it is gone. A
@@ -300,15 +304,86 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
 /// All processes of a cgroup, as this process sees them.
 pub(crate) fn processes(dir: &Path) -> Vec<u32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect()
+    parse_pids(&text).collect()
 }
 
-/// The same with all below: a container may have cgroups of its own.
+fn parse_pids(text: &str) -> impl Iterator<Item = u32> {
+    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
+}
+
+/// The same with all below: a container may have cgroups of its own, as deep and
+/// with as long names as it likes.
 pub(crate) fn all_processes(dir: &Path) -> Vec<u32> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let below = below.flat_map(|entry| all_processes(&entry.path()));
-    processes(dir).into_iter().chain(below).collect()
+    let mut found = Members(Vec::new());
+    // One that goes meanwhile has nobody in it.
+    Place::open(dir).and_then(|top| tree::walk(top, &mut found)).ok();
+    found.0
+}
+
+/// Collects processes.
+struct Members(Vec<u32>);
+
+impl Visitor for Members {
+    fn enter(&mut self, dir: &Place) -> std::io::Result<()> {
+        let mut text = String::new();
+        let procs = openat(dir, "cgroup.procs", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        // (A threaded cgroup's processes are those of the one above.)
+        if procs.is_ok_and(|procs| File::from(procs).read_to_string(&mut text).is_ok()) {
+            self.0.extend(parse_pids(&text));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn cannot_enter(&mut self, _: &Place, _: &OsStr, _: std::io::Error) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The cgroup of this number, as long as it is there.
+pub(crate) fn find(number: u64) -> Option<PathBuf> {
+    let top = hierarchy()?;
+    let mut finder = Finder { number, way: vec![top.clone()], found: None };
+    Place::open(&top).and_then(|top| tree::walk(top, &mut finder)).ok();
+    finder.found
+}
+
+/// Looks for a cgroup by its number.
+struct Finder {
+    number: u64,
+    way: Vec<PathBuf>,
+    found: Option<PathBuf>,
+}
+
+impl Visitor for Finder {
+    fn enter(&mut self, dir: &Place) -> std::io::Result<()> {
+        if dir.inode() == self.number {
+            self.found = Some(self.way.iter().collect());
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<()> {
+        self.way.push(name.into());
+        Ok(())
+    }
+
+    fn after(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
+        self.way.pop();
+        Ok(())
+    }
+
+    fn cannot_enter(&mut self, _: &Place, _: &OsStr, _: std::io::Error) -> std::io::Result<()> {
+        self.way.pop();
+        Ok(())
+    }
 }
 
 /// Kills what is in a cgroup and removes it with all below.
@@ -338,27 +413,41 @@ fn try_to_remove(dir: &Path) -> bool {
     fs::remove_dir(dir).map_or_else(|error| is_gone(&error), |()| true)
 }
 
+/// Removes one in which nobody is, with all below.
 fn remove_empty(dir: &Path) -> std::io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() && fs::remove_dir(&path).is_err() {
-            remove_empty(&path)?;
-        }
+    match Place::open(dir).and_then(|top| tree::walk(top, &mut Remover)) {
+        Err(error) if !is_gone(&error) => return Err(error),
+        _ => {}
     }
+    remove_when_left(nix::fcntl::AT_FDCWD, dir.as_os_str())
+}
+
+/// Removes empty cgroups, the inner ones first.
+struct Remover;
+
+impl Visitor for Remover {
+    /// The kernel's own files go with it.
+    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn after(&mut self, dir: &Place, name: &OsStr) -> std::io::Result<()> {
+        remove_when_left(dir, name)
+    }
+
+    fn cannot_enter(&mut self, _: &Place, _: &OsStr, why: std::io::Error) -> std::io::Result<()> {
+        if is_gone(&why) { Ok(()) } else { Err(why) }
+    }
+}
+
+fn remove_when_left(dir: impl AsFd, name: &OsStr) -> std::io::Result<()> {
     let end = Instant::now() + Duration::from_secs(2);
     loop {
-        match fs::remove_dir(dir) {
-            Err(error) if is_gone(&error) => return Ok(()),
+        match unlinkat(&dir, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
             // A killed process leaves a moment after `populated` says so.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            result => return result,
+            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

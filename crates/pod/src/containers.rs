@@ -1,10 +1,12 @@
 //! Finding a pod's containers: their records, and their processes.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
+use crate::plain;
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::procfs::{MountNamespace, all_pids, inner_pid, mount_namespace};
@@ -64,8 +66,13 @@ impl Pod {
             return Ok(Some(record));
         }
         // Who started it died before it could write that down, or was not told
-        // by the kernel: look for the one with this pid in the pod.
-        let Some(pause) = self.pause.map(|pause| pause.pid) else { return Ok(recorded) };
+        // by the kernel.
+        Ok(self.find_inner(inner)?.or(recorded))
+    }
+
+    /// The process that has this pid in the pod.
+    pub(crate) fn find_inner(&self, inner: u32) -> Result<Option<ProcessRecord>> {
+        let Some(pause) = self.pause.map(|pause| pause.pid) else { return Ok(None) };
         for pid in self.pod_processes()? {
             if inner_pid(pid, pause)? == Some(inner)
                 && let Some(process) = ProcessId::of(pid)?
@@ -73,7 +80,7 @@ impl Pod {
                 return Ok(Some(ProcessRecord { process, mounts: mount_namespace(pid)? }));
             }
         }
-        Ok(recorded)
+        Ok(None)
     }
 
     /// How a container's latest run ended; `None` if it runs or never ran.
@@ -97,7 +104,7 @@ impl Pod {
     /// [`Error::Os`] if the directory cannot be read.
     pub fn containers(&self) -> Result<Vec<String>> {
         let mut names = state::names_in(&self.dir.join(CONTAINERS))?;
-        names.retain(|name| self.container_dir(name).join(CONTAINER).exists());
+        names.retain(|name| state::is_there(&self.container_dir(name).join(CONTAINER)));
         Ok(names)
     }
 
@@ -118,6 +125,14 @@ impl Pod {
     /// The file of a container's output, as far as it goes there.
     pub fn log_path(&self, name: &str) -> PathBuf {
         self.container_dir(name).join(LOG)
+    }
+
+    /// The same, open for reading; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if that is no plain file.
+    pub fn open_log(&self, name: &str) -> Result<Option<File>> {
+        Ok(plain::open_own(&self.log_path(name), File::options().read(true))?.map(|(log, _)| log))
     }
 
     pub(crate) fn container_cgroup(&self, name: &str) -> Option<PathBuf> {

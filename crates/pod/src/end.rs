@@ -73,6 +73,9 @@ impl Pod {
     pub fn remove_container_by_force(&self, name: &str) -> Result<()> {
         spec::check_name("container", name)?;
         self.clear_stray(name)?;
+        if let Err(Error::Corrupt { .. }) = self.container_record(name) {
+            return self.remove_damaged_container(name);
+        }
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn(name)?;
         self.end_all(name)?;
@@ -138,9 +141,12 @@ impl Pod {
     }
 
     /// Without a cgroup: kills what is in the container's mount namespace.
-    fn end_by_mounts(&self, name: &str) -> Result<()> {
+    pub(crate) fn end_by_mounts(&self, name: &str) -> Result<()> {
         let path = self.container_dir(name).join(PROCESS);
-        let recorded = state::read_record::<ProcessRecord>(&path)?;
+        let recorded = match state::read_record::<ProcessRecord>(&path) {
+            Err(Error::Corrupt { .. }) => None,
+            recorded => recorded?,
+        };
         // Who started it may have died before it could write that down.
         let known = recorded.filter(|record| record.process.pid != 0);
         let running = match (known, self.container_record(name)?.reservation.zip(self.table.as_ref())) {

@@ -93,6 +93,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of the state directory was written by a later build. It may name
+    /// things that this one knows nothing of.
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: u32,
+        /// The latest version that this build knows.
+        known: u32,
+    },
 }
 
 impl Error {
@@ -157,7 +167,14 @@ impl Display for Error {
                 pause::table::SLOTS
             ),
             Error::Os { doing, errno } => write!(f, "{}: {}", readable(doing, 600), errno.desc()),
-            Error::Corrupt { path, reason } => write!(f, "{path}: {reason}; `podlet rm -f` removes the pod"),
+            Error::Corrupt { path, reason } => {
+                write!(f, "{path}: {reason}; `podlet rm -f` or `podlet-oci delete -f` removes what it belongs to")
+            }
+            Error::Newer { path, version, known } => write!(
+                f,
+                "{path}: has version {version}, and this build of podlet knows no later one than {known}: \
+                 use the build that made it, or a later one"
+            ),
         }
     }
 }

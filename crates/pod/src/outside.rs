@@ -12,16 +12,18 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Result};
 use crate::facts::{IdMap, show_maps};
 use crate::launch::{Ignition, Question, ignite, seal};
+use crate::plain;
 use crate::plan::{Given, mounts, users};
 use crate::spec::{Mount, MountIds, MountKind};
 use crate::sys;
+use crate::tree::{self, Place, Visitor};
 
 /// A user namespace with these maps, which lives as long as its descriptor.
 pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<OwnedFd> {
@@ -139,7 +141,8 @@ pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners
     match sys::open_in_root(root, &mount.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(image) => {
             let (from, to) = (sys::below(image.as_fd(), OsStr::new(".")), sys::below(tree.as_fd(), OsStr::new(".")));
-            copy_entries(image.as_fd(), tree.as_fd(), owners).doing(doing)?;
+            let walk = |from| tree::walk(from, &mut Copier { to: Place::open(&to)?, owners });
+            Place::open(&from).and_then(walk).doing(doing)?;
             let meta = fs::symlink_metadata(&from).doing(doing)?;
             dress(&from, &to, &meta, owners).doing(doing)?;
         }
@@ -149,20 +152,23 @@ pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners
     Ok(tree)
 }
 
-/// Everything in one directory to another. Each entry is named from an open
-/// directory, so that nothing leads out of either.
-fn copy_entries(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owners: Owners<'_>) -> std::io::Result<()> {
-    for entry in fs::read_dir(sys::below(from, OsStr::new(".")))? {
-        let name = entry?.file_name();
-        let (old, new) = (sys::below(from, &name), sys::below(to, &name));
-        let meta = fs::symlink_metadata(&old)?;
+/// Copies everything in one directory to another. Each entry is named from an
+/// open directory, so that nothing leads out of either.
+struct Copier<'a> {
+    to: Place,
+    owners: Owners<'a>,
+}
+
+impl Visitor for Copier<'_> {
+    fn file(&mut self, from: &Place, name: &OsStr) -> std::io::Result<()> {
+        let (old, new) = (sys::below(from.as_fd(), name), sys::below(self.to.as_fd(), name));
+        let found = openat(from, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let found = File::from(found);
+        let meta = found.metadata()?;
         let kind = meta.file_type();
-        if kind.is_dir() {
-            fs::create_dir(&new)?;
-            copy_entries(open(&old, libc::O_DIRECTORY)?.as_fd(), open(&new, libc::O_DIRECTORY)?.as_fd(), owners)?;
-        } else if kind.is_file() {
+        if kind.is_file() {
             let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-            std::io::copy(&mut open(&old, libc::O_NONBLOCK)?, &mut file)?;
+            std::io::copy(&mut plain::reopen(&found)?, &mut file)?;
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(&old)?, &new)?;
         } else {
@@ -174,13 +180,19 @@ fn copy_entries(from: BorrowedFd<'_>, to: BorrowedFd<'_>, owners: Owners<'_>) ->
             let node = node.into_iter().find(|(is, _)| *is).map_or(SFlag::S_IFSOCK, |(_, node)| node);
             mknod(&new, node, Mode::from_bits_truncate(0o600), meta.rdev())?;
         }
-        dress(&old, &new, &meta, owners)?;
+        dress(&old, &new, &meta, self.owners)
     }
-    Ok(())
-}
 
-fn open(path: &Path, flags: i32) -> std::io::Result<File> {
-    File::options().read(true).custom_flags(flags | libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
+    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<()> {
+        fs::create_dir(sys::below(self.to.as_fd(), name))?;
+        self.to.down(name)
+    }
+
+    fn after(&mut self, from: &Place, name: &OsStr) -> std::io::Result<()> {
+        self.to.up()?;
+        let (old, new) = (sys::below(from.as_fd(), name), sys::below(self.to.as_fd(), name));
+        dress(&old, &new, &fs::symlink_metadata(&old)?, self.owners)
+    }
 }
 
 /// Owner, attributes, permissions and times: in this order, as each of them

@@ -71,7 +71,7 @@ impl Pod {
             resources::check_reachable(&options.resources, &facts, cgroup::usable_parent(&facts).as_deref())?;
         }
         let dir = store.pod_dir(&options.name);
-        if dir.exists() && !state::is_pod_dir(&dir)? {
+        if state::is_there(&dir) && !state::is_pod_dir(&dir)? {
             let reason = "the state directory has something of that name that is no pod";
             return Err(Error::invalid("pod name", &options.name, reason));
         }
@@ -325,7 +325,7 @@ impl Pod {
         let here = Here { pids: self.facts.pids, boot: state::boot_id()? };
         let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref(), &here)?.unzip();
         self.pause = process;
-        self.table = ExitTable::find(&self.dir.join(TABLE), pause)?.map(Arc::new);
+        self.table = ExitTable::open(&self.dir.join(TABLE), pause)?.map(Arc::new);
         Ok(())
     }
 
@@ -345,7 +345,8 @@ impl Pod {
 
         let context = || format!("preparing {object}");
         let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
-        let table = ExitTable::open(&path, None)?;
+        let gone = || Error::NotFound(format!("exit table {}", path.display()));
+        let table = ExitTable::open(&path, None)?.ok_or_else(gone)?;
         let owner = sys::pidfd_open(std::process::id()).doing(context)?;
         let pair = |flags| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).doing(context);
         let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
@@ -416,8 +417,7 @@ impl Pod {
         if self.pause.is_none() {
             // It may have ended where we cannot see its pids: without the
             // cgroup nobody could tell.
-            let path = self.dir.join(PAUSE);
-            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+            state::remove_file(&self.dir.join(PAUSE))?;
         }
         // What cannot be kept must not keep the pod from being removed.
         self.keep_ooms().ok();

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
 use crate::old_order;
 use crate::outside::{self, Owners};
+use crate::plain;
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use crate::plan::mounts::find_outside;
@@ -348,9 +349,14 @@ pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedF
         }
         .doing(context)?,
         Stdio::Log => {
+            let context = || format!("opening the log {}", log.display());
+            match std::fs::symlink_metadata(log) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                found => plain::check_own(log, &found.doing(context)?)?,
+            }
             let mut options = File::options();
             options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
+            options.open(log).doing(context)?.into()
         }
     })
 }

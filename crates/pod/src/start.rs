@@ -158,8 +158,8 @@ impl Pod {
     /// ourselves nobody is at it.
     pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
         let dir = self.container_dir(name);
-        let is_stray = || dir.exists() && !dir.join(CONTAINER).exists();
-        if !dir.exists() {
+        let is_stray = || state::is_there(&dir) && !state::is_there(&dir.join(CONTAINER));
+        if !state::is_there(&dir) {
             return Ok(());
         }
         if !is_stray() {
@@ -257,7 +257,7 @@ impl Pod {
         let result = (|| {
             let started = Some(SystemTime::now());
             for file in [PROCESS, OOM] {
-                state::ignore_missing(fs::remove_file(dir.join(file))).doing(|| format!("preparing {object}"))?;
+                state::remove_file(&dir.join(file))?;
             }
             let pod_ooms = self.cgroup().map_or(0, |cgroup| resources::ooms(cgroup.path()));
             let record = ContainerRecord { started, pod_ooms, ..record };

@@ -20,10 +20,11 @@
 //! Every record is written beside its place and renamed into it; what was asked
 //! for before anything of it is made, pids as soon as there are any. What runs
 //! is never read from here but asked of the kernel: a pid counts only together
-//! with its start time.
+//! with its start time. Each record says its version, and what is no plain file
+//! is not opened.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::hold::Users;
 use crate::spec::{Container, PodOptions};
 use crate::table::{Exit, Reservation};
-use crate::{procfs, sys};
+use crate::{plain, procfs, root, sys, tree};
 
 /// A directory that holds the state of pods.
 ///
@@ -52,30 +53,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Invalid`] if it belongs to somebody else or others can write
-    /// there: they could make podlet believe anything.
+    /// there, or change a link on the way: they could make podlet believe
+    /// anything.
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
-        let root = root.into();
-        let shown = root.display().to_string();
-        if !root.is_absolute() {
-            return Err(Error::invalid("root", shown, "give an absolute path"));
-        }
-        if let Ok(meta) = fs::symlink_metadata(&root)
-            && meta.is_symlink()
-            && ![0, nix::unistd::geteuid().as_raw()].contains(&meta.uid())
-        {
-            return Err(Error::invalid("root", shown, "a symbolic link of another user"));
-        }
-        make_private(&root)?;
-        let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
-        if !meta.is_dir() {
-            return Err(Error::invalid("root", shown, "not a directory"));
-        }
-        if meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-            let reason = "must belong to you, and nobody else may write there (chmod 700)";
-            return Err(Error::invalid("root", shown, reason));
-        }
         // Resolved once: mounts and masks need the real path.
-        let root = root.canonicalize().doing(|| format!("resolving {shown}"))?;
+        let root = root::open(&root.into())?;
         let places = vec![root.clone(), PathBuf::from("/dev/shm"), PathBuf::from("/var/tmp")];
         Ok(Store { root, places })
     }
@@ -115,7 +97,7 @@ impl Store {
     /// [`Error::Os`] if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = names_in(&self.root)?;
-        names.retain(|name| self.pod_dir(name).join(POD).exists());
+        names.retain(|name| is_there(&self.pod_dir(name).join(POD)));
         Ok(names)
     }
 
@@ -170,9 +152,12 @@ impl Store {
         let mark = dir.join(mark);
         if on {
             make_private(&dir)?;
-            fs::write(&mark, "").doing(|| format!("writing {}", mark.display()))
+            match File::create_new(&mark) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+                made => made.map(drop).doing(|| format!("writing {}", mark.display())),
+            }
         } else {
-            ignore_missing(fs::remove_file(&mark)).doing(|| format!("removing {}", mark.display()))
+            remove_file(&mark)
         }
     }
 }
@@ -200,6 +185,11 @@ pub(crate) const LOCK: &str = "lock";
 const SWEEP: &str = ".sweep";
 /// No pod's name has it.
 const REMOVED: char = '~';
+
+/// What this build writes into every record as its version. It goes up when a
+/// build before would misunderstand a record; what is older is read as it was
+/// meant then. Records of version 0 have none.
+pub(crate) const VERSION: u32 = 1;
 
 /// `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -285,7 +275,6 @@ pub(crate) fn boot_id() -> Result<String> {
 
 /// 64 random hexadecimal digits.
 pub(crate) fn new_id() -> Result<String> {
-    use std::io::Read;
     let mut bytes = [0u8; 32];
     let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     random.doing(|| "reading /dev/urandom".into())?;
@@ -298,24 +287,75 @@ pub(crate) fn make_private(dir: &Path) -> Result<()> {
     made.doing(|| format!("making the directory {}", dir.display()))
 }
 
+/// A record as it is written.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+/// What is read of a record first. Those of version 0 do not say so.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    version: u32,
+}
+
 /// Writes a record beside its place and renames it there.
 pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
-    let context = || format!("writing {}", path.display());
-    let bytes = serde_json::to_vec(record).map_err(std::io::Error::other).doing(context)?;
+    write_renamed(path, &record_bytes(path, record)?)
+}
+
+/// A record as it stands in its file.
+pub(crate) fn record_bytes(path: &Path, record: &impl Serialize) -> Result<Vec<u8>> {
+    let bytes = serde_json::to_vec(&Versioned { version: VERSION, record });
+    bytes.map_err(std::io::Error::other).doing(|| format!("writing {}", path.display()))
+}
+
+/// Writes a file beside its place and renames it there.
+pub(crate) fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, bytes).doing(context)?;
-    fs::rename(&new, path).doing(context)
+    write_new(&new, bytes)?;
+    fs::rename(&new, path).doing(|| format!("writing {}", path.display()))
+}
+
+/// Writes a file that is made for it: what is there already, whatever that is,
+/// was left by somebody who was killed.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let context = || format!("writing {}", path.display());
+    let mut file = match File::create_new(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            remove_all(path)?;
+            File::create_new(path)
+        }
+        file => file,
+    }
+    .doing(context)?;
+    file.write_all(bytes).doing(context)
 }
 
 /// Reads a record; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Newer`]; [`Error::Corrupt`], also for what is no plain file.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        bytes => bytes.doing(|| format!("reading {}", path.display()))?,
-    };
+    let Some((mut file, meta)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
+    // One more, so that one call reads it and the next one its end.
+    let mut bytes = Vec::with_capacity(meta.len().min(1 << 20) as usize + 1);
+    file.read_to_end(&mut bytes).doing(|| format!("reading {}", path.display()))?;
     let corrupt =
         |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
+    let Version { version } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+    if version > VERSION {
+        return Err(Error::Newer { path: path.display().to_string(), version, known: VERSION });
+    }
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+}
+
+/// Whether there is anything, be it a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Names of directory entries that are not hidden, sorted.
@@ -358,9 +398,17 @@ pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// Removes a file, or whatever is in its place; missing is as good.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match ignore_missing(fs::remove_file(path)) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => remove_all(path),
+        removed => removed.doing(|| format!("removing {}", path.display())),
+    }
+}
+
 /// Removes a directory and all in it, missing or not.
 pub(crate) fn remove_all(dir: &Path) -> Result<()> {
-    ignore_missing(fs::remove_dir_all(dir)).doing(|| format!("removing {}", dir.display()))
+    tree::remove(dir).doing(|| format!("removing {}", dir.display()))
 }
 
 /// The pod's lock, held as long as the longest-lived duplicate of `file`:
@@ -387,8 +435,13 @@ impl Lock {
         let path = dir.join(LOCK);
         let context = || format!("locking {}", path.display());
         loop {
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                found => plain::check_own(&path, &found.doing(context)?)?,
+            }
             let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             let file = match options.open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 file => file.doing(context)?,
@@ -399,7 +452,7 @@ impl Lock {
             }
             // The pod may have been removed, and made anew, while we waited.
             let ours = file.metadata().doing(context)?;
-            match fs::metadata(&path) {
+            match fs::symlink_metadata(&path) {
                 Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => return Ok(Some(Lock { file })),
                 _ => {}
             }

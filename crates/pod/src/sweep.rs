@@ -5,18 +5,20 @@
 //! make that cheap where a thousand pods live, a pod or a container that is to be
 //! swept has a mark: an empty file in `<root>/.sweep`.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroup::{self, PodCgroup};
+use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::plan::hold;
-use crate::pod::{Here, PATIENCE, Pod, recorded_pause};
-use crate::procfs::{all_pids, lives, open_process, text_of};
-use crate::state::{self, Hold, Lock, POD, Store, TABLE};
+use crate::pod::{Here, PATIENCE, Pod, pause_of, recorded_pause};
+use crate::procfs::{all_pids, kill_in, lives, open_process, text_of};
+use crate::state::{self, Hold, LOCK, Lock, POD, PROCESS, Store, TABLE};
 use crate::sys;
+use crate::table::{Phase, Reservation};
 
 impl Pod {
     /// Removes the records of dead pods that nobody will ask for: attached
@@ -86,22 +88,39 @@ impl Pod {
         }
     }
 
-    /// Removes a pod whose records cannot be read. pause is found by the exit
-    /// table it has mapped, the cgroup by its name.
+    /// Removes a pod whose records cannot be read. pause is found by its record,
+    /// if that can be, else by the exit table it has mapped, the cgroup by its
+    /// name.
     ///
     /// # Errors
     /// What could not be removed.
     pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
         crate::spec::check_name("pod", name)?;
         let dir = store.pod_dir(name);
-        if dir.exists() && !state::is_pod_dir(&dir)? {
+        if state::is_there(&dir) && !state::is_pod_dir(&dir)? {
             return Err(Error::invalid(
                 "pod name",
                 name,
                 "the state directory has something of that name that is no pod",
             ));
         }
-        let Some(_lock) = Lock::take(&dir, Hold::Exclusive, true)? else { return Ok(()) };
+        let lock = match Lock::take(&dir, Hold::Exclusive, true) {
+            // Nobody can have that.
+            Err(Error::Corrupt { .. }) => {
+                state::remove_all(&dir.join(LOCK))?;
+                Lock::take(&dir, Hold::Exclusive, true)
+            }
+            lock => lock,
+        };
+        let Some(_lock) = lock? else { return Ok(()) };
+        let end = |pidfd: &OwnedFd| {
+            // Gone already is as good.
+            sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            sys::wait_readable(pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())
+        };
+        if let Ok(Some((_, pause))) = Here::read().and_then(|here| pause_of(&dir, None, &here)) {
+            end(&pause)?;
+        }
         let table = dir.join(TABLE).display().to_string();
         // The file may have been replaced since.
         let maps_it = |maps: &str| maps.lines().any(|line| line.trim_end_matches(" (deleted)").ends_with(&table));
@@ -109,8 +128,7 @@ impl Pod {
         for pid in all_pids()? {
             let Some(pidfd) = open_process(pid)? else { continue };
             if text_of(pid, "cmdline")?.starts_with(&title) && maps_it(&text_of(pid, "maps")?) {
-                sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-                sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
+                end(&pidfd)?;
             }
         }
         for cgroup in PodCgroup::find(&Facts::read()?, name) {
@@ -123,13 +141,65 @@ impl Pod {
         store.unmark_gone(name)
     }
 
+    /// Ends all that is in a container whose record cannot be read, and removes
+    /// it. Others are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it cannot be told from the others: there is neither
+    /// a cgroup nor a note of its process, and more than one such container.
+    pub(crate) fn remove_damaged_container(&self, name: &str) -> Result<()> {
+        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
+        // Nobody is being launched now, so whatever slot no other container has
+        // is this one's.
+        let others: Vec<_> = self.containers()?.into_iter().filter(|other| other != name).collect();
+        let claimed: Result<Vec<_>> =
+            others.iter().map(|other| Ok(self.container_record(other)?.reservation)).collect();
+        let unclaimed = match (&self.table, &claimed) {
+            (Some(table), Ok(claimed)) => {
+                table.release_unborn();
+                table.unclaimed(&claimed.iter().copied().flatten().collect::<Vec<_>>())
+            }
+            _ => Vec::new(),
+        };
+        match self.container_cgroup(name) {
+            Some(cgroup) => cgroup::remove_tree(&cgroup)?,
+            None if self.is_alive() => self.end_unclaimed(name, &unclaimed, claimed.err())?,
+            None => {}
+        }
+        if let Some(table) = &self.table {
+            unclaimed.iter().for_each(|reservation| table.release_failed(*reservation));
+        }
+        state::remove_all(&self.container_dir(name))?;
+        self.store.mark_for_sweep(&self.mark(name), false)
+    }
+
+    /// Without a cgroup: by the note of its process, or by what the exit table
+    /// says of slots that no other container has.
+    fn end_unclaimed(&self, name: &str, unclaimed: &[Reservation], doubt: Option<Error>) -> Result<()> {
+        let noted = state::read_record::<ProcessRecord>(&self.container_dir(name).join(PROCESS));
+        if matches!(noted, Ok(Some(_))) {
+            return self.end_by_mounts(name);
+        }
+        if let Some(doubt) = doubt {
+            return Err(doubt);
+        }
+        let Some(table) = &self.table else { return Ok(()) };
+        for reservation in unclaimed {
+            let Phase::Running(inner) = table.phase(*reservation) else { continue };
+            if let Some(mounts) = self.find_inner(inner)?.and_then(|found| found.mounts) {
+                kill_in(mounts, || self.pod_processes(), || format!("container {}/{name}", self.name()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// A directory without a record: its maker died early, or its remover. Or
     /// none at all.
     fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);
-        if dir.exists() {
+        if state::is_there(&dir) {
             let Some(_lock) = Lock::take(&dir, Hold::Exclusive, false)? else { return Ok(()) };
-            if dir.join(POD).exists() {
+            if state::is_there(&dir.join(POD)) {
                 return Ok(());
             }
             store.remove_pod_dir(name)?;

@@ -2,14 +2,12 @@
 //!
 //! [`pause::table`] explains the page itself.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::errno::Errno;
 use pause::table::{
     CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
     TABLE_SIZE, VERSION,
@@ -19,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::resources::{OomLevel, OomWatch};
 use crate::sys::{self, MappedTable};
+use crate::{plain, state};
 
 /// In [`Entry::code`]: how it ended, and from [`LEVEL_SHIFT`] on 1 more than the
 /// index in [`LEVELS`] of whose memory was used up, if somebody had to write
@@ -122,38 +121,31 @@ pub(crate) struct ExitTable {
 
 /// Makes the table's file, all zeroes written out.
 pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
-    let context = || format!("making the exit table {}", path.display());
-    let new = path.with_extension("new");
     let mut page = vec![0u8; TABLE_SIZE];
     page[..4].copy_from_slice(&VERSION.to_ne_bytes());
     page[4..8].copy_from_slice(&(if end_with_last { END_WITH_LAST } else { 0 }).to_ne_bytes());
-    fs::write(&new, &page).doing(context)?;
     // Renamed, never truncated: somebody may still look at the old one.
-    fs::rename(&new, path).doing(context)
+    state::write_renamed(path, &page)
 }
 
 impl ExitTable {
-    /// The table at `path`, if there is one.
-    pub(crate) fn find(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
-        match ExitTable::open(path, pause) {
-            Err(Error::Os { errno: Errno::ENOENT, .. }) => Ok(None),
-            result => result.map(Some),
-        }
-    }
-
-    pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<ExitTable> {
-        let context = || format!("opening the exit table {}", path.display());
-        let mut options = File::options();
-        let file = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path).doing(context)?;
-        let corrupt = |reason: &str| Error::Corrupt { path: path.display().to_string(), reason: reason.into() };
-        if file.metadata().doing(context)?.len() != TABLE_SIZE as u64 {
+    /// The table at `path`; `None` if there is none.
+    pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
+        let Some((file, meta)) = plain::open_own(path, File::options().read(true).write(true))? else {
+            return Ok(None);
+        };
+        let shown = || path.display().to_string();
+        let corrupt = |reason: &str| Error::Corrupt { path: shown(), reason: reason.into() };
+        if meta.len() != TABLE_SIZE as u64 {
             return Err(corrupt("the exit table is not one page"));
         }
-        let map = MappedTable::map(file.as_fd()).doing(context)?;
-        if map.head.version.load(Acquire) != VERSION {
-            return Err(corrupt("an exit table of another version"));
+        let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
+        match map.head.version.load(Acquire) {
+            VERSION => Ok(Some(ExitTable { map, file: file.into(), pause })),
+            // (Any other number is none that a build would have come to.)
+            version @ ..=0xffff if version > VERSION => Err(Error::Newer { path: shown(), version, known: VERSION }),
+            _ => Err(corrupt("no exit table")),
         }
-        Ok(ExitTable { map, file: file.into(), pause })
     }
 
     /// The same, kept by `pause`.
@@ -273,6 +265,18 @@ impl ExitTable {
             slot.generation.store(0, Relaxed);
             slot.state.store(FREE, Release);
         }
+    }
+
+    /// Containers' slots that are in none of these reservations: nobody knows
+    /// any more whose they are.
+    pub(crate) fn unclaimed(&self, claimed: &[Reservation]) -> Vec<Reservation> {
+        let slots = self.map.entries.iter().enumerate();
+        let used = slots.filter(|(_, slot)| {
+            let state = slot.state.load(Acquire);
+            state & STATE_MASK != FREE && state & EXEC_KIND == 0
+        });
+        let used = used.map(|(entry, slot)| Reservation { entry, generation: slot.generation.load(Acquire) });
+        used.filter(|used| !claimed.contains(used)).collect()
     }
 
     /// Gives back every slot whose launch was killed before anybody was born.

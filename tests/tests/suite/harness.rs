@@ -36,6 +36,11 @@ pub fn patience() -> u32 {
     std::env::var(PATIENCE).map_or(1, |factor| factor.parse().expect("PODLET_TEST_PATIENCE is a number"))
 }
 
+/// Where the commands of the build before are, if somebody says.
+pub fn former() -> Option<PathBuf> {
+    std::env::var_os("PODLET_TEST_FORMER").map(PathBuf::from)
+}
+
 fn find(name: &str) -> Case {
     cases::all().into_iter().find(|case| case.0 == name).expect("a test of that name")
 }
@@ -175,6 +180,11 @@ impl Base {
             };
             base.add(name, &built);
         }
+        for name in ["podlet", "podlet-oci"] {
+            if let Some(dir) = former() {
+                base.add(&format!("{name}-former"), &dir.join(name));
+            }
+        }
         base
     }
 
@@ -225,7 +235,10 @@ fn remove_all(dir: &Path) {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).ok();
         }
     }
-    fs::remove_dir_all(dir).ok();
+    if fs::remove_dir_all(dir).is_err() {
+        // Deeper than this program has descriptors.
+        Command::new("rm").arg("-rf").arg(dir).status().ok();
+    }
 }
 
 /// What a sandbox denies that does not know it.

@@ -338,9 +338,7 @@ impl Instance {
         let process = ProcessId::of(pid)?.ok_or_else(|| Error::Died { object: self.object() })?;
         let process = ProcessRecord { process, mounts, cgroup: self.cgroup().and_then(cgroup::number) };
         let path = self.dir.join(UNFINISHED);
-        let context = || format!("writing {}", path.display());
-        let bytes = serde_json::to_vec(&process).map_err(std::io::Error::other).doing(context)?;
-        fs::write(&path, bytes).doing(context)?;
+        state::write_new(&path, &state::record_bytes(&path, &process)?)?;
         Ok(process)
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
+use crate::plain;
 use crate::spec::{Container, Mount, MountKind, User};
 
 /// Changes the container accordingly.
@@ -33,7 +34,7 @@ fn mode_in_image(root: &Path, mount: &Mount) -> Option<u32> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(flags).resolve(resolve);
-    let covered = openat2(File::open(root).ok()?, &mount.target, how).ok()?;
+    let covered = openat2(plain::look(root).ok()?, &mount.target, how).ok()?;
     Some(File::from(covered).metadata().ok()?.mode() & 0o7777)
 }
 

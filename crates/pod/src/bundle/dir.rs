@@ -48,7 +48,7 @@ impl Dir {
             {
                 // Ours may have been cleared away, empty as it was, and this
                 // be another one's who was faster.
-                return Ok((!dir.join(first).exists()).then_some((dir, held)));
+                return Ok((!state::is_there(&dir.join(first))).then_some((dir, held)));
             }
         }
     }
@@ -114,8 +114,7 @@ impl Dir {
     /// Removes it and all that is in it, first of all files what is named.
     pub fn remove(&self, names: &[&str], _held: &Held) -> Result<()> {
         for name in names {
-            let path = self.join(name);
-            state::ignore_missing(fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
+            state::remove_file(&self.join(name))?;
         }
         // Usually that was all.
         fs::remove_dir(&self.path).or_else(|_| state::remove_all(&self.path))

@@ -4,7 +4,6 @@
 //! the library by the report, and the library passes it on, with the state of
 //! the container: runtime-spec, The Container Process State.
 
-use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -16,6 +15,7 @@ use serde_json::json;
 
 use super::record::State;
 use crate::error::{Context, Error, Result};
+use crate::plain;
 use crate::seccomp::{Filter, Profile, Seccomp};
 
 /// Refuses a profile under which the descriptor could not be handed over.
@@ -52,7 +52,7 @@ pub(super) fn send(filter: Option<&Filter>, fd: &OwnedFd, pid: u32, state: &Stat
         "state": state,
     });
     let connection = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
-    let dir = File::open(path.parent().unwrap_or(Path::new("/"))).doing(context)?;
+    let dir = plain::look(path.parent().unwrap_or(Path::new("/"))).doing(context)?;
     // A path of any length fits.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let address = UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str()).doing(context)?;

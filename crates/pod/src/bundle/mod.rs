@@ -29,6 +29,7 @@
 mod attached;
 mod create;
 mod custom;
+mod damaged;
 mod dir;
 mod exec;
 mod hooks;
@@ -42,17 +43,14 @@ pub use create::{Created, Setup};
 pub use exec::{Executed, Extra};
 pub use record::{State, Status};
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
-use crate::state;
-use crate::sys;
+use crate::{root, state, sys};
 
 use self::dir::Dir;
 use self::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record};
@@ -72,20 +70,9 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::Invalid`] if it belongs to somebody else or others can write
-    /// there.
+    /// there, or change a link on the way.
     pub fn open(root: impl Into<PathBuf>) -> Result<Runtime> {
-        let root = root.into();
-        let shown = root.display().to_string();
-        if !root.is_absolute() {
-            return Err(Error::invalid("root", shown, "give an absolute path"));
-        }
-        state::make_private(&root)?;
-        let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
-        if meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-            let reason = "must belong to you, and nobody else may write there (chmod 700)";
-            return Err(Error::invalid("root", shown, reason));
-        }
-        Ok(Runtime { root })
+        Ok(Runtime { root: root::open(&root.into())? })
     }
 
     /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
@@ -119,10 +106,11 @@ impl Runtime {
     }
 
     /// Kills a container if it runs, and removes all that was made for it, also
-    /// if that is less than a container: its creator was killed. If there is
-    /// none that is as good.
+    /// if that is less than a container, whose creator was killed, or if its
+    /// records cannot be read. If there is none that is as good.
     ///
-    /// What comes back are the poststop hooks that failed.
+    /// What comes back are warnings: the poststop hooks that failed, or that a
+    /// container without readable records may run on.
     ///
     /// # Errors
     /// What could not be removed; calling it again goes on.
@@ -132,6 +120,8 @@ impl Runtime {
                 Err(Error::NotFound(_)) if self.clear(id)? => return Ok(Vec::new()),
                 // It was just being made, or made anew.
                 Err(Error::NotFound(_)) => {}
+                // Its hooks are not known, either.
+                Err(Error::Corrupt { .. }) => return self.remove_damaged(id),
                 result => return result,
             }
         }
@@ -148,7 +138,7 @@ impl Runtime {
             return Ok(false);
         }
         let Some(held) = dir.hold()? else { return Ok(true) };
-        match dir.join(RECORD).exists() {
+        match state::is_there(&dir.join(RECORD)) {
             true => Ok(false),
             false => dir.remove(&[], &held).map(|()| true),
         }
@@ -256,7 +246,7 @@ impl Instance {
 
     /// Whether it waits at its gate, be it frozen there.
     fn waits(&self) -> bool {
-        self.dir.join(GATE).exists()
+        state::is_there(&self.dir.join(GATE))
     }
 
     /// The state, as the specification has it.

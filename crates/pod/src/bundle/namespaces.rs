@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::config::{Config, NamespaceEntry, NamespaceKind};
 use crate::error::{Context, Error, Result};
@@ -11,7 +13,7 @@ use crate::facts::{Facts, IdMap, parse_map};
 use crate::plan::hold::Users;
 use crate::procfs::{MountNamespace, mount_namespace_of, sees_all_pids};
 use crate::spec::{Container, Namespace, Place};
-use crate::sys;
+use crate::{plain, sys};
 
 /// The namespaces of a container to be.
 #[derive(Debug)]
@@ -155,12 +157,16 @@ fn shared(kind: NamespaceKind) -> Option<Namespace> {
 
 fn open(path: &Path, flag: u64, name: &str) -> Result<File> {
     let wrong = |reason: String| Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason);
-    // A pipe there would keep us waiting.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.map_err(|error| wrong(error.to_string()))?;
+    let found = plain::look(path).map_err(|errno| wrong(errno.desc().into()))?;
+    let no_namespace = || wrong(format!("not a {name} namespace"));
+    // Anything else is not opened.
+    if !fstatfs(&found).is_ok_and(|system| system.filesystem_type() == NSFS_MAGIC) {
+        return Err(no_namespace());
+    }
+    let file = plain::reopen(&File::from(found)).map_err(|error| wrong(error.to_string()))?;
     match sys::namespace_kind(&file) {
         Ok(kind) if kind == flag => Ok(file),
-        _ => Err(wrong(format!("not a {name} namespace"))),
+        _ => Err(no_namespace()),
     }
 }
 

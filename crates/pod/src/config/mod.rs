@@ -21,9 +21,6 @@ pub use properties::{Answer, PROPERTIES};
 pub use types::{Hook, Hooks, LeftOut, NamespaceEntry, NamespaceKind};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Spec};
@@ -33,6 +30,7 @@ use serde_json::Value;
 use self::strict::Strict;
 use crate::error::{Context, Error, Result};
 use crate::facts::IdMap;
+use crate::plain;
 use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
 
 /// The largest `config.json`, in bytes.
@@ -104,19 +102,18 @@ impl PodHints {
 pub fn read(name: &str, bundle: &Path) -> Result<Config> {
     let path = bundle.join("config.json");
     let context = || format!("reading {}", path.display());
-    // A pipe there would keep us waiting.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).doing(context)?;
-    let meta = file.metadata().doing(context)?;
-    if !meta.is_file() {
-        return Err(Error::invalid("bundle", path.display().to_string(), "not a plain file"));
-    }
-    // One more, so that one call reads it and the next one its end.
-    let mut bytes = Vec::with_capacity(meta.len().min(MOST) as usize + 1);
-    file.take(MOST + 1).read_to_end(&mut bytes).doing(context)?;
-    if bytes.len() as u64 > MOST {
-        return Err(Error::invalid("bundle", path.display().to_string(), format!("larger than {MOST} bytes")));
-    }
-    parse(name, bundle, &bytes)
+    let found = plain::look(&path).doing(context)?;
+    let (file, meta) = plain::open_found(found).map_err(|refused| refused.explain("bundle", &path, context))?;
+    parse(name, bundle, &plain::read_most(file, meta.len(), "bundle", &path, MOST)?)
+}
+
+/// Reads a file that the caller names by `option`: a plain file or a pipe, of at
+/// most [`MOST`] bytes. Nothing else is opened.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else.
+pub fn read_given(option: &str, path: &Path) -> Result<Vec<u8>> {
+    plain::read_given(option, path, MOST)
 }
 
 /// The same from bytes.

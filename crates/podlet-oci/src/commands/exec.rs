@@ -84,7 +84,7 @@ impl Exec {
         let instance = runtime.get(&self.id)?;
         let (process, wanted, size) = match &self.process {
             Some(path) => {
-                let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+                let bytes = config::read_given("--process", path)?;
                 let read = config::read_process(instance.container(), &bytes)?;
                 (read.container, read.terminal, read.console_size)
             }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::Resources;
 use pod::bundle::Runtime;
+use pod::config;
 use pod::resources::parse_size;
 use serde_json::{Map, Value, json};
 
@@ -134,13 +135,11 @@ fn size(text: &str) -> Result<i64> {
 }
 
 fn read(path: &Path) -> Result<Value> {
-    let text = match path == Path::new("-") {
-        true => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
-        false => std::fs::read_to_string(path),
-    };
     let named = || format!("--resources {}", path.display());
-    serde_json::from_str(&text.with_context(named)?).with_context(named)
+    let mut json = Vec::new();
+    match path == Path::new("-") {
+        true => drop(std::io::stdin().take(config::MOST).read_to_end(&mut json).with_context(named)?),
+        false => json = config::read_given("--resources", path)?,
+    }
+    serde_json::from_slice(&json).with_context(named)
 }

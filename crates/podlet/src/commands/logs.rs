@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -27,18 +27,14 @@ impl Logs {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let target = Target::open(store, &self.target)?;
         let name = target.one()?;
-        let path = target.pod.log_path(&name);
-        let mut log = match File::open(&path) {
-            // It ran in the foreground.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            log => log.with_context(|| format!("opening {}", path.display()))?,
-        };
+        // Without one it ran in the foreground.
+        let Some(mut log) = target.pod.open_log(&name)? else { return Ok(0) };
         if !self.follow {
             copy(&mut log)?;
             return Ok(0);
         }
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        changes.add_watch(&path, AddWatchFlags::IN_MODIFY)?;
+        changes.add_watch(&target.pod.log_path(&name), AddWatchFlags::IN_MODIFY)?;
         let process = target.pod.process(&name).ok();
         loop {
             // Asked before the last look, so that nothing is missed.

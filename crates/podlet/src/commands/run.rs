@@ -1,6 +1,5 @@
 //! `podlet run`: a container, in a pod that is there or in one of its own.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -323,7 +322,7 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
     match option.split_once('=').unwrap_or((option, "")) {
         ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
         ("seccomp", file) if !file.is_empty() => {
-            let json = read_profile(file).with_context(|| format!("--security-opt seccomp: reading {file}"))?;
+            let json = config::read_given("--security-opt seccomp", Path::new(file))?;
             let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
             container.seccomp = Seccomp::Profile(profile);
         }
@@ -335,16 +334,6 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
         ),
     }
     Ok(())
-}
-
-/// A plain file, and no more of it than a profile can have.
-fn read_profile(file: &str) -> Result<Vec<u8>> {
-    if !std::fs::metadata(file)?.is_file() {
-        bail!("not a plain file");
-    }
-    let mut json = Vec::new();
-    std::fs::File::open(file)?.take(config::MOST).read_to_end(&mut json)?;
-    Ok(json)
 }
 
 fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {

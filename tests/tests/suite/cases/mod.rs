@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod crash;
 mod exits;
+mod files;
 mod images;
 mod inside;
 mod limits;
@@ -27,6 +28,9 @@ mod oci_users;
 mod pods;
 mod seccomp;
 mod security;
+mod trees;
+mod users;
+mod versions;
 
 pub use bundles::runc;
 pub use config::ip;
@@ -48,6 +52,9 @@ pub fn all() -> Vec<Case> {
         images::CASES,
         bad::CASES,
         seccomp::CASES,
+        users::CASES,
+        files::CASES,
+        trees::CASES,
     ];
     [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }
@@ -68,6 +75,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_cgroups::CASES,
         oci_users::CASES,
         oci_terminal::CASES,
+        versions::CASES,
     ]
     .concat()
 }
