@@ -24,6 +24,7 @@ mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
 mod oci_users;
+mod pause;
 mod pods;
 mod seccomp;
 mod security;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short = [
         namespaces::CASES,
+        pause::CASES,
         inside::CASES,
         mounts::CASES,
         commands::CASES,
