@@ -104,6 +104,7 @@ impl Run {
         if self.detach && self.pod.is_none() {
             super::create::note_limits(&pod);
         }
+        note_reach(&pod, container)?;
         // In the foreground we remove it ourselves, when its end is told.
         let process = if self.rm && self.detach && self.pod.is_some() {
             pod.start_removing(container, io)?
@@ -263,6 +264,14 @@ impl Run {
         }
         Ok(container)
     }
+}
+
+/// Said where a container is made that can come to more than others.
+fn note_reach(pod: &Pod, container: &Container) -> Result<()> {
+    if let Some(note) = container.reaches(pod.options())? {
+        eprintln!("podlet: note: {note}");
+    }
+    Ok(())
 }
 
 /// Says whose limit a container came up against.

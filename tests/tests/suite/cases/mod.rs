@@ -26,6 +26,7 @@ mod oci_terminal;
 mod oci_users;
 mod pause;
 mod pods;
+mod reach;
 mod seccomp;
 mod security;
 
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Case> {
     let short = [
         namespaces::CASES,
         pause::CASES,
+        reach::CASES,
         inside::CASES,
         mounts::CASES,
         commands::CASES,
