@@ -69,8 +69,13 @@ impl PodCgroup {
         self.dir.join("pause")
     }
 
+    /// What all containers are in.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.dir.join("ctr")
+    }
+
     pub(crate) fn container(&self, name: &str) -> PathBuf {
-        self.dir.join("ctr").join(name)
+        self.containers().join(name)
     }
 
     /// Makes the directories, but for the containers'.
@@ -82,7 +87,7 @@ impl PodCgroup {
             make(&self.dir)?;
         }
         make(&self.pause())?;
-        make(&self.dir.join("ctr"))
+        make(&self.containers())
     }
 
     /// Kills everything and removes all directories.

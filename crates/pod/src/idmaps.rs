@@ -29,15 +29,18 @@ pub(crate) fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users>
     let ours = |path| read_if_there(path).map(|text| parse_map(&text));
     let (our_uids, our_gids) = (ours("/proc/self/uid_map")?, ours("/proc/self/gid_map")?);
     let more = (sub_ids("/etc/subuid", facts.uid, &our_uids)?, sub_ids("/etc/subgid", facts.uid, &our_gids)?);
-    let by_helper = match more {
+    let (by_helper, apart) = match more {
         (Some(more_uids), Some(more_gids)) if helpers => {
-            uids.push(more_uids);
-            gids.push(more_gids);
-            true
+            // The last of each is pause's.
+            let apart = more_uids.count > 1 && more_gids.count > 1;
+            let but_the_last = |map: IdMap| IdMap { count: map.count - u32::from(apart), ..map };
+            uids.push(but_the_last(more_uids));
+            gids.push(but_the_last(more_gids));
+            (true, apart)
         }
-        _ => false,
+        _ => (false, false),
     };
-    Ok(Users::Nested { uids, gids, by_helper })
+    Ok(Users::Nested { uids, gids, by_helper, apart })
 }
 
 fn in_path(program: &str) -> bool {
@@ -73,7 +76,7 @@ fn read_if_there(path: &str) -> Result<String> {
 
 /// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.
 pub(crate) fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
-    for (program, maps) in [("newuidmap", users.uids()), ("newgidmap", users.gids())] {
+    for (program, maps) in ["newuidmap", "newgidmap"].into_iter().zip(users.of_outer()) {
         let mut command = std::process::Command::new(program);
         command.arg(pid.to_string());
         for map in maps {

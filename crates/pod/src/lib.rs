@@ -48,6 +48,7 @@ pub mod bundle;
 mod cgroup;
 pub mod config;
 mod containers;
+mod doubled;
 mod end;
 mod error;
 pub mod facts;

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::cgroup;
+use crate::cgroup::{self, PodCgroup};
+use crate::doubled;
 use crate::error::{Error, Result};
 use crate::pod::Pod;
 use crate::resources::{self, Resources};
 use crate::spec::Container;
-use crate::state::{self, CONTAINER, ContainerRecord, Hold, POD, PodRecord};
+use crate::state::{self, CONTAINER, ContainerRecord, Hold, PAUSE, POD, PauseRecord, PodRecord};
 
 impl Pod {
     /// Changes the pod's limits: what `change` sets is set, the rest stays. A
@@ -31,7 +32,10 @@ impl Pod {
             if whole {
                 self.end_containers_as_wholes()?;
             }
-            record.options.resources.update(change, dir, &cgroup::hierarchy_root()).map(drop)
+            let doubled = state::read_record(&self.dir.join(PAUSE))?.is_some_and(|pause: PauseRecord| pause.doubled);
+            let mut dirs = vec![dir.to_path_buf()];
+            dirs.extend(doubled.then(|| PodCgroup::at(dir).containers()));
+            record.options.resources.update_all(change, &dirs, &cgroup::hierarchy_root()).map(drop)
         };
         if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
             && let Err(error) = set(&cgroup)
@@ -48,10 +52,12 @@ impl Pod {
     fn end_containers_as_wholes(&self) -> Result<()> {
         for name in self.containers()? {
             let dir = self.container_cgroup(&name).filter(|dir| dir.exists());
-            let own = self.container(&name)?.resources.unified;
-            let unified = own.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
+            let record = self.container_record(&name)?;
+            let unified =
+                record.container.resources.unified.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
             let group = Resources { unified, ..Resources::default() }.ending_as_a_whole();
-            dir.map_or(Ok(()), |dir| cgroup::limit(&dir, &group))?;
+            let both = dir.map(|dir| doubled::both(&dir, record.doubled));
+            both.into_iter().flatten().try_for_each(|dir| cgroup::limit(&dir, &group))?;
         }
         Ok(())
     }
@@ -77,7 +83,8 @@ impl Pod {
         let mut change = change.clone();
         change.unified.extend(whole.map(|whole| ("memory.oom.group".to_string(), whole)));
         if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
-            && let Err(error) = limits.update(&change, &cgroup, &cgroup::hierarchy_root())
+            && let both = doubled::both(&cgroup, record.doubled)
+            && let Err(error) = limits.update_all(&change, &both, &cgroup::hierarchy_root())
         {
             state::write_record(&path, &record)?;
             return Err(error);

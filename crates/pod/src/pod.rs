@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use crate::cgroup::{self, PodCgroup};
+use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::idmaps::{decide_users, map_by_helper};
@@ -340,6 +341,11 @@ impl Pod {
             cgroup.make()?;
             cgroup::limit(cgroup.path(), &options.resources)?;
         }
+        // Whoever is in the namespace could lift what stands at its root.
+        let doubled = cgroup.is_some() && options.shares(Namespace::Cgroup) && !doubled::is_delegated();
+        if let Some(cgroup) = cgroup.as_ref().filter(|_| doubled) {
+            cgroup::limit(&cgroup.containers(), &options.resources)?;
+        }
         let shape = PodShape { options, users: &self.record.users, cgroup: cgroup.is_some() };
         let plan = hold::plan(&shape, &self.facts);
 
@@ -356,6 +362,7 @@ impl Pod {
             None => None,
             // The root of a shared cgroup namespace is where its maker was
             // born; pause moves to its leaf afterwards.
+            Some(cgroup) if doubled => Some(cgroup.containers()),
             Some(cgroup) if plan.wants(Given::Leaf) => Some(cgroup.path().to_path_buf()),
             Some(cgroup) => Some(cgroup.pause()),
         };
@@ -403,7 +410,7 @@ impl Pod {
         let process = ProcessId::of(pid?.ok_or_else(lost)?)?.ok_or_else(lost)?;
         self.pause = Some(process);
         let cgroup = self.record.cgroup.as_deref().and_then(cgroup::number);
-        let record = PauseRecord { process, boot: state::boot_id()?, pids: self.facts.pids, cgroup };
+        let record = PauseRecord { process, boot: state::boot_id()?, pids: self.facts.pids, cgroup, doubled };
         state::write_record(&self.dir.join(PAUSE), &record)
     }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::cgroup;
 use crate::containers::ProcessRecord;
+use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Born, Ignition, ignite, seal};
 use crate::netdev;
@@ -19,7 +20,7 @@ use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
 use crate::resources::{self, Resources};
-use crate::spec::{self, Container, User};
+use crate::spec::{self, Container, Namespace, Place, User};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, OOM, PROCESS, ProcessId};
 use crate::sys;
 use crate::table::{ExitTable, Phase, Reservation};
@@ -94,6 +95,7 @@ impl Pod {
                 remove_when_ended,
                 exit: None,
                 pod_ooms: 0,
+                doubled: false,
             };
             self.run(&object, &prepared, record, reservation, io, &lock)
         })()
@@ -234,6 +236,16 @@ impl Pod {
         }
     }
 
+    /// Whether a container could lift its limits if they stood but once.
+    fn doubles_limits(&self, container: &Container) -> bool {
+        let own_cgroup = match container.cgroup {
+            Place::Pod => !self.options().shares(Namespace::Cgroup),
+            Place::Own => true,
+            Place::Host => false,
+        };
+        own_cgroup && self.record.cgroup.is_some() && container.may_mount() && !doubled::is_delegated()
+    }
+
     /// Whether its limits can be set here, before anything is made.
     fn check_limits(&self, container: &Container) -> Result<()> {
         let cgroup = self.container_cgroup(&container.name);
@@ -260,7 +272,8 @@ impl Pod {
                 state::remove_file(&dir.join(file))?;
             }
             let pod_ooms = self.cgroup().map_or(0, |cgroup| resources::ooms(cgroup.path()));
-            let record = ContainerRecord { started, pod_ooms, ..record };
+            let doubled = self.doubles_limits(&record.container);
+            let record = ContainerRecord { started, pod_ooms, doubled, ..record };
             state::write_record(&dir.join(CONTAINER), &record)?;
             prepared.make_dirs(&self.shape(), &self.facts)?;
             let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
@@ -270,10 +283,10 @@ impl Pod {
             let title = prepare::title("launch", self.name(), &name);
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
-                cgroup::limit(&cgroup, &self.limits_of(&record.container))?;
+                doubled::limit(&cgroup, doubled, &self.limits_of(&record.container))?;
             }
             let outside = prepared.make_outside(&self.shape(), self.store.places())?;
-            let launch = || self.launch(object, &plan, &title, streams, outside, None, &name, lock);
+            let launch = || self.launch(object, &plan, &title, streams, outside, None, &record, lock);
             Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))
         })();
         match result {
@@ -334,7 +347,7 @@ impl Pod {
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
-        match self.launch(&object, &plan, &title, streams, Vec::new(), target, name, &lock) {
+        match self.launch(&object, &plan, &title, streams, Vec::new(), target, &record, &lock) {
             Ok(Born { pidfd, .. }) => {
                 let table = Arc::clone(table);
                 let oom = self.oom_watch(&record);
@@ -393,14 +406,15 @@ impl Pod {
         streams: [Result<OwnedFd>; 3],
         outside: Vec<(Given, OwnedFd)>,
         target: Option<&OwnedFd>,
-        name: &str,
+        record: &ContainerRecord,
         lock: &Lock,
     ) -> Result<Born> {
         let [stdin, stdout, stderr] = streams;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
-        let cgroup = self.container_cgroup(name).map(|dir| match target {
+        let birthplace = |dir: PathBuf| doubled::birthplace(&dir, record.doubled);
+        let cgroup = self.container_cgroup(&record.container.name).map(birthplace).map(|dir| match target {
             Some(first) => cgroup::open_beside(&dir, first),
             None => cgroup::open_dir(&dir),
         });

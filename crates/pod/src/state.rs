@@ -213,6 +213,9 @@ pub(crate) struct PauseRecord {
     pub pids: u64,
     /// The pod's cgroup, by its number.
     pub cgroup: Option<u64>,
+    /// Its limits stand twice.
+    #[serde(default)]
+    pub doubled: bool,
 }
 
 /// `container.json`.
@@ -233,6 +236,9 @@ pub(crate) struct ContainerRecord {
     /// How often the pod's memory limit had been hit when the latest run began.
     #[serde(default)]
     pub pod_ooms: u64,
+    /// In the latest run its limits stand twice.
+    #[serde(default)]
+    pub doubled: bool,
 }
 
 /// A process of this machine.

@@ -49,8 +49,8 @@ fn users(which: &str) -> Users {
     match which {
         "caller" => Users::Caller,
         "new" => Users::New { uids: own.clone(), gids: own },
-        "single id" => Users::Nested { uids: single.clone(), gids: single, by_helper: false },
-        "sub-ids" => Users::Nested { uids: many.clone(), gids: many, by_helper: true },
+        "single id" => Users::Nested { uids: single.clone(), gids: single, by_helper: false, apart: false },
+        "sub-ids" => Users::Nested { uids: many.clone(), gids: many, by_helper: true, apart: true },
         other => panic!("no users {other:?}"),
     }
 }

@@ -132,6 +132,21 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
     (&Mode::USUAL, "a_pods_user_namespace_has_its_maps", "root's pods with a user namespace take detached trees"),
     (&[Mode::Root], "user_namespace_of_a_config", "root's pods with a user namespace take detached trees"),
     (
+        &[Mode::Root],
+        "nothing_of_pause_can_be_written_in_the_proc_of_a_user_namespace",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (
+        &[Mode::Root],
+        "pause_is_of_a_user_that_no_container_can_become",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (
+        &[Mode::Root],
+        "a_pod_whose_ids_are_the_callers_has_another_user_for_pause",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (
         &Mode::USUAL,
         "two_containers_find_each_other_on_localhost_and_in_shared_memory",
         "the pod's /dev/shm is a detached tree",

@@ -19,6 +19,7 @@ use super::record::{self, Attached, GATE, PROCESS, ProcessRecord, RECORD, Record
 use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
 use crate::cgroup;
 use crate::config::{Config, Hooks, LeftOut};
+use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::facts::{self, Facts, IdMap};
 use crate::idmaps;
@@ -195,6 +196,9 @@ impl Runtime {
             hooks: config.hooks.clone(),
             cgroup: None,
             made_cgroups: Vec::new(),
+            doubled: namespaces.made & Namespace::Cgroup.flag() != 0
+                && could_lift(&container)
+                && !doubled::is_delegated(),
             mounts,
             late_steps: plan.late_steps(),
         };
@@ -225,6 +229,11 @@ impl Runtime {
     }
 }
 
+/// Whether a container has limits, and may mount the files that they are in.
+fn could_lift(container: &Container) -> bool {
+    container.may_mount() && !container.resources.without_devices().is_empty()
+}
+
 /// Takes away the capabilities that are not among `grantable`, and says which.
 fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<LeftOut> {
     let mut denied = 0;
@@ -244,7 +253,13 @@ fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<LeftOut> {
 impl Instance {
     /// A cgroup that nobody is in, to be the container's.
     fn take_cgroup(&mut self, cgroup: Option<PathBuf>) -> Result<()> {
-        self.record.made_cgroups = cgroup.as_deref().map(place::missing).transpose()?.unwrap_or_default();
+        let mut made = cgroup.as_deref().map(place::missing).transpose()?.unwrap_or_default();
+        if let Some(cgroup) = cgroup.as_deref().filter(|_| self.record.doubled && made.is_empty()) {
+            // Of a cgroup that stays.
+            made.push(doubled::birthplace(cgroup, true));
+        }
+        self.record.made_cgroups = made;
+        self.record.doubled &= cgroup.is_some();
         self.record.cgroup = cgroup;
         Ok(())
     }
@@ -262,7 +277,7 @@ impl Instance {
         state::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
             place::make(cgroup)?;
-            cgroup::limit(cgroup, &self.record.container.resources)?;
+            doubled::limit(cgroup, self.record.doubled, &self.record.container.resources)?;
         }
         let gate = gate.then(|| self.make_gate()).transpose()?;
         let streams = [(setup.io.stdin, 0), (setup.io.stdout, 1), (setup.io.stderr, 2)];
@@ -271,7 +286,7 @@ impl Instance {
         let streams = [stdin?, stdout?, stderr?];
         let owner = on_machine(prepared.ids().uid, self.record.users.uids());
         streams.iter().for_each(|stream| give(stream, owner));
-        let birthplace = self.cgroup().map(cgroup::open_dir).transpose()?;
+        let birthplace = self.birthplace().map(|dir| cgroup::open_dir(&dir)).transpose()?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
             [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams.iter().map(AsFd::as_fd)).collect();
         fds.extend(gate.iter().map(|gate| (Given::Gate, gate.as_fd())));

@@ -17,6 +17,7 @@ use super::exec::{self, Inside};
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
+use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Question, go_on, hear_start};
 use crate::pod::PATIENCE;
@@ -308,7 +309,8 @@ impl Instance {
         let cgroup = self.record.cgroup.clone().ok_or_else(none)?;
         let old = &self.record.container.resources;
         resources::check_reachable(&old.changed_by(change)?, &self.facts, Some(&cgroup))?;
-        let new = old.update(change, &cgroup, &cgroup::hierarchy_root())?;
+        let both = doubled::both(&cgroup, self.record.doubled);
+        let new = old.update_all(change, &both, &cgroup::hierarchy_root())?;
         self.record.container.resources = new;
         state::write_record(&self.dir.join(RECORD), &self.record)
     }

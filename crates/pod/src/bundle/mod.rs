@@ -48,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
+use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::{root, state, sys};
@@ -196,6 +197,11 @@ impl Instance {
     /// Its cgroup, if there is one.
     pub fn cgroup(&self) -> Option<&Path> {
         self.record.cgroup.as_deref()
+    }
+
+    /// Where its processes are born, the root of its cgroup namespace.
+    fn birthplace(&self) -> Option<PathBuf> {
+        Some(doubled::birthplace(self.cgroup()?, self.record.doubled))
     }
 
     /// Whether nobody else is in its mount namespace: only then what is in there

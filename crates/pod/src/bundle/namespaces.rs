@@ -206,7 +206,7 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
             let or = |maps: Vec<IdMap>, file| if maps.is_empty() { parse_map(&read(file)) } else { maps };
             let (uids, gids) = (or(uids, "uid_map"), or(gids, "gid_map"));
             match read("setgroups").trim() {
-                "deny" => Ok(Users::Nested { uids, gids, by_helper: false }),
+                "deny" => Ok(Users::Nested { uids, gids, by_helper: false, apart: false }),
                 _ => Ok(Users::New { uids, gids }),
             }
         }
@@ -215,7 +215,7 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
             let single =
                 |maps: &[IdMap], own: u32| matches!(maps, [IdMap { outside, count: 1, .. }] if *outside == own);
             let by_helper = !(single(&uids, facts.uid) && single(&gids, facts.gid));
-            Ok(Users::Nested { uids, gids, by_helper })
+            Ok(Users::Nested { uids, gids, by_helper, apart: false })
         }
     }
 }

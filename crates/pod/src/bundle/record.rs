@@ -37,6 +37,9 @@ pub(super) struct Record {
     pub cgroup: Option<PathBuf>,
     /// The cgroups that were made for it, outermost first.
     pub made_cgroups: Vec<PathBuf>,
+    /// Its limits stand twice.
+    #[serde(default)]
+    pub doubled: bool,
     /// Whose mount namespace it is in.
     #[serde(default)]
     pub mounts: Mounts,

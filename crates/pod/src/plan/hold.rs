@@ -14,7 +14,14 @@
 //! user, who owns the outer, can still enter; but nobody in the inner, with
 //! whatever capability, may look into pause's memory or follow its /proc
 //! links: that takes capabilities where the program was executed.
+//!
+//! What needs no more than to be the same user (limits, scheduling, the
+//! readiness to be killed) is denied by pause's ids: where there are some that
+//! the pod's namespace does not map, they are pause's, and nobody in there can
+//! become that user. It came in with them, makes its files as root of the pod
+//! and goes back to them, for it could not name them any more.
 
+use caps::Capability;
 use pause::wire::{Record, Slot};
 
 use super::step::{self, CWD};
@@ -39,12 +46,16 @@ pub enum Users {
     /// Two new ones, as an ordinary user needs them; the inner one maps the
     /// outer one's ids to themselves.
     Nested {
-        /// User ids of the outer one.
+        /// User ids, by what they are outside of both.
         uids: Vec<IdMap>,
-        /// Group ids of the outer one.
+        /// Group ids, the same.
         gids: Vec<IdMap>,
         /// More than the user's own id: newuidmap and newgidmap write them.
         by_helper: bool,
+        /// The outer one has one more id of either kind, behind the last: pause
+        /// is that, and nobody inside can be.
+        #[serde(default)]
+        apart: bool,
     },
 }
 
@@ -65,6 +76,31 @@ impl Users {
         }
     }
 
+    /// What newuidmap and newgidmap are asked for: user and group ids of the
+    /// outer namespace.
+    pub(crate) fn of_outer(&self) -> [Vec<IdMap>; 2] {
+        let more = u32::from(matches!(self, Users::Nested { apart: true, .. }));
+        [self.uids(), self.gids()].map(|maps| {
+            let mut maps = maps.to_vec();
+            maps.iter_mut().last().into_iter().for_each(|last| last.count += more);
+            maps
+        })
+    }
+
+    /// A user and a group id that are somebody where pause's maker is, and
+    /// nobody in the pod: pause's own, so that it is of no container's user
+    /// whatever that becomes.
+    fn nobodys(&self, facts: &Facts) -> Option<(u32, u32)> {
+        match self {
+            Users::New { uids, gids } => Some((unmapped(uids, facts.uid, facts)?, unmapped(gids, facts.gid, facts)?)),
+            Users::Nested { uids, gids, apart: true, .. } => {
+                let behind = |maps: &[IdMap]| maps.last().map(|last| last.inside + last.count);
+                Some((behind(uids)?, behind(gids)?))
+            }
+            Users::Caller | Users::Nested { .. } => None,
+        }
+    }
+
     /// Whether `setgroups(2)` works inside.
     pub fn setgroups(&self, facts: &Facts) -> bool {
         match self {
@@ -73,6 +109,17 @@ impl Users {
             Users::Nested { by_helper, .. } => *by_helper,
         }
     }
+}
+
+/// An id outside that `maps` leave out: the caller's own, which asks for
+/// nothing; else the machine's last.
+fn unmapped(maps: &[IdMap], own: u32, facts: &Facts) -> Option<u32> {
+    // The next one means "none" in system calls.
+    const LAST: u32 = u32::MAX - 1;
+    let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
+    let may_change = facts.initial_users && needed.iter().all(|cap| facts.capabilities & cap.bitmask() != 0);
+    let is_free = |id: u32| !maps.iter().any(|map| id.checked_sub(map.outside).is_some_and(|at| at < map.count));
+    [Some(own), may_change.then_some(LAST)].into_iter().flatten().find(|&id| is_free(id))
 }
 
 /// A pod as plans see it.
@@ -100,6 +147,9 @@ impl PodShape<'_> {
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
+/// What the pod's procfs shows of pause, from above it.
+const OWN_PROC: &str = "proc/1";
+
 /// The plan of a pod.
 pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     let nested = matches!(pod.users, Users::Nested { .. });
@@ -115,7 +165,7 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     let mut plan = Plan::new(&given);
     let p = &mut plan;
 
-    if let Users::Nested { uids, gids, by_helper } = pod.users {
+    if let Users::Nested { uids, gids, by_helper, .. } = pod.users {
         outer_namespace(p, pod, uids, gids, *by_helper);
     }
     p.push(step::set_name("podlet:pause"));
@@ -131,6 +181,13 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     }
     if *pod.users != Users::Caller {
         namespaces |= Namespace::User.flag();
+    }
+    if let Some((uid, gid)) = pod.users.nobodys(facts) {
+        if nested || (uid, gid) != (facts.uid, facts.gid) {
+            ids::keep_capabilities(p);
+        }
+        p.push(step::setresgid(gid));
+        p.push(step::setresuid(uid));
     }
     let pause = p.slot("pause");
     let pause_pid = p.slot("pause_pid");
@@ -228,7 +285,10 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         let maker = p.slot_of(Given::Maker);
         p.push(step::close_range(maker, maker));
         p.push(step::await_message(p.slot_of(Given::Made)));
-        ids::become_root(p, pod.users, pod.users.setgroups(facts));
+        match pod.users.nobodys(facts) {
+            Some(_) => ids::make_files_as_root(p, pod.users, pod.users.setgroups(facts)),
+            None => ids::become_root(p, pod.users, pod.users.setgroups(facts)),
+        }
     }
     // Only now: the maps of an undumpable process cannot be written.
     p.push(step::undumpable());
@@ -241,7 +301,7 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         p.push(step::loopback_up(socket));
     }
     empty_root(p, pod, facts);
-    process::set_sysctls_of_pause(p, facts, &pod.options.sysctl);
+    set_sysctls(p, pod, facts);
 
     // Nothing is kept of what we were born with, but the lifeline, the owner
     // and, until the last word, the report.
@@ -249,6 +309,9 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     p.push(step::close_range(p.slot_of(Given::Stdin), plan));
     p.push(step::close_from(table));
     let signals = p.keep("signals", step::signalfd());
+    if pod.users.nobodys(facts).is_some() {
+        ids::make_files_as_oneself(p);
+    }
     ids::drop_everything(p, facts);
     let calls = Rules::allow_only(PAUSE_CALLS.map(|call| call as u32));
     p.push(step::seccomp(bpf::encode(&bpf::assemble(&calls)), 0));
@@ -256,6 +319,23 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     let report = p.slot_of(Given::Report);
     p.push(step::close_range(report, report));
     p.push(step::hold(signals, p.slot_of(Given::Lifeline), p.slot_of(Given::Owner)));
+}
+
+/// The pod's kernel parameters. Some ask who writes them, not what that may
+/// do: where pause is nobody, root of the pod writes them in its place.
+fn set_sysctls(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
+    let parameters = &pod.options.sysctl;
+    if parameters.is_empty() || pod.users.nobodys(facts).is_none() {
+        return process::set_sysctls_of_pause(p, facts, parameters);
+    }
+    let helper = p.slot("helper");
+    let _helper_pid = p.slot("helper_pid");
+    p.fork(step::clone(0, 0), helper, |p| {
+        ids::become_root(p, pod.users, pod.users.setgroups(facts));
+        process::set_sysctls_of_pause(p, facts, parameters);
+        p.push(step::exit(0));
+    });
+    p.push(step::wait_for(helper));
 }
 
 /// A root of its own, with nothing of the machine: only the file systems that
@@ -278,19 +358,24 @@ fn empty_root(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         p.keep("root", step::openat(CWD, ".", libc::O_PATH | libc::O_DIRECTORY))
     };
     p.push(step::mkdirat(root, "root", 0o755));
-    let mut add = |name: &str, kind: &str, flags: u64, data: &str| {
+    let add = |p: &mut Plan, name: &str, kind: &str, flags: u64, data: &str| {
         p.push(step::mkdirat(root, name, 0o755));
         p.push(step::mount(kind, name, kind, flags, data));
     };
     // Before the old root goes: the kernel lets a user namespace mount proc
     // and sysfs only while it sees others, uncovered.
-    add("proc", "proc", STRICT, "");
+    add(p, "proc", "proc", STRICT, "");
+    // Every container's /proc is a copy of this one. What can be written in
+    // the directory of a process is for its user: how readily it is killed, how
+    // it is scheduled.
+    p.push(step::bind(OWN_PROC, OWN_PROC, false));
+    p.push(step::remount(OWN_PROC, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | STRICT));
     if keeps_sysfs(pod, facts) {
-        add("sys", "sysfs", STRICT | libc::MS_RDONLY, "");
+        add(p, "sys", "sysfs", STRICT | libc::MS_RDONLY, "");
     }
     if pod.options.shares(Namespace::Ipc) {
-        add("mqueue", "mqueue", STRICT, "");
-        add("shm", "tmpfs", STRICT, "mode=1777,size=65536k");
+        add(p, "mqueue", "mqueue", STRICT, "");
+        add(p, "shm", "tmpfs", STRICT, "mode=1777,size=65536k");
     }
     p.push(step::pivot_root());
     p.push(step::detach("."));

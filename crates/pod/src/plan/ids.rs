@@ -29,12 +29,41 @@ pub(super) fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
     if setgroups {
         p.push(step::setgroups(&[]));
     }
-    let root = |maps: &[IdMap]| match maps.first() {
+    p.push(step::setresgid(root_of(users.gids())));
+    p.push(step::setresuid(root_of(users.uids())));
+}
+
+/// Root of a user namespace with these ids, or the first of them.
+fn root_of(maps: &[IdMap]) -> u32 {
+    match maps.first() {
         Some(first) if !maps.iter().any(|map| map.contains(0)) => first.inside,
         _ => 0,
-    };
-    p.push(step::setresgid(root(users.gids())));
-    p.push(step::setresuid(root(users.uids())));
+    }
+}
+
+/// From here on a change of ids takes no capabilities away.
+pub(super) fn keep_capabilities(p: &mut Plan) {
+    p.push(step::prctl(libc::PR_SET_SECUREBITS, "PR_SET_SECUREBITS", SECBIT_NO_SETUID_FIXUP));
+}
+
+/// linux/securebits.h: a change of user ids changes no capabilities.
+const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
+
+/// As [`become_root`], for nothing but the files it makes: an owner that a
+/// user namespace does not map can have none there.
+pub(super) fn make_files_as_root(p: &mut Plan, users: &Users, setgroups: bool) {
+    if setgroups {
+        p.push(step::setgroups(&[]));
+    }
+    p.push(step::setfsgid(root_of(users.gids())));
+    p.push(step::setfsuid(root_of(users.uids())));
+}
+
+/// The end of that.
+pub(super) fn make_files_as_oneself(p: &mut Plan) {
+    // Nothing else is changed, but these follow.
+    p.push(step::setregid_to_same());
+    p.push(step::setreuid_to_same());
 }
 
 /// pause keeps nothing.

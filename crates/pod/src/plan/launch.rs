@@ -159,6 +159,11 @@ impl Launch<'_> {
         !self.shares(Namespace::Pid, self.container.pid)
     }
 
+    /// Whether what its procfs shows as process 1 is pause.
+    pub(super) fn sees_pause(&self) -> bool {
+        !self.own_pid()
+    }
+
     pub(super) fn source_of(&self, mount: &Mount) -> Option<Source> {
         let place = self.container.mounts.iter().position(|other| std::ptr::eq(other, mount))?;
         *self.sources.get(place)?

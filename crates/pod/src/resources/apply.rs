@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -80,32 +80,54 @@ impl Resources {
     /// As [`apply`](Resources::apply); for device rules; and for a memory limit
     /// below what is used, if the limits say `check_before_update`.
     pub fn update(&self, change: &Resources, dir: &Path, hierarchy_root: &Path) -> Result<Resources> {
+        self.update_all(change, &[dir.into()], hierarchy_root)
+    }
+
+    /// The same in several cgroups, each in the one before it, that have these
+    /// limits.
+    pub(crate) fn update_all(&self, change: &Resources, dirs: &[PathBuf], hierarchy_root: &Path) -> Result<Resources> {
         let new = self.changed_by(change)?;
-        let present = Present::of(dir);
-        let old = self.writes(&present)?;
-        let writes: Vec<_> = new.writes(&present)?.into_iter().filter(|write| !old.contains(write)).collect();
-        if let Some(write) = writes.iter().find(|write| write.file == "memory.max" && new.memory.check_before_update) {
-            let used = fs::read_to_string(dir.join("memory.current")).ok();
-            let used = used.and_then(|used| used.trim().parse::<u64>().ok()).unwrap_or(0);
-            if write.content.parse().is_ok_and(|limit: u64| limit < used) {
-                let reason = format!("{used} bytes are in use, and checkBeforeUpdate asks for this check");
-                return Err(Error::invalid(&write.field, &write.content, reason));
+        let mut changes = Vec::new();
+        for dir in dirs {
+            let present = Present::of(dir);
+            let old = self.writes(&present)?;
+            let writes: Vec<_> = new.writes(&present)?.into_iter().filter(|write| !old.contains(write)).collect();
+            check_used(&new, dir, &writes)?;
+            changes.push((dir, writes));
+        }
+        for (dir, writes) in &changes {
+            for write in by_controller(writes) {
+                controllers::enable(hierarchy_root, dir, write)?;
             }
         }
-        for write in by_controller(&writes) {
-            controllers::enable(hierarchy_root, dir, write)?;
-        }
-        let before: Vec<_> = writes.iter().map(|write| (write, fs::read_to_string(dir.join(&write.file)))).collect();
-        put_all(dir, &writes).inspect_err(|_| {
-            for (write, text) in before.iter().rev() {
-                for line in text.iter().flat_map(|text| text.lines()) {
-                    // As it was, as far as the kernel lets us.
-                    fs::write(dir.join(&write.file), line).ok();
+        let mut before = Vec::new();
+        for (dir, writes) in &changes {
+            let read = |write: &Write| (dir.join(&write.file), fs::read_to_string(dir.join(&write.file)));
+            before.extend(writes.iter().map(read));
+            put_all(dir, writes).inspect_err(|_| {
+                for (file, text) in before.iter().rev() {
+                    for line in text.iter().flat_map(|text| text.lines()) {
+                        // As it was, as far as the kernel lets us.
+                        fs::write(file, line).ok();
+                    }
                 }
-            }
-        })?;
+            })?;
+        }
         Ok(new)
     }
+}
+
+/// A limit of memory must not be below what is used, if that is asked for.
+fn check_used(new: &Resources, dir: &Path, writes: &[Write]) -> Result<()> {
+    let limit = writes.iter().find(|write| write.file == "memory.max" && new.memory.check_before_update);
+    let Some(write) = limit else { return Ok(()) };
+    let used = fs::read_to_string(dir.join("memory.current")).ok();
+    let used = used.and_then(|used| used.trim().parse::<u64>().ok()).unwrap_or(0);
+    if write.content.parse().is_ok_and(|limit: u64| limit < used) {
+        let reason = format!("{used} bytes are in use, and checkBeforeUpdate asks for this check");
+        return Err(Error::invalid(&write.field, &write.content, reason));
+    }
+    Ok(())
 }
 
 fn put_all(dir: &Path, writes: &[Write]) -> Result<()> {

@@ -197,6 +197,11 @@ impl Resources {
         *self == Resources::default()
     }
 
+    /// What is limited, without which devices may be used.
+    pub(crate) fn without_devices(&self) -> Resources {
+        Resources { devices: Vec::new(), ..self.clone() }
+    }
+
     /// Whether there is any limit of memory: then what is killed for lack of it
     /// can be told.
     pub(crate) fn limits_memory(&self) -> bool {

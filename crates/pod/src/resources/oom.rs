@@ -30,9 +30,11 @@ fn count(dir: &Path, file: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
 }
 
-/// How often a pod's own limit was hit.
+/// How often a pod's own limit was hit, which may stand above its containers
+/// once more.
 pub(crate) fn ooms(pod: &Path) -> u64 {
-    count(pod, "memory.events.local", "oom").unwrap_or(0)
+    let counted = [pod.to_path_buf(), pod.join("ctr")];
+    counted.iter().filter_map(|dir| count(dir, "memory.events.local", "oom")).sum()
 }
 
 /// Where to look for what killed a container.

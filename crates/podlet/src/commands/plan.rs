@@ -24,6 +24,7 @@ impl Plan {
             Some(name) => {
                 let pod = Pod::open(store, name)?;
                 output::line(format!("# container {}/{}", pod.name(), request.container.name))?;
+                note_reach(&request.container, pod.options())?;
                 output::line(pod.plan_container(&request.container)?)?;
             }
             None => {
@@ -32,9 +33,16 @@ impl Plan {
                 output::line(format!("# pod {}", options.name))?;
                 output::line(hold)?;
                 output::line(format!("# container {}/{}", options.name, request.container.name))?;
+                note_reach(&request.container, &options)?;
                 output::line(launch)?;
             }
         }
         Ok(0)
     }
+}
+
+/// What this container can come to beyond what every container can.
+fn note_reach(container: &pod::Container, options: &pod::PodOptions) -> Result<()> {
+    let note = container.reaches(options)?;
+    note.map_or(Ok(()), |note| output::line(format!("# {note}")))
 }

@@ -63,7 +63,9 @@ pub struct Run {
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// seccomp=FILE, seccomp=unconfined or no-new-privileges[=true|false]
+    /// seccomp=FILE, seccomp=unconfined, no-new-privileges[=true|false], or
+    /// nesting: it may make namespaces and mounts, for containers of its own,
+    /// and nothing of its /proc and /sys is hidden; only in a user namespace
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Use this directory as the root file system
@@ -101,6 +103,7 @@ impl Run {
         if self.detach && self.pod.is_none() {
             super::create::note_limits(&pod);
         }
+        note_reach(&pod, container)?;
         // In the foreground we remove it ourselves, when its end is told. If we
         // are killed before, whoever comes by does.
         let process = if self.rm && self.pod.is_some() {
@@ -273,6 +276,14 @@ fn remove(pod: &Pod, name: &str) -> Result<()> {
     }
 }
 
+/// Said where a container is made that can come to more than others.
+fn note_reach(pod: &Pod, container: &Container) -> Result<()> {
+    if let Some(note) = container.reaches(pod.options())? {
+        eprintln!("podlet: note: {note}");
+    }
+    Ok(())
+}
+
 /// Says whose limit a container came up against.
 fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>) {
     let limit = |whose: &str, resources: &Resources| match resources.memory.limit {
@@ -328,9 +339,10 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
         }
         ("no-new-privileges", "" | "true") => container.no_new_privileges = true,
         ("no-new-privileges", "false") => container.no_new_privileges = false,
+        ("nesting", "") => container.nesting = true,
         _ => bail!(
-            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined and \
-             no-new-privileges[=true|false]"
+            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined, \
+             no-new-privileges[=true|false] and nesting"
         ),
     }
     Ok(())

@@ -25,7 +25,9 @@ mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
 mod oci_users;
+mod pause;
 mod pods;
+mod reach;
 mod seccomp;
 mod security;
 mod trees;
@@ -45,6 +47,8 @@ pub fn all() -> Vec<Case> {
     let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
     let short = [
         namespaces::CASES,
+        pause::CASES,
+        reach::CASES,
         inside::CASES,
         mounts::CASES,
         commands::CASES,

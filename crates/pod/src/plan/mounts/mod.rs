@@ -175,7 +175,9 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
     // Something that pause holds, or that was opened outside: attach it.
     let tree = tree.or_else(|| {
         let path = launch.pods_own(&mount.kind)?;
-        let tree = p.keep("tree", step::open_tree(path, true));
+        // With what is mounted on it: pause's own directory, read-only. The
+        // kernel lets nobody in there mount a procfs anew who sees it so.
+        let tree = p.keep("tree", step::open_tree(path, !launch.container.nesting));
         let attr = attributes(all_flags(mount), 0);
         if attr.set & !MADE_STRICT != 0 {
             p.push(step::mount_setattr(tree, attr, false));

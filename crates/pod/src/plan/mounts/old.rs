@@ -70,6 +70,11 @@ pub(in super::super) fn build(p: &mut Plan, launch: &Launch<'_>, old: &OldOrder)
     for path in &container.readonly_paths {
         build.read_only(path);
     }
+    // As pause has it in the procfs that the new order copies.
+    let procfs = container.mounts.iter().filter(|mount| mount.kind == MountKind::Proc);
+    for mount in procfs.filter(|_| launch.sees_pause() && !container.nesting) {
+        build.read_only(&mount.target.join("1"));
+    }
     build.p.begin_part(String::new());
     if container.read_only {
         let flags = own_flags(&old.root) | build.nodev() | libc::MS_RDONLY;

@@ -82,6 +82,27 @@ pub fn setresuid(uid: u32) -> Step {
     Step::new("setresuid", libc::SYS_setresuid, vec![Arg::Num(uid.into()); 3])
 }
 
+/// `setfsgid(2)`, which tells the id before and never fails: what is done as
+/// that group does.
+pub fn setfsgid(gid: u32) -> Step {
+    Step::new("setfsgid", libc::SYS_setfsgid, vec![Arg::Num(gid.into())])
+}
+
+/// `setfsuid(2)`, the same.
+pub fn setfsuid(uid: u32) -> Step {
+    Step::new("setfsuid", libc::SYS_setfsuid, vec![Arg::Num(uid.into())])
+}
+
+/// `setregid(2)` without a change: the id for files becomes the effective one.
+pub fn setregid_to_same() -> Step {
+    Step::new("setregid", libc::SYS_setregid, vec![Arg::Word(-1, "-1"); 2])
+}
+
+/// `setreuid(2)`, the same.
+pub fn setreuid_to_same() -> Step {
+    Step::new("setreuid", libc::SYS_setreuid, vec![Arg::Word(-1, "-1"); 2])
+}
+
 /// `setrlimit(2)` by `prlimit64`.
 pub fn setrlimit(resource: u32, name: &'static str, soft: u64, hard: u64) -> Step {
     let bytes = [soft.to_ne_bytes(), hard.to_ne_bytes()].concat();
