@@ -57,6 +57,10 @@ impl Prepared {
             container.check_in(pod.options)?;
         }
         let mut container = container.clone();
+        if container.nesting {
+            check_nesting(pod, facts)?;
+            uncover(&mut container);
+        }
         let root = container.root.path().to_path_buf();
         let setgroups = pod.users.setgroups(facts);
         let found = users::look_up(users::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
@@ -277,6 +281,25 @@ fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, 
         }
     }
     Ok(())
+}
+
+/// Where namespaces and mounts of its own are more than a container should
+/// have.
+fn check_nesting(pod: &PodShape<'_>, facts: &Facts) -> Result<()> {
+    if !facts.initial_users || *pod.users != Users::Caller {
+        return Ok(());
+    }
+    let reason = "in the machine's user namespace a container that makes namespaces and mounts reaches what is the \
+                  machine's, such as whole cgroup v1 hierarchies: give its pod one of its own (--share \
+                  net,pid,ipc,uts,user --uidmap 0:100000:65536 --gidmap 0:100000:65536), or run it as an ordinary user";
+    Err(Error::invalid("nesting", "true", reason))
+}
+
+/// Takes away what covers `/proc` and `/sys` in parts.
+fn uncover(container: &mut Container) {
+    let is_kept = |path: &PathBuf| !["/proc", "/sys"].iter().any(|top| path.starts_with(top));
+    container.masked_paths.retain(is_kept);
+    container.readonly_paths.retain(is_kept);
 }
 
 /// Whose a device is to be must be somebody in the container.

@@ -138,6 +138,13 @@ pub struct Container {
     /// System calls it may make.
     #[serde(default)]
     pub seccomp: Seccomp,
+    /// It makes containers of its own: the default filter lets it make
+    /// namespaces and mounts without CAP_SYS_ADMIN, and nothing below `/proc`
+    /// and `/sys` is masked or made read-only, because the kernel lets a user
+    /// namespace mount these anew only where they are not covered in parts.
+    /// Refused in the machine's user namespace.
+    #[serde(default)]
+    pub nesting: bool,
     /// Paths that appear empty.
     pub masked_paths: Vec<PathBuf>,
     /// Paths that cannot be written.
@@ -239,6 +246,7 @@ impl Container {
             capabilities: CapabilitySets { bounding: set, effective: set, permitted: set, inheritable: 0, ambient: 0 },
             no_new_privileges: true,
             seccomp: Seccomp::Default,
+            nesting: false,
             masked_paths: MASKED.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),

@@ -64,7 +64,9 @@ pub struct Run {
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// seccomp=FILE, seccomp=unconfined or no-new-privileges[=true|false]
+    /// seccomp=FILE, seccomp=unconfined, no-new-privileges[=true|false], or
+    /// nesting: it may make namespaces and mounts, for containers of its own,
+    /// and nothing of its /proc and /sys is hidden; only in a user namespace
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Use this directory as the root file system
@@ -318,9 +320,10 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
         }
         ("no-new-privileges", "" | "true") => container.no_new_privileges = true,
         ("no-new-privileges", "false") => container.no_new_privileges = false,
+        ("nesting", "") => container.nesting = true,
         _ => bail!(
-            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined and \
-             no-new-privileges[=true|false]"
+            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined, \
+             no-new-privileges[=true|false] and nesting"
         ),
     }
     Ok(())
