@@ -142,6 +142,55 @@ fn flags_and_listeners_are_handed_on() {
     assert_eq!((silent.flags, silent.listener), (0b111, None));
 }
 
+/// As runc: who wrote the profile did not know of them, and a program that
+/// finds a call missing uses another.
+#[test]
+fn calls_newer_than_all_of_a_profile_do_not_exist() {
+    let (eperm, enosys) = (ERRNO | 1, ERRNO | 38);
+    let rules = r#"{"names": ["faccessat2"], "action": "SCMP_ACT_ALLOW"}, {"names": ["unheard_of"], "action": "SCMP_ACT_ALLOW"}"#;
+    let on_all = r#""architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]"#;
+    let with = |default: &str, rules: &str| {
+        filter(&format!(r#"{{"defaultAction": {default}, {on_all}, "syscalls": [{rules}]}}"#)).program
+    };
+    let seen = |program: &[u8], arch, number| machine::run(program, &on(arch, number, &[])).0;
+    let program = with(r#""SCMP_ACT_ERRNO""#, rules);
+    for (arch, base) in [(X86_64, 0), (X86_64, X32_BIT), (I386, 0)] {
+        assert_eq!(seen(&program, arch, base + 439), ALLOW);
+        for (older, newer) in [(0, 440), (438, 441), (1, 4000)] {
+            assert_eq!((seen(&program, arch, base + older), seen(&program, arch, base + newer)), (eperm, enosys));
+        }
+    }
+    assert_eq!(seen(&program, X86_64, X32_BIT - 1), enosys);
+    assert_eq!(seen(&program, AARCH64, 4000), 0, "another architecture's");
+    // What changes nothing names calls, too; what does not apply here does not.
+    let named = format!(r#"{rules}, {{"names": ["mseal"], "action": "SCMP_ACT_ERRNO"}}"#);
+    let program = with(r#""SCMP_ACT_ERRNO""#, &named);
+    assert_eq!([462, 463].map(|number| seen(&program, X86_64, number)), [eperm, enosys]);
+    let elsewhere =
+        format!(r#"{rules}, {{"names": ["mseal"], "action": "SCMP_ACT_ALLOW", "includes": {{"arches": ["s390x"]}}}}"#);
+    assert_eq!(seen(&with(r#""SCMP_ACT_ERRNO""#, &elsewhere), X86_64, 462), enosys);
+    // A number that was given counts, and so does any other action.
+    assert_eq!(seen(&with(r#""SCMP_ACT_ERRNO", "defaultErrnoRet": 1"#, rules), X86_64, 440), eperm);
+    assert_eq!(seen(&with(r#""SCMP_ACT_KILL_PROCESS""#, rules), X86_64, 440), 0x8000_0000);
+    assert_eq!(seen(&with(r#""SCMP_ACT_ALLOW""#, rules), X86_64, 440), ALLOW);
+    // Who names none knew all.
+    assert_eq!(seen(&with(r#""SCMP_ACT_ERRNO""#, ""), X86_64, 440), eperm);
+}
+
+/// include/uapi/asm-generic/unistd.h of Linux 7.2.
+#[test]
+fn a_profile_may_name_the_calls_up_to_linux_7_2() {
+    for (name, number) in [("file_setattr", 469), ("listns", 470), ("rseq_slice_yield", 471)] {
+        let program = filter(&format!(
+            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+                "syscalls": [{{"names": ["{name}"], "action": "SCMP_ACT_ALLOW"}}]}}"#
+        ));
+        for (arch, number) in [(X86_64, number), (X86_64, X32_BIT + number), (I386, number)] {
+            assert_eq!(machine::run(&program.program, &on(arch, number, &[])).0, ALLOW, "{name}");
+        }
+    }
+}
+
 /// The three variants a container's capabilities can lead to, with what
 /// SECURITY asks of each.
 #[test]
