@@ -21,6 +21,7 @@ use crate::launch::{Question, go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
 use crate::resources::{self, Resources, Stats};
+use crate::seccomp::Situation;
 use crate::state::{self, ProcessId};
 use crate::sys;
 
@@ -114,7 +115,7 @@ impl Instance {
     /// The descriptor of the container's seccomp filter, to who decides.
     pub(super) fn pass_on_listener(&self, fd: &OwnedFd, process: Option<&OwnedFd>) -> Result<()> {
         let container = &self.record.container;
-        let filter = container.seccomp.filter(container.capabilities.bounding)?;
+        let filter = container.seccomp.filter(container.capabilities.bounding, Situation::default())?;
         let mut state = self.state_as(Status::Creating);
         if let Some(pid) = process.and_then(|process| sys::pid_of(process.as_fd())) {
             state.pid = pid;

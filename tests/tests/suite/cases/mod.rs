@@ -13,6 +13,7 @@ mod limits;
 mod machine;
 mod mounts;
 mod namespaces;
+mod nesting;
 mod oci;
 mod oci_cgroups;
 mod oci_crash;
@@ -24,6 +25,7 @@ mod oci_namespaces;
 mod oci_races;
 mod oci_terminal;
 mod oci_users;
+mod pause_by_id;
 mod pods;
 mod seccomp;
 mod security;
@@ -48,6 +50,8 @@ pub fn all() -> Vec<Case> {
         images::CASES,
         bad::CASES,
         seccomp::CASES,
+        nesting::CASES,
+        pause_by_id::CASES,
     ];
     [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }

@@ -281,6 +281,19 @@ fn holds(field: &str, when: &When, context: &Context) -> Result<Vec<bool>> {
             least.ok_or_else(|| invalid(format!("{field}.minKernel"), version, "give two numbers, such as 4.8"))?;
         found.push(context.kernel >= least);
     }
+    for name in when.container.iter().flatten() {
+        found.push(match name.as_str() {
+            "nesting" => context.situation.nesting,
+            "shared-pid" => context.situation.shared_pid,
+            _ => {
+                return Err(invalid(
+                    format!("{field}.container"),
+                    name,
+                    "not known of a container: nesting, shared-pid",
+                ));
+            }
+        });
+    }
     Ok(found)
 }
 
