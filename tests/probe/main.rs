@@ -340,6 +340,7 @@ fn perform(words: &[&str], args: &[String]) {
         ["connect", port] => connect(port),
         // --- What must not be had ------------------------------------------
         ["open-proc", pid] => attack::open_proc(pid),
+        ["signal-by-fd", pid, name] => attack::signal_by_descriptor(pid, signal_number(name)),
         ["watch", stop, marker] => attack::watch(stop, marker),
         _ => fail(format!("unknown verb {words:?}")),
     }

@@ -161,6 +161,10 @@ fn a_nesting_container_mounts_a_fresh_proc(bed: &Bed) {
          touch-rw /proc/sys/kernel/core_pattern , touch-rw /sys/kernel/uevent_helper"
     ));
     assert!(errnos(&said.ok()).iter().all(|errno| [1, 2, 13, 30].contains(errno)));
+    let script = "call 272 0x12020000 , mount cgroup /tmp freezer , touch-rw /tmp/cgroup.procs";
+    let said = bed.podlet(&format!("run --rm {options} --cap-add ALL --rootfs ROOT /probe {script}")).ok();
+    // Where there is no v1 hierarchy there is no such file.
+    assert!([2, 13].contains(&errnos(&said)[2]), "{said}");
 }
 
 /// A command line in a container that runs podlet, and what that runs.

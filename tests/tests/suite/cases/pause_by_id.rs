@@ -78,6 +78,10 @@ fn nobody_in_a_pod_changes_how_pause_runs(bed: &Bed) {
             let said = bed.podlet(&format!("run --pod {pod} --rm {more} --rootfs ROOT /probe {LOOKS}")).ok();
             assert!(said.lines().count() == 5 && errnos(&said).iter().all(|&errno| errno > 0), "{said}");
         }
+        for signal in ["KILL", "STOP", "TERM"] {
+            let line = format!("run --pod {pod} --rm --rootfs ROOT /probe signal-by-fd 1 {signal}");
+            assert_eq!(errnos(&bed.podlet(&line).ok()), [0; 4], "allowed, and nothing comes of it");
+        }
         // Itself and others it may.
         let script = "call 302 0 7 0 0 , call 203 0 8 0xffffffffffffffff , call 141 0 0 5 , call 251 1 0 0x4007 , \
                       call 141 1 0 6 , call32 97 0 0 7";
