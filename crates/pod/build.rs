@@ -28,9 +28,12 @@ fn main() {
     println!("cargo::rerun-if-changed=src/seccomp");
     let text = fs::read_to_string("src/seccomp/default.json").expect("the profile");
     let profile = serde_json::from_str(&text).expect("a profile");
-    let context = compile::Context { capabilities: usual::capabilities(), kernel: usual::KERNEL };
-    let Ok(filter) = compile::compile(&profile, &context) else { unreachable!("errors end the build") };
-    assert!(filter.flags == 0 && filter.listener.is_none(), "only the program is kept");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::write(out.join("default.bpf"), filter.program).expect("OUT_DIR can be written");
+    for (name, shared_pid) in [("shared-pid.bpf", true), ("own-pid.bpf", false)] {
+        let situation = compile::Situation { nesting: false, shared_pid };
+        let context = compile::Context { capabilities: usual::capabilities(), kernel: usual::KERNEL, situation };
+        let Ok(filter) = compile::compile(&profile, &context) else { unreachable!("errors end the build") };
+        assert!(filter.flags == 0 && filter.listener.is_none(), "only the program is kept");
+        fs::write(out.join(name), filter.program).expect("OUT_DIR can be written");
+    }
 }

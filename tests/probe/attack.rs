@@ -3,7 +3,9 @@
 
 use std::ffi::{c_int, c_uint};
 use std::fs::{self, File};
-use std::io::Error;
+use std::io::{Error, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use crate::{errno, fail, getpid, number, pids, ptrace, say, syscall, told, told_call, waitpid};
 
@@ -80,6 +82,20 @@ pub fn open_proc(pid: &str) {
     let process = number(pid) as i32;
     let seized = seize(process, || ());
     told("seize", if seized { Ok(()) } else { Err(Error::from_raw_os_error(errno())) });
+}
+
+/// Has the kernel send a signal because something can be read.
+pub fn signal_by_descriptor(pid: &str, signal: i32) {
+    const F_SETFL: i64 = 4;
+    const F_SETOWN: i64 = 8;
+    const F_SETSIG: i64 = 10;
+    const O_ASYNC: i64 = 0o20000;
+    let Ok((ours, mut theirs)) = UnixStream::pair() else { fail("no sockets".into()) };
+    for (command, value) in [(F_SETOWN, number(pid)), (F_SETSIG, signal.into()), (F_SETFL, O_ASYNC)] {
+        let result = unsafe { syscall(72, ours.as_raw_fd(), command, value) };
+        told_call(format!("fcntl {command} {value}"), result);
+    }
+    told(format!("signal {pid} by descriptor"), theirs.write_all(b"x"));
 }
 
 /// Until the file `stop` is there: tries to read the host's file `marker`

@@ -219,6 +219,17 @@ fn perform(words: &[&str], args: &[String]) {
                 unsafe { _exit(0) }
             }
         }
+        ["child", ref rest @ ..] => {
+            let child = unsafe { fork() };
+            if child == 0 {
+                perform(rest, args);
+                unsafe { _exit(0) }
+            }
+            unsafe { waitpid(child, std::ptr::null_mut(), 0) };
+        }
+        ["thread", ref rest @ ..] => std::thread::scope(|scope| {
+            scope.spawn(|| perform(rest, args));
+        }),
         ["orphan", ref rest @ ..] => {
             let child = unsafe { fork() };
             if child == 0 {
@@ -315,9 +326,9 @@ fn perform(words: &[&str], args: &[String]) {
             let device = number(major) << 8 | number(minor);
             told_call(format!("mknod {path}"), unsafe { syscall(133, c(path).as_ptr(), 0o20666, device) });
         }
-        ["mount", kind, target] => {
-            let (kind, path) = (c(kind), c(target));
-            let result = unsafe { mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+        ["mount", kind, target, ref options @ ..] => {
+            let (kind, path, data) = (c(kind), c(target), c(&options.join(",")));
+            let result = unsafe { mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, data.as_ptr().cast()) };
             told_call(format!("mount {target}"), result);
         }
         ["remount-rw", target] => {
@@ -344,6 +355,7 @@ fn perform(words: &[&str], args: &[String]) {
         ["connect", port] => connect(port),
         // --- What must not be had ------------------------------------------
         ["open-proc", pid] => attack::open_proc(pid),
+        ["signal-by-fd", pid, name] => attack::signal_by_descriptor(pid, signal_number(name)),
         ["watch", stop, marker] => attack::watch(stop, marker),
         _ => fail(format!("unknown verb {words:?}")),
     }

@@ -210,6 +210,9 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         ("write", Errno::EACCES | Errno::EPERM) if step.contains("(oom_score_adj,") => {
             "lowering it below podlet's own takes CAP_SYS_RESOURCE"
         }
+        ("write", Errno::EPERM) if step.contains("(file, \"0 0 1") => {
+            "root of a user namespace that makes itself root of another one needs CAP_SETFCAP"
+        }
         ("write", Errno::ENOENT) if step.contains("(attr_exec,") => "no profile of that name is loaded",
         ("sched_setattr" | "ioprio_set", Errno::EPERM) => {
             "a place before others takes CAP_SYS_NICE on the machine, which podlet does not have here"
@@ -227,7 +230,8 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
         }
         ("unshare" | "clone3", Errno::EPERM) => {
             "creating namespaces is forbidden here: see the sysctls user.max_user_namespaces, \
-             kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
+             kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns; in a container of \
+             podlet's it takes `--security-opt nesting`"
         }
         ("unshare" | "clone3", Errno::ENOSPC) => "too many namespaces: see the sysctls user.max_*_namespaces",
         ("clone3", Errno::EAGAIN) => "too many processes: see pids.max of the cgroup and `ulimit -u`",

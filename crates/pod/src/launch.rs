@@ -137,6 +137,10 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
         let what = match errno {
             Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
             Errno::E2BIG | Errno::ENOMEM => "executing the sealed program (is its memory limit below 64k?)",
+            // Every kernel that podlet runs on has it.
+            Errno::ENOSYS => {
+                "a seccomp filter denies clone3(2); in a container of podlet's it takes `--security-opt nesting`"
+            }
             Errno::ENOSPC => "too many namespaces (see the sysctls user.max_*_namespaces)",
             _ => "executing the sealed program by clone3(2) and execveat(2)",
         };

@@ -18,7 +18,7 @@ use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source}
 use crate::plan::mounts::find_outside;
 use crate::plan::{Given, Plan, launch};
 use crate::process::Stdio;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Situation};
 use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Namespace, Place, Root};
 use crate::state::Store;
 use crate::sys;
@@ -122,8 +122,8 @@ impl Prepared {
         let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
         // A pod has nobody who listens.
         let filter = match nodes {
-            Nodes::Bound => container.filter()?,
-            Nodes::Made => container.seccomp.filter(container.capabilities.bounding)?,
+            Nodes::Bound => container.filter(pod.options)?,
+            Nodes::Made => container.seccomp.filter(container.capabilities.bounding, Situation::default())?,
         };
         Ok(Prepared {
             container,

@@ -327,7 +327,7 @@ impl Pod {
         for arg in &command.args {
             spec::check_string("args", arg)?;
         }
-        let filter = container.filter()?;
+        let filter = container.filter(self.options())?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let reservation = self.reserve(table, true)?;

@@ -81,7 +81,7 @@ fn what_is_honoured_arrives() {
 fn the_filter_is_the_profiles_and_none_without() {
     let container = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap().container;
     assert_eq!(container.seccomp, Seccomp::Unconfined);
-    assert_eq!(container.filter().unwrap(), None);
+    assert_eq!(container.filter(&PodOptions::new("p")).unwrap(), None);
     let seccomp = json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 38,
@@ -102,10 +102,12 @@ fn the_filter_is_the_profiles_and_none_without() {
     let (container, _) = read(&with("/linux/seccomp", seccomp)).unwrap();
     let Seccomp::Profile(profile) = &container.seccomp else { panic!("{:?}", container.seccomp) };
     assert_eq!((profile.default_errno_ret, profile.syscalls.as_ref().map(Vec::len)), (Some(38), Some(4)));
-    assert_eq!(container.filter().unwrap().map(|filter| filter.flags), Some(0b111));
+    assert_eq!(container.filter(&PodOptions::new("p")).unwrap().map(|filter| filter.flags), Some(0b111));
     let listens = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x" });
     let (container, _) = read(&with("/linux/seccomp", listens)).unwrap();
-    assert!(matches!(container.filter(), Err(Error::Invalid { field, .. }) if field == "seccomp.listenerPath"));
+    assert!(
+        matches!(container.filter(&PodOptions::new("p")), Err(Error::Invalid { field, .. }) if field == "seccomp.listenerPath")
+    );
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn text(spec: &Value) -> String {
         let word = |i: usize| volume[i].as_str().expect("a path");
         container = container.bind(word(0), word(1), volume.get(2).is_some());
     }
-    let filter = container.filter().expect("a profile");
+    let filter = container.filter(&options).expect("a profile");
     let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
     let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
         Some(ids) => match ids.collect::<Vec<_>>()[..] {

@@ -147,6 +147,25 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
         "root's pods with a user namespace take detached trees",
     ),
     (
+        &[Mode::Root],
+        "a_container_makes_no_namespaces_and_no_mounts",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (
+        &[Mode::Root],
+        "cgroup_v1_and_own_limits_are_out_of_reach",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (&[Mode::Root], "cap_sys_admin_gives_namespaces_back", "root's pods with a user namespace take detached trees"),
+    (&[Mode::Root], "a_nesting_container_mounts_a_fresh_proc", "root's pods with a user namespace take detached trees"),
+    (&[Mode::Root], "podlet_runs_in_a_container_that_nests", "root's pods with a user namespace take detached trees"),
+    (
+        &[Mode::Root],
+        "podlet_in_a_container_that_does_not_nest_says_what_it_takes",
+        "root's pods with a user namespace take detached trees",
+    ),
+    (&[Mode::Root], "nobody_in_a_pod_changes_how_pause_runs", "root's pods with a user namespace take detached trees"),
+    (
         &Mode::USUAL,
         "two_containers_find_each_other_on_localhost_and_in_shared_memory",
         "the pod's /dev/shm is a detached tree",

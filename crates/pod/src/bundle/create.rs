@@ -120,8 +120,9 @@ impl Runtime {
         let facts = Facts::read()?;
         if !facts.calls.new_order() {
             let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, \
-                          without which a bundle's mounts cannot be made; allow them, or use podlet run --bundle; as root of \
-                          a user namespace be in a mount namespace of that, too (unshare -m)";
+                          without which a bundle's mounts cannot be made; allow them (in a container of podlet's by \
+                          `--security-opt nesting`), or use podlet run --bundle; as root of a user namespace be in a \
+                          mount namespace of that, too (unshare -m)";
             return Err(Error::invalid("system calls", "", reason));
         }
         let namespaces = namespaces::prepare(config, &facts)?;

@@ -17,6 +17,7 @@ use crate::plan::launch::Ids;
 use crate::plan::{Given, console};
 use crate::prepare;
 use crate::process::{Io, Stdio};
+use crate::seccomp::Situation;
 use crate::spec::Container;
 use crate::users::{self, Found};
 
@@ -87,7 +88,7 @@ impl Instance {
         let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
         let owner = create::on_machine(found.ids.uid, self.record.users.uids());
         streams.iter().for_each(|stream| create::give(stream, owner));
-        let filter = process.seccomp.filter(process.capabilities.bounding)?;
+        let filter = process.seccomp.filter(process.capabilities.bounding, Situation::default())?;
         let enter = Enter {
             facts: &self.facts,
             users: &self.record.users,
@@ -126,7 +127,7 @@ impl Instance {
         process.env = hook.env.clone().unwrap_or(env);
         // The container's own programs run as it does.
         let filter = match ids {
-            Some(_) => process.seccomp.filter(process.capabilities.bounding)?,
+            Some(_) => process.seccomp.filter(process.capabilities.bounding, Situation::default())?,
             None => None,
         };
         let enter = Enter {

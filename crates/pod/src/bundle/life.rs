@@ -25,6 +25,7 @@ use crate::procfs::{
     MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
 };
 use crate::resources::{self, Resources, Stats};
+use crate::seccomp::Situation;
 use crate::state::{self, ProcessId};
 use crate::sys;
 
@@ -118,7 +119,7 @@ impl Instance {
     /// The descriptor of the container's seccomp filter, to who decides.
     pub(super) fn pass_on_listener(&self, fd: &OwnedFd, process: Option<&OwnedFd>) -> Result<()> {
         let container = &self.record.container;
-        let filter = container.seccomp.filter(container.capabilities.bounding)?;
+        let filter = container.seccomp.filter(container.capabilities.bounding, Situation::default())?;
         let mut state = self.state_as(Status::Creating);
         let pid = process.map(|process| sys::pid_of(process.as_fd())).transpose().doing(|| self.object())?;
         if let Some(pid) = pid.flatten() {

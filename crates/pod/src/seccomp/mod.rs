@@ -9,15 +9,19 @@ mod usual;
 
 use std::fs;
 
-pub use compile::{Argument, Context, Filter, Listener, Machine, NEW_LISTENER, Profile, Syscall, When, compile};
+pub use compile::{
+    Argument, Context, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When, compile,
+};
 use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 pub use usual::DEFAULT_CAPABILITIES;
 
 use crate::error::{Context as _, Error, Result};
 
-/// The default profile, for the default capabilities.
-static DEFAULT_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.bpf"));
+/// The default profile for the default capabilities, for a container that
+/// shares its pod's processes, and for one that does not.
+static SHARED_PID_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shared-pid.bpf"));
+static OWN_PID_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/own-pid.bpf"));
 /// The same, for any others.
 static DEFAULT_PROFILE: &str = include_str!("default.json");
 
@@ -25,7 +29,7 @@ static DEFAULT_PROFILE: &str = include_str!("default.json");
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seccomp {
-    /// What programs in containers need, as podman and docker have it.
+    /// What programs in containers need, as docker and Kubernetes have it.
     #[default]
     Default,
     /// All.
@@ -36,16 +40,20 @@ pub enum Seccomp {
 
 impl Seccomp {
     /// The filter for a container with these capabilities in its bounding set,
-    /// one bit each; none if it may make all calls.
+    /// one bit each, and in this situation; none if it may make all calls.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the profile is not one, naming the property.
-    pub fn filter(&self, capabilities: u64) -> Result<Option<Filter>> {
-        let compiled = |profile: &Profile, kernel| compile(profile, &Context { capabilities, kernel }).map(Some);
+    pub fn filter(&self, capabilities: u64, situation: Situation) -> Result<Option<Filter>> {
+        let compiled = |profile: &Profile, kernel| {
+            let context = Context { capabilities, kernel, situation };
+            compile(profile, &context).map(Some)
+        };
         match self {
             Seccomp::Unconfined => Ok(None),
-            Seccomp::Default if capabilities == usual::capabilities() => {
-                Ok(Some(Filter { program: DEFAULT_PROGRAM.to_vec(), flags: 0, listener: None }))
+            Seccomp::Default if capabilities == usual::capabilities() && !situation.nesting => {
+                let program = if situation.shared_pid { SHARED_PID_PROGRAM } else { OWN_PID_PROGRAM };
+                Ok(Some(Filter { program: program.to_vec(), flags: 0, listener: None }))
             }
             Seccomp::Default => compiled(&default_profile()?, usual::KERNEL),
             Seccomp::Profile(profile) => compiled(profile, kernel()?),

@@ -11,11 +11,12 @@ use super::check::{
     check_propagation, check_rootfs, check_string, rlimit_number,
 };
 use super::mount::{Mount, MountKind};
+use super::pod::{Namespace, PodOptions};
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::resources::Resources;
-use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp};
+use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp, Situation};
 
 /// Where a container's root file system comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -345,17 +346,18 @@ impl Container {
         [&mut sets.bounding, &mut sets.effective, &mut sets.permitted]
     }
 
-    /// The filter of its system calls, as a pod's container; none if it may
-    /// make all.
+    /// The filter of its system calls, as a container of this pod; none if it
+    /// may make all.
     ///
     /// # Errors
     /// [`Error::Invalid`] if its profile is not one, or needs a listener.
-    pub fn filter(&self) -> Result<Option<Filter>> {
+    pub fn filter(&self, pod: &PodOptions) -> Result<Option<Filter>> {
         if let Seccomp::Profile(Profile { listener_path: Some(path), .. }) = &self.seccomp {
             let reason = "a pod's containers have no listener: leave it and SCMP_ACT_NOTIFY out, or use podlet-oci";
             return Err(Error::invalid("seccomp.listenerPath", path, reason));
         }
-        self.seccomp.filter(self.capabilities.bounding)
+        let situation = Situation { nesting: self.nesting, shared_pid: self.shares(Namespace::Pid, pod) };
+        self.seccomp.filter(self.capabilities.bounding, situation)
     }
 
     /// Whether the container cannot be what it says. A seccomp profile is

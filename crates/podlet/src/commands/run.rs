@@ -175,8 +175,9 @@ impl Run {
         container = self.adjust(container)?;
         container.check()?;
         if let Seccomp::Profile(_) = &container.seccomp {
-            // What is wrong with it is said before the pod is made.
-            container.filter()?;
+            // What is wrong with it is so in every pod, and said before one is
+            // made.
+            container.filter(&PodOptions::new(name))?;
         }
         let options = match &self.pod {
             Some(pod) => {

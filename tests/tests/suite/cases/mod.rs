@@ -14,6 +14,7 @@ mod limits;
 mod machine;
 mod mounts;
 mod namespaces;
+mod nesting;
 mod oci;
 mod oci_cgroups;
 mod oci_crash;
@@ -26,6 +27,7 @@ mod oci_races;
 mod oci_terminal;
 mod oci_users;
 mod pause;
+mod pause_by_id;
 mod pods;
 mod reach;
 mod seccomp;
@@ -59,6 +61,8 @@ pub fn all() -> Vec<Case> {
         users::CASES,
         files::CASES,
         trees::CASES,
+        nesting::CASES,
+        pause_by_id::CASES,
     ];
     [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }

@@ -8,6 +8,7 @@ crate::tests![
     cve_2026_31431_cve_2017_5226_and_the_rest_of_the_default_surface,
     unconfined_lifts_it,
     a_profile_decides_by_call_and_argument,
+    calls_newer_than_a_profile_do_not_exist,
     an_exec_has_the_filter_too,
     a_filter_without_no_new_privileges_takes_no_capability_with_it,
     a_profile_that_forbids_all_but_the_program_starts_it,
@@ -123,6 +124,23 @@ fn a_profile_decides_by_call_and_argument(bed: &Bed) {
     let plan = bed.podlet(&format!("plan {option} --rootfs ROOT /probe")).ok();
     let steps: Vec<_> = plan.lines().filter(|line| line.contains("seccomp(")).collect();
     assert!(steps.len() == 2 && steps.iter().all(|step| step.contains(" instructions}")), "{steps:?}");
+}
+
+fn calls_newer_than_a_profile_do_not_exist(bed: &Bed) {
+    let script = "call 39 , call 334 buf 0 0 0 , call 447 0 , call 4000";
+    let run = |option: &str| errnos(&bed.podlet(&format!("run --rm {option} --rootfs ROOT /probe {script}")).ok());
+    // 447 is memfd_secret, the newest that it names.
+    let rules = BARE.replace("\"brk\"", "\"brk\", \"memfd_secret\", \"rseq\"");
+    let option = profile(bed, "old.json", "SCMP_ACT_ERRNO", &rules);
+    let seen = run(&option);
+    assert_eq!((seen[0], seen[3]), (EPERM, ENOSYS), "{seen:?}");
+    assert!(seen[1] != EPERM && seen[2] != EPERM, "{seen:?}");
+    // A number that is given counts for all.
+    let json = fs::read_to_string(bed.dir.join("old.json")).expect("the profile");
+    let json = json.replace("\"SCMP_ACT_ERRNO\",", "\"SCMP_ACT_ERRNO\", \"defaultErrnoRet\": 99,");
+    fs::write(bed.dir.join("old.json"), json).expect("a profile");
+    let seen = run(&option);
+    assert_eq!((seen[0], seen[3]), (99, 99), "{seen:?}");
 }
 
 fn an_exec_has_the_filter_too(bed: &Bed) {

@@ -85,6 +85,14 @@ struct Range {
     rules: Vec<Rule>,
 }
 
+impl Range {
+    /// Whether the same instructions decide for both.
+    fn means(&self, other: &Range) -> bool {
+        let tests = || self.rules.iter().flat_map(|rule| &rule.tests);
+        self.rules == other.rules && (self.wide == other.wide || tests().all(Test::is_narrow))
+    }
+}
+
 /// Appends to `ranges` the rules of one architecture.
 fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch) {
     let Some(table) = rules.tables.get(&arch) else { return };
@@ -102,7 +110,15 @@ fn extend(ranges: &mut Vec<Range>, rules: &Rules, arch: Arch) {
         }
         end = number + 1;
     }
-    push(ranges, end, wide, default);
+    match rules.newer.filter(|_| table.end() > table.first()) {
+        Some(newer) => {
+            if end < table.end() {
+                push(ranges, end, wide, default);
+            }
+            push(ranges, table.end(), wide, &[Rule::always(newer)]);
+        }
+        None => push(ranges, end, wide, default),
+    }
 }
 
 /// A range from `first` on, unless the one before is the same and goes on.
@@ -141,6 +157,8 @@ struct Place(usize);
 #[derive(Default)]
 struct Assembler {
     reversed: Vec<Instruction>,
+    /// Rules with conditions that stand there already, and where.
+    known: Vec<(Range, Place)>,
 }
 
 impl Assembler {
@@ -210,8 +228,12 @@ impl Assembler {
         }
     }
 
-    /// The first rule whose tests hold; the last one's always do.
+    /// The first rule whose tests hold; the last one's always do. Where other
+    /// calls have the same rules, theirs.
     fn rules(&mut self, range: &Range) -> Place {
+        if let Some((_, place)) = self.known.iter().find(|(known, _)| known.means(range)) {
+            return *place;
+        }
         let mut rules = range.rules.iter().rev();
         let mut next = match rules.next() {
             Some(last) => self.give(last.action),
@@ -223,6 +245,9 @@ impl Assembler {
                 yes = self.test(test, range.wide, yes, next);
             }
             next = yes;
+        }
+        if range.rules.len() > 1 {
+            self.known.push((range.clone(), next));
         }
         next
     }
@@ -242,7 +267,7 @@ impl Assembler {
         let (high_mask, high) = ((test.mask >> 32) as u32, (test.value >> 32) as u32);
         let low = self.branch(code, value, yes, no);
         let low = self.word(offset, mask, low);
-        if !wide || (high_mask == 0 && high == 0) {
+        if !wide || test.is_narrow() {
             return low;
         }
         // The lower half decides where the upper ones are equal.

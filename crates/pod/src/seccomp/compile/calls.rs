@@ -1,6 +1,7 @@
 //! Call numbers by name, for the three architectures of an x86_64 kernel.
 //!
-//! The tables of x86_64 and i386 are the crate `syscalls`'. x32 uses the
+//! The tables of x86_64 and i386 are the crate `syscalls`', with what came
+//! later. x32 uses the
 //! numbers of x86_64 with [`X32_BIT`] set, but for those calls that were given
 //! own ones because their structures differ; the kernel takes no new ones of
 //! these since 2018.
@@ -38,11 +39,20 @@ impl Arch {
     /// The call's number, if it is one here.
     pub fn number(self, name: &str) -> Option<u32> {
         match self {
-            Arch::X86_64 => x86_64::Sysno::from_str(name).ok().map(|call| call.id() as u32),
-            Arch::X86 => x86::Sysno::from_str(name).ok().map(|call| call.id() as u32),
+            Arch::X86_64 => x86_64::Sysno::from_str(name).ok().map(|call| call.id() as u32).or_else(|| newest(name)),
+            Arch::X86 => x86::Sysno::from_str(name).ok().map(|call| call.id() as u32).or_else(|| newest(name)),
             Arch::X32 => x32_number(name, Arch::X86_64.number(name)),
         }
     }
+}
+
+/// Calls that the crate does not have, which goes up to Linux 6.18: all of
+/// them up to 7.2. From 424 on a call has the same number everywhere
+/// (include/uapi/asm-generic/unistd.h).
+const NEWEST: [(&str, u32); 2] = [("listns", 470), ("rseq_slice_yield", 471)];
+
+fn newest(name: &str) -> Option<u32> {
+    NEWEST.iter().find(|(known, _)| *known == name).map(|&(_, number)| number)
 }
 
 /// The number that a call has on x32, by the one that it has on x86_64.

@@ -9,6 +9,9 @@
 //!   such the later ones.
 //! - On i386 a rule for `socket` is one for `socketcall(1, ...)`, too, and so
 //!   on; the conditions on its other arguments stay.
+//! - Where calls without a rule fail with an error whose number is not said,
+//!   those that are newer than all that the profile names do not exist
+//!   (ENOSYS): its writer did not know of them.
 //!
 //! Of several rules with conditions the first that holds counts. libseccomp
 //! does the same where at most one of them can hold; where more can it sorts
@@ -25,6 +28,7 @@ use super::{Context, Listener, NEW_LISTENER};
 use crate::error::{Error, Result};
 
 const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
 /// The largest the kernel returns (`MAX_ERRNO`).
 const MAX_ERRNO: u32 = 4095;
 
@@ -44,8 +48,12 @@ pub fn check(profile: &Profile, context: &Context) -> Result<Checked> {
         return Err(invalid("defaultAction", &profile.default_action, reason));
     }
     let tables = architectures(profile)?.into_iter().map(|arch| (arch, Table::new(arch.first()))).collect();
+    // A program that finds a call missing does without; one that is not
+    // permitted it may give up.
+    let newer = default == (rules::ERRNO | EPERM) && profile.default_errno_ret.is_none();
+    let newer = newer.then_some(rules::ERRNO | ENOSYS);
     // libseccomp's action for architectures that were not added.
-    let mut rules = Rules { default, foreign: rules::KILL_THREAD, tables };
+    let mut rules = Rules { default, newer, foreign: rules::KILL_THREAD, tables };
     let mut notifies = false;
     for (i, call) in profile.syscalls.iter().flatten().enumerate() {
         let field = |name: &str| format!("syscalls[{i}].{name}");
@@ -55,7 +63,11 @@ pub fn check(profile: &Profile, context: &Context) -> Result<Checked> {
         if let Some(empty) = call.names.iter().find(|name| name.is_empty()) {
             return Err(invalid(field("names"), empty, "an empty name"));
         }
-        if action == default || !applies(i, call, context)? {
+        if !applies(i, call, context)? {
+            continue;
+        }
+        if action == default {
+            call.names.iter().for_each(|name| know(&mut rules, name));
             continue;
         }
         notifies |= action == rules::NOTIFY;
@@ -269,7 +281,29 @@ fn holds(field: &str, when: &When, context: &Context) -> Result<Vec<bool>> {
             least.ok_or_else(|| invalid(format!("{field}.minKernel"), version, "give two numbers, such as 4.8"))?;
         found.push(context.kernel >= least);
     }
+    for name in when.container.iter().flatten() {
+        found.push(match name.as_str() {
+            "nesting" => context.situation.nesting,
+            "shared-pid" => context.situation.shared_pid,
+            _ => {
+                return Err(invalid(
+                    format!("{field}.container"),
+                    name,
+                    "not known of a container: nesting, shared-pid",
+                ));
+            }
+        });
+    }
     Ok(found)
+}
+
+/// A rule that changes nothing still tells which calls its writer knew.
+fn know(rules: &mut Rules, name: &str) {
+    for (arch, table) in &mut rules.tables {
+        if let Some(number) = arch.number(name) {
+            table.know(number);
+        }
+    }
 }
 
 /// Adds a rule wherever there is a call of that name. False if it contradicts

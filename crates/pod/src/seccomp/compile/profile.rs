@@ -1,6 +1,7 @@
 //! A profile as it is written down: `linux.seccomp` of the OCI runtime
 //! specification 1.3, or the file format of moby and podman, which adds
-//! conditions on capabilities, architectures and the kernel.
+//! conditions on capabilities, architectures and the kernel. podlet's own adds
+//! one on what the container is.
 
 use serde::{Deserialize, Serialize};
 
@@ -105,4 +106,8 @@ pub struct When {
     /// The lowest version of the kernel: `4.8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_kernel: Option<String>,
+    /// What the container is, which only podlet's profiles ask: `nesting`,
+    /// `shared-pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Vec<String>>,
 }

@@ -63,6 +63,11 @@ impl Test {
             _ => false,
         }
     }
+
+    /// Whether it does not look at the upper half of the argument.
+    pub fn is_narrow(&self) -> bool {
+        (self.mask | self.value) >> 32 == 0
+    }
 }
 
 /// An action, where all tests hold.
@@ -98,11 +103,26 @@ impl Table {
 
     /// The rules of a call.
     pub fn rules_of(&mut self, number: u32) -> &mut Vec<Rule> {
-        let place = (number - self.first) as usize;
-        if place >= self.calls.len() {
-            self.calls.resize_with(place + 1, Vec::new);
+        self.know(number);
+        &mut self.calls[(number - self.first) as usize]
+    }
+
+    /// Counts a call among those that whoever wrote the rules knew.
+    pub fn know(&mut self, number: u32) {
+        let count = (number - self.first) as usize + 1;
+        if count > self.calls.len() {
+            self.calls.resize_with(count, Vec::new);
         }
-        &mut self.calls[place]
+    }
+
+    /// The lowest number a call has.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The one behind the newest call that is known.
+    pub fn end(&self) -> u32 {
+        self.first + self.calls.len() as u32
     }
 
     /// Calls that have rules, by their numbers.
@@ -117,6 +137,9 @@ impl Table {
 pub struct Rules {
     /// For calls without a rule that holds.
     pub default: Action,
+    /// For calls that are newer than all that are known, if that is something
+    /// else.
+    pub newer: Option<Action>,
     /// For calls of other architectures.
     pub foreign: Action,
     /// The architectures.
@@ -131,7 +154,12 @@ impl Rules {
         for call in calls {
             *table.rules_of(call) = vec![Rule::always(ALLOW)];
         }
-        Rules { default: KILL_PROCESS, foreign: KILL_PROCESS, tables: BTreeMap::from([(Arch::X86_64, table)]) }
+        Rules {
+            default: KILL_PROCESS,
+            newer: None,
+            foreign: KILL_PROCESS,
+            tables: BTreeMap::from([(Arch::X86_64, table)]),
+        }
     }
 }
 
