@@ -46,7 +46,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 8] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -73,6 +73,18 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] 
             cases::strace().is_some(),
             USUAL,
             "a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_pod_whose_maker_was_stopped_is_swept_in_the_end",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_look_that_fails_is_no_answer",
             "strace is not installed; .ci/run does that",
         ),
     ]
