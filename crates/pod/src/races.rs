@@ -3,7 +3,8 @@
 //! A pod can end, or be removed, at any moment of a launch. The kernel then
 //! answers the next step with whatever it says of something that is gone:
 //! `setns(2)` with ESRCH, `clone3(2)` into a pid namespace that is being taken
-//! down with ENOMEM, a cgroup's file with ENOENT or ENODEV. Here that becomes
+//! down with ENOMEM, a cgroup's file with ENOENT or ENODEV, pause's /proc with
+//! EACCES. Here that becomes
 //! what happened, to whom, and what to do.
 
 use std::time::Duration;
@@ -30,7 +31,9 @@ fn suspicion(error: &Error) -> Option<Duration> {
             ["setns(", "clone3("].iter().any(|call| step.starts_with(call)).then_some(MOMENT)
         }
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
-        Error::Os { errno: Errno::ENOENT, .. } | Error::State { .. } => Some(Duration::ZERO),
+        // The last is said of the /proc of one whose memory is gone already.
+        Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
+        Error::State { .. } => Some(Duration::ZERO),
         _ => None,
     }
 }
@@ -44,6 +47,8 @@ impl Pod {
             return error;
         }
         let has_ended = match self.pidfd() {
+            // What pause still waits for is not known: that it goes is.
+            _ if self.is_ending() => true,
             Some(pause) => sys::wait_readable(&pause, Some(patience)).unwrap_or(false),
             None => true,
         };

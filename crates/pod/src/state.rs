@@ -96,9 +96,14 @@ impl Store {
     /// # Errors
     /// [`Error::Os`] if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
-        let mut names = names_in(&self.root)?;
+        let mut names = self.entries()?;
         names.retain(|name| is_there(&self.pod_dir(name).join(POD)));
         Ok(names)
+    }
+
+    /// Names of all that may be a pod, sorted.
+    pub(crate) fn entries(&self) -> Result<Vec<String>> {
+        names_in(&self.root)
     }
 
     /// The marks of what asks to be swept.

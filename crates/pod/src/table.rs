@@ -3,13 +3,14 @@
 //! [`pause::table`] explains the page itself.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pause::table::{
-    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
+    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, Head, RESERVED, RUNNING, SLOTS, STATE_MASK,
     TABLE_SIZE, VERSION,
 };
 use serde::{Deserialize, Serialize};
@@ -128,24 +129,35 @@ pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
     state::write_renamed(path, &page)
 }
 
+const NOT_ONE_PAGE: &str = "the exit table is not one page";
+
+fn corrupt(path: &Path, reason: &str) -> Error {
+    Error::Corrupt { path: path.display().to_string(), reason: reason.into() }
+}
+
+fn check_version(path: &Path, version: u32) -> Result<()> {
+    match version {
+        VERSION => Ok(()),
+        // (Any other number is none that a build would have come to.)
+        ..=0xffff if version > VERSION => {
+            Err(Error::Newer { path: path.display().to_string(), version, known: VERSION })
+        }
+        _ => Err(corrupt(path, "no exit table")),
+    }
+}
+
 impl ExitTable {
     /// The table at `path`; `None` if there is none.
     pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
         let Some((file, meta)) = plain::open_own(path, File::options().read(true).write(true))? else {
             return Ok(None);
         };
-        let shown = || path.display().to_string();
-        let corrupt = |reason: &str| Error::Corrupt { path: shown(), reason: reason.into() };
         if meta.len() != TABLE_SIZE as u64 {
-            return Err(corrupt("the exit table is not one page"));
+            return Err(corrupt(path, NOT_ONE_PAGE));
         }
         let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
-        match map.head.version.load(Acquire) {
-            VERSION => Ok(Some(ExitTable { map, file: file.into(), pause })),
-            // (Any other number is none that a build would have come to.)
-            version @ ..=0xffff if version > VERSION => Err(Error::Newer { path: shown(), version, known: VERSION }),
-            _ => Err(corrupt("no exit table")),
-        }
+        check_version(path, map.head.version.load(Acquire))?;
+        Ok(Some(ExitTable { map, file: file.into(), pause }))
     }
 
     /// The same, kept by `pause`.
@@ -314,16 +326,7 @@ impl ExitTable {
     }
 
     pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
-        let Some(slot) = self.entry(reservation) else { return Phase::Lost };
-        let state = slot.state.load(Acquire) & STATE_MASK;
-        let phase = match state {
-            RESERVED => Phase::Reserved,
-            RUNNING => Phase::Running(slot.pid.load(Acquire)),
-            EXITED => Phase::Exited(exit_of(slot)),
-            _ => Phase::Lost,
-        };
-        // Read last: it was this reservation's all the while.
-        if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
+        self.entry(reservation).map_or(Phase::Lost, |slot| phase_of(slot, reservation))
     }
 
     /// pause writes an exit down at once, unless somebody stopped it: a tracer
@@ -414,6 +417,55 @@ impl ExitTable {
                 }
             }
         }
+    }
+}
+
+/// What a slot says of a reservation.
+fn phase_of(slot: &Entry, reservation: Reservation) -> Phase {
+    let phase = match slot.state.load(Acquire) & STATE_MASK {
+        RESERVED => Phase::Reserved,
+        RUNNING => Phase::Running(slot.pid.load(Acquire)),
+        EXITED => Phase::Exited(exit_of(slot)),
+        _ => Phase::Lost,
+    };
+    // Read last: it was this reservation's all the while.
+    if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
+}
+
+/// The bytes of an exit table as they were when they were read: for one look,
+/// which takes no mapping.
+///
+/// pause writes a slot's state last and the kernel copies from the front, so
+/// what stands behind a state is at least as new.
+pub(crate) struct Snapshot(Vec<u8>);
+
+impl Snapshot {
+    /// The table at `path`, if there is one.
+    pub(crate) fn read(path: &Path) -> Result<Option<Snapshot>> {
+        let Some((mut file, _)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
+        let mut bytes = vec![0; TABLE_SIZE + 1];
+        let size = file.read(&mut bytes).doing(|| format!("reading the exit table {}", path.display()))?;
+        if size != TABLE_SIZE {
+            return Err(corrupt(path, NOT_ONE_PAGE));
+        }
+        check_version(path, u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))?;
+        Ok(Some(Snapshot(bytes)))
+    }
+
+    pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
+        let at = size_of::<Head>() + reservation.entry.min(SLOTS) * size_of::<Entry>();
+        let Some(bytes) = self.0.get(at..at + size_of::<Entry>()) else { return Phase::Lost };
+        let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        let long = |i: usize| u64::from_ne_bytes(bytes[i..i + 8].try_into().unwrap_or_default());
+        let slot = Entry {
+            pid: word(0).into(),
+            state: word(4).into(),
+            code: word(8).into(),
+            status: word(12).into(),
+            time: long(16).into(),
+            generation: long(24).into(),
+        };
+        phase_of(&slot, reservation)
     }
 }
 

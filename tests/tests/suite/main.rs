@@ -49,7 +49,7 @@ const SKIPS: &[Skip] = &[];
 const NO_FORMER: &str = "PODLET_TEST_FORMER does not say where the build before is; make test-versions does";
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 8] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 10] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -80,6 +80,18 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 8] 
         ),
         (harness::former().is_some(), USUAL, "pods_of_the_build_before_go_on", NO_FORMER),
         (harness::former().is_some(), USUAL, "containers_of_the_build_before_go_on", NO_FORMER),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_pod_whose_maker_was_stopped_is_swept_in_the_end",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_look_that_fails_is_no_answer",
+            "strace is not installed; .ci/run does that",
+        ),
     ]
 }
 

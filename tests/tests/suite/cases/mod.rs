@@ -6,6 +6,7 @@ mod bundles_known;
 mod commands;
 mod config;
 mod crash;
+mod ends;
 mod exits;
 mod files;
 mod images;
@@ -46,7 +47,7 @@ use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
-    let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES];
+    let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES, ends::CASES];
     let short = [
         namespaces::CASES,
         pause::CASES,
