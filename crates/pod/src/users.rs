@@ -3,17 +3,16 @@
 //! The image is not trusted: its files are found without leaving it, are only
 //! read if they are plain files, and never more than a megabyte of them.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 
 use crate::error::{Context, Error, Result};
+use crate::plain;
 use crate::plan::hold::Users;
 use crate::plan::launch::Ids;
 use crate::spec::User;
@@ -61,13 +60,12 @@ pub(crate) fn look_up(root: BorrowedFd<'_>, user: &User, users: &Users, setgroup
             Found { ids: Ids { uid: *uid, gid: *gid, groups: groups.clone() }, home }
         }
         User::Lookup(text) => {
-            // Most containers run as root: no need to read anything for that
-            // but its home, which is the same everywhere.
-            if text == "0" || text == "root" || text == "0:0" {
-                Found { ids: Ids::default(), home: Some("/root".into()) }
-            } else {
-                parse(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)?
+            let mut found = parse(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)?;
+            if !setgroups {
+                // Nobody asked for those in particular.
+                found.ids.groups.clear();
             }
+            found
         }
     };
     let ids = &found.ids;
@@ -87,7 +85,10 @@ fn check_mapped(what: &str, id: u32, maps: &[crate::facts::IdMap]) -> Result<()>
     Err(Error::invalid("user", id.to_string(), reason))
 }
 
-/// `USER[:GROUP]`, each a name or a number.
+/// `USER[:GROUP]`, each a name or a number. Digits are an id and never a name,
+/// whatever the image's files have: a user whose name is `1000` may be root. As
+/// podman and docker, without a group it is that of the user, with all groups
+/// the user is a member of.
 fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
     let wrong = |reason: &str| Error::invalid("user", text, reason);
     let (user, group_part) = match text.split_once(':') {
@@ -97,14 +98,16 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
     if user.is_empty() || group_part.is_some_and(str::is_empty) {
         return Err(wrong("give NAME, UID, NAME:GROUP or UID:GID"));
     }
-    let by_name = entries(passwd).find(|line| line[0] == user);
-    let (uid, line) = match (by_name, number(user)) {
-        (Some(line), _) => (line.get(2).and_then(|uid| number(uid)), Some(line)),
-        (None, Some(uid)) => {
-            (Some(uid), entries(passwd).find(|line| line.get(2).and_then(|id| number(id)) == Some(uid)))
-        }
-        (None, None) => {
-            return Err(wrong("no such user in the image's /etc/passwd, and not a uid from 0 to 4294967294"));
+    let (uid, line) = match number(user) {
+        Some(uid) => (Some(uid), entries(passwd).find(|line| line.get(2).and_then(|id| number(id)) == Some(uid))),
+        None => {
+            let none = || wrong("no such user in the image's /etc/passwd, and not a uid from 0 to 4294967294");
+            match entries(passwd).find(|line| line[0] == user && !is_digits(user)) {
+                Some(line) => (line.get(2).and_then(|uid| number(uid)), Some(line)),
+                // An image without files need not say who that is.
+                None if user == "root" => (Some(0), None),
+                None => return Err(none()),
+            }
         }
     };
     let uid = uid.ok_or_else(|| wrong("the image's /etc/passwd has no valid uid for it"))?;
@@ -112,9 +115,11 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
     let home = line.as_ref().and_then(|line| line.get(5)).map(|home| home.to_string());
     let ids = match group_part {
         Some(part) => {
-            let by_name = entries(group).find(|line| line[0] == part);
-            let gid = by_name.and_then(|line| number(line.get(2)?)).or_else(|| number(part));
-            let gid = gid.ok_or_else(|| wrong("no such group in the image's /etc/group, and not a gid"))?;
+            let by_name = || entries(group).find(|line| line[0] == part && !is_digits(part));
+            let gid = number(part).or_else(|| number(by_name()?.get(2)?));
+            let gid = gid
+                .or_else(|| (part == "root").then_some(0))
+                .ok_or_else(|| wrong("no such group in the image's /etc/group, and not a gid"))?;
             Ids { uid, gid, groups: Vec::new() }
         }
         None => {
@@ -132,8 +137,11 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
 
 /// An id: digits only, and not the kernel's "none".
 fn number(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?.filter(|&id| id != u32::MAX)
+    is_digits(text).then(|| text.parse().ok())?.filter(|&id| id != u32::MAX)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -143,21 +151,16 @@ fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 /// A text file of the image; one that is not there is empty.
-///
-/// Opened as a mere path first: opening a device, or a file of /proc, can do
-/// things.
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
     let context = || format!("reading /{path} of the image");
     let found = match sys::open_in_root(root, Path::new(path), OFlag::O_PATH) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
-        result => File::from(result.doing(context)?),
+        found => found.doing(context)?,
     };
-    let kind = fstatfs(&found).doing(context)?.filesystem_type();
-    if !found.metadata().doing(context)?.is_file() || kind == PROC_SUPER_MAGIC || kind == SYSFS_MAGIC {
-        return Err(Error::invalid("user", "", format!("/{path} of the image is not a plain file")));
-    }
-    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).doing(context)?;
-    let mut bytes = Vec::new();
+    let field = || format!("/{path} of the image");
+    let (file, meta) = plain::open_found(found).map_err(|refused| refused.explain(&field(), Path::new(""), context))?;
+    // One more, so that one call reads it and the next one its end.
+    let mut bytes = Vec::with_capacity(meta.len().min(MOST) as usize + 1);
     file.take(MOST).read_to_end(&mut bytes).doing(context)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -183,6 +186,21 @@ mod tests {
         assert_eq!(parse("web:adm"), Ok(ids(33, 4, &[])));
         assert_eq!(parse("7:8"), Ok(ids(7, 8, &[])));
         assert_eq!(parse("7"), Ok(ids(7, 0, &[])));
+        // root is a user of the image like others, and of one without files.
+        assert_eq!(parse("root"), Ok(ids(0, 0, &[4])));
+        assert_eq!(parse("0"), Ok(ids(0, 0, &[4])));
+        assert_eq!(parse("0:0"), Ok(ids(0, 0, &[])));
+        assert_eq!(super::parse("root:root", "", "").map(|found| found.ids), Ok(ids(0, 0, &[])));
+    }
+
+    #[test]
+    fn digits_are_an_id_and_never_a_name() {
+        const PASSWD: &str = "1000:x:0:0::/evil:\n4294967296:x:0:0::/evil:\nweb:x:1000:7::/srv:\n";
+        const GROUP: &str = "34:x:0:\nwheel:x:0:1000\nstaff:x:50:web\n";
+        let parse = |text| parse(text, PASSWD, GROUP);
+        assert_eq!(parse("1000"), Ok(Found { ids: ids(1000, 7, &[50]), home: Some("/srv".into()) }));
+        assert_eq!(parse("web:34").map(|found| found.ids), Ok(ids(1000, 34, &[])));
+        assert!(parse("4294967296").is_err());
     }
 
     #[test]

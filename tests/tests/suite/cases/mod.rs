@@ -29,6 +29,7 @@ mod pods;
 mod seccomp;
 mod security;
 mod trees;
+mod users;
 
 pub use bundles::runc;
 pub use config::ip;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Case> {
         images::CASES,
         bad::CASES,
         seccomp::CASES,
+        users::CASES,
         files::CASES,
         trees::CASES,
     ];
