@@ -13,7 +13,7 @@ MUSL = x86_64-unknown-linux-musl
 TARGET ?= $(if $(wildcard $(shell $(RUSTC) --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 PROGRAMS = target/$(if $(TARGET),$(TARGET)/)release
 
-.PHONY: all build run test test-user test-musl test-old-calls test-vm test-podman bench lint doc clean install
+.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-podman bench lint doc clean install
 
 all: build
 
@@ -54,6 +54,12 @@ test-vm:
 test-old-calls:
 	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user
 	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root; fi
+
+# Pods and containers that the build before made, with the commands of this one.
+# That build is the commit in tests/versions/former, built once.
+test-versions:
+	CARGO="$(CARGO)" tests/versions/build
+	PODLET_TEST_FORMER=$(CURDIR)/target/former/bin $(CARGO) test --package podlet-tests --test suite -- build_before
 
 # As root: podlet-oci as the runtime of podman, and of containerd where that is
 # installed.

@@ -132,6 +132,18 @@ impl Bed {
         self.suite.join(name)
     }
 
+    /// The commands of the build before, for what both have to know.
+    pub fn former(&self, line: &str) -> Background {
+        let (program, state) = match line.strip_prefix("oci ") {
+            Some(_) => ("podlet-oci-former", self.oci_state()),
+            None => ("podlet-former", self.state()),
+        };
+        let mut command = Command::new(self.suite.join(program));
+        command.arg("--root").arg(state).args(self.expand(line.trim_start_matches("oci ")));
+        command.env("LANG", "C.UTF-8").stdin(Stdio::null());
+        self.spawn_command(command)
+    }
+
     fn command_of<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Command {
         let mut command = Command::new(self.suite.join(program));
         command.arg("--root").arg(self.state()).args(args);

@@ -36,6 +36,11 @@ pub fn patience() -> u32 {
     std::env::var(PATIENCE).map_or(1, |factor| factor.parse().expect("PODLET_TEST_PATIENCE is a number"))
 }
 
+/// Where the commands of the build before are, if somebody says.
+pub fn former() -> Option<PathBuf> {
+    std::env::var_os("PODLET_TEST_FORMER").map(PathBuf::from)
+}
+
 fn find(name: &str) -> Case {
     cases::all().into_iter().find(|case| case.0 == name).expect("a test of that name")
 }
@@ -174,6 +179,11 @@ impl Base {
                 None => build(name.trim_end_matches("-old-order"), features, target),
             };
             base.add(name, &built);
+        }
+        for name in ["podlet", "podlet-oci"] {
+            if let Some(dir) = former() {
+                base.add(&format!("{name}-former"), &dir.join(name));
+            }
         }
         base
     }

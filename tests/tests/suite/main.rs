@@ -17,8 +17,9 @@
 //!
 //! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
 //! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`,
-//! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
-//! says how many times slower than usual the machine is.
+//! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_FORMER`
+//! one with `podlet` and `podlet-oci` of the build before (`make test-versions`);
+//! `PODLET_TEST_PATIENCE` says how many times slower than usual the machine is.
 
 mod bed;
 mod embed;
@@ -45,8 +46,10 @@ pub(crate) use tests;
 /// there; nothing else is ever left out.
 const SKIPS: &[Skip] = &[];
 
+const NO_FORMER: &str = "PODLET_TEST_FORMER does not say where the build before is; make test-versions does";
+
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 8] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -75,6 +78,8 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] 
             "a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on",
             "strace is not installed; .ci/run does that",
         ),
+        (harness::former().is_some(), USUAL, "pods_of_the_build_before_go_on", NO_FORMER),
+        (harness::former().is_some(), USUAL, "containers_of_the_build_before_go_on", NO_FORMER),
     ]
 }
 

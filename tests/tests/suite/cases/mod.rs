@@ -30,6 +30,7 @@ mod seccomp;
 mod security;
 mod trees;
 mod users;
+mod versions;
 
 pub use bundles::runc;
 pub use config::ip;
@@ -52,8 +53,6 @@ pub fn all() -> Vec<Case> {
         bad::CASES,
         seccomp::CASES,
         users::CASES,
-        files::CASES,
-        trees::CASES,
     ];
     [long.concat(), of_podlet_oci(), short.concat(), on_a_whole_machine()].concat()
 }
@@ -74,6 +73,9 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_cgroups::CASES,
         oci_users::CASES,
         oci_terminal::CASES,
+        versions::CASES,
+        files::CASES,
+        trees::CASES,
     ]
     .concat()
 }
