@@ -103,12 +103,12 @@ pub(crate) trait Visitor {
     /// What is no directory.
     fn file(&mut self, dir: &Place, name: &OsStr) -> Result<()>;
 
-    /// A directory that is about to be entered.
-    fn before(&mut self, _dir: &Place, _name: &OsStr) -> Result<()> {
-        Ok(())
+    /// A directory that is about to be entered; false if it need not be.
+    fn before(&mut self, _dir: &Place, _name: &OsStr) -> Result<bool> {
+        Ok(true)
     }
 
-    /// The same, once all in it has been visited.
+    /// One that was entered, once all in it has been visited.
     fn after(&mut self, _dir: &Place, _name: &OsStr) -> Result<()> {
         Ok(())
     }
@@ -126,7 +126,9 @@ pub(crate) fn walk(top: Place, visitor: &mut impl Visitor) -> Result<()> {
     let mut way = vec![(OsString::new(), look(&place, visitor)?)];
     while let Some((_, left)) = way.last_mut() {
         if let Some(name) = left.pop() {
-            visitor.before(&place, &name)?;
+            if !visitor.before(&place, &name)? {
+                continue;
+            }
             match place.down(&name) {
                 Ok(()) => way.push((name, look(&place, visitor)?)),
                 Err(error) => visitor.cannot_enter(&place, &name, error)?,
