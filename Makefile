@@ -58,7 +58,7 @@ test-old-calls:
 # Pods and containers that the build before made, with the commands of this one.
 # That build is the commit in tests/versions/former, built once.
 test-versions:
-	tests/versions/build
+	CARGO="$(CARGO)" tests/versions/build
 	PODLET_TEST_FORMER=$(CURDIR)/target/former/bin $(CARGO) test --package podlet-tests --test suite -- build_before
 
 # As root: podlet-oci as the runtime of podman, and of containerd where that is

@@ -375,9 +375,9 @@ impl Visitor for Finder {
         Ok(())
     }
 
-    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<()> {
+    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<bool> {
         self.way.push(name.into());
-        Ok(())
+        Ok(self.found.is_none())
     }
 
     fn after(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
@@ -434,6 +434,11 @@ impl Visitor for Remover {
     /// The kernel's own files go with it.
     fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
         Ok(())
+    }
+
+    /// Most have none below.
+    fn before(&mut self, dir: &Place, name: &OsStr) -> std::io::Result<bool> {
+        Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_err())
     }
 
     fn after(&mut self, dir: &Place, name: &OsStr) -> std::io::Result<()> {

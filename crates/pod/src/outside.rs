@@ -183,9 +183,9 @@ impl Visitor for Copier<'_> {
         dress(&old, &new, &meta, self.owners)
     }
 
-    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<()> {
+    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<bool> {
         fs::create_dir(sys::below(self.to.as_fd(), name))?;
-        self.to.down(name)
+        self.to.down(name).map(|()| true)
     }
 
     fn after(&mut self, from: &Place, name: &OsStr) -> std::io::Result<()> {

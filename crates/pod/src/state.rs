@@ -351,10 +351,10 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Newer`]; [`Error::Corrupt`], also for what is no plain file.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some((mut file, meta)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
+    let Some((file, meta)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
     // One more, so that one call reads it and the next one its end.
     let mut bytes = Vec::with_capacity(meta.len().min(1 << 20) as usize + 1);
-    file.read_to_end(&mut bytes).doing(|| format!("reading {}", path.display()))?;
+    file.take(u64::MAX).read_to_end(&mut bytes).doing(|| format!("reading {}", path.display()))?;
     let corrupt =
         |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
     let Version { version } = serde_json::from_slice(&bytes).map_err(corrupt)?;

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -34,6 +34,8 @@ pub(crate) struct Place {
     id: Id,
     /// The directories above, up to the one where it began.
     above: Vec<Id>,
+    /// What is mounted in the tree is no part of it.
+    one_mount: bool,
 }
 
 impl Place {
@@ -45,12 +47,7 @@ impl Place {
     /// An open directory.
     pub(crate) fn at(here: OwnedFd) -> Result<Place> {
         let id = id(&here)?;
-        Ok(Place { here, id, above: Vec::new() })
-    }
-
-    /// The device that its files are on.
-    pub(crate) fn device(&self) -> u64 {
-        self.id.0
+        Ok(Place { here, id, above: Vec::new(), one_mount: false })
     }
 
     /// Its inode.
@@ -60,7 +57,7 @@ impl Place {
 
     /// Goes to a directory in this one.
     pub(crate) fn down(&mut self, name: &OsStr) -> Result<()> {
-        let below = openat(&self.here, name, DIRECTORY, Mode::empty())?;
+        let below = self.open_directory(name)?;
         let id = id(&below)?;
         self.here = below;
         self.above.push(std::mem::replace(&mut self.id, id));
@@ -72,13 +69,24 @@ impl Place {
     /// # Errors
     /// ESTALE if this directory has been moved elsewhere.
     pub(crate) fn up(&mut self) -> Result<()> {
-        let above = openat(&self.here, "..", DIRECTORY, Mode::empty())?;
+        let above = self.open_directory(OsStr::new(".."))?;
         if self.above.last() != Some(&id(&above)?) {
             return Err(Errno::ESTALE.into());
         }
         self.here = above;
         self.id = self.above.pop().unwrap_or(self.id);
         Ok(())
+    }
+
+    fn open_directory(&self, name: &OsStr) -> nix::Result<OwnedFd> {
+        if self.one_mount {
+            let how = OpenHow::new().flags(DIRECTORY).resolve(ResolveFlag::RESOLVE_NO_XDEV);
+            match openat2(&self.here, name, how) {
+                Err(Errno::ENOSYS | Errno::EPERM) => {}
+                opened => return opened,
+            }
+        }
+        openat(&self.here, name, DIRECTORY, Mode::empty())
     }
 }
 
@@ -103,12 +111,12 @@ pub(crate) trait Visitor {
     /// What is no directory.
     fn file(&mut self, dir: &Place, name: &OsStr) -> Result<()>;
 
-    /// A directory that is about to be entered.
-    fn before(&mut self, _dir: &Place, _name: &OsStr) -> Result<()> {
-        Ok(())
+    /// A directory that is about to be entered; false if it need not be.
+    fn before(&mut self, _dir: &Place, _name: &OsStr) -> Result<bool> {
+        Ok(true)
     }
 
-    /// The same, once all in it has been visited.
+    /// One that was entered, once all in it has been visited.
     fn after(&mut self, _dir: &Place, _name: &OsStr) -> Result<()> {
         Ok(())
     }
@@ -126,7 +134,9 @@ pub(crate) fn walk(top: Place, visitor: &mut impl Visitor) -> Result<()> {
     let mut way = vec![(OsString::new(), look(&place, visitor)?)];
     while let Some((_, left)) = way.last_mut() {
         if let Some(name) = left.pop() {
-            visitor.before(&place, &name)?;
+            if !visitor.before(&place, &name)? {
+                continue;
+            }
             match place.down(&name) {
                 Ok(()) => way.push((name, look(&place, visitor)?)),
                 Err(error) => visitor.cannot_enter(&place, &name, error)?,
@@ -181,22 +191,20 @@ fn is_directory(place: &Place, name: &OsStr) -> bool {
 /// # Errors
 /// EXDEV if something is mounted in there: that is somebody else's.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
-    let remove = |how| unlinkat(AT_FDCWD, path, how);
+    let remove = |how| unless_gone(unlinkat(AT_FDCWD, path, how));
     match remove(UnlinkatFlags::RemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-        Err(Errno::ENOTDIR) => {
-            return Ok(
-                remove(UnlinkatFlags::NoRemoveDir).or_else(|errno| if gone(errno) { Ok(()) } else { Err(errno) })?
-            );
-        }
+        Err(Errno::ENOTDIR) => return Ok(remove(UnlinkatFlags::NoRemoveDir)?),
         Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
-        Err(errno) => return Err(errno.into()),
+        removed => return Ok(removed?),
     }
-    let top = Place::open(path)?;
-    let device = top.device();
+    let top = match Place::open(path) {
+        // Somebody else was faster.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+        top => Place { one_mount: true, ..top? },
+    };
+    let device = top.id.0;
     walk(top, &mut Remover { device })?;
-    Ok(unless_gone(remove(UnlinkatFlags::RemoveDir))?)
+    Ok(remove(UnlinkatFlags::RemoveDir)?)
 }
 
 struct Remover {
@@ -205,7 +213,8 @@ struct Remover {
 
 impl Visitor for Remover {
     fn enter(&mut self, dir: &Place) -> Result<()> {
-        if dir.device() == self.device { Ok(()) } else { Err(Errno::EXDEV.into()) }
+        // For kernels and sandboxes without openat2(2).
+        if dir.id.0 == self.device { Ok(()) } else { Err(Errno::EXDEV.into()) }
     }
 
     fn file(&mut self, dir: &Place, name: &OsStr) -> Result<()> {

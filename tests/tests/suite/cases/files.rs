@@ -21,6 +21,7 @@ crate::tests![
     records_of_a_bundle_that_are_no_plain_files_keep_nobody_waiting,
     a_container_without_a_record_is_removed_and_its_mates_stay,
     marks_that_are_no_plain_files_keep_nobody_waiting,
+    what_stands_where_a_record_is_written_keeps_nobody_waiting,
     what_a_bundle_names_is_known_before_it_is_opened,
     what_a_command_names_may_be_a_pipe_and_no_device,
 ];
@@ -245,6 +246,33 @@ fn marks_that_are_no_plain_files_keep_nobody_waiting(bed: &Bed) {
         bed.podlet("ps").ok();
         assert_eq!(leaks::tree(&marks), Vec::<String>::new());
         fs::remove_file(bed.dir.join("aside")).expect("what a link led to is there");
+    }
+}
+
+fn what_stands_where_a_record_is_written_keeps_nobody_waiting(bed: &Bed) {
+    fs::write(bed.dir.join("kept"), "kept").expect("a file");
+    for kind in Kind::all(bed) {
+        let stand = |path: std::path::PathBuf| {
+            fs::write(&path, "").expect("a file");
+            kind.replace(&path, &bed.dir.join("aside"));
+            if kind == Kind::Link {
+                fs::remove_file(&path).expect("removal");
+                symlink(bed.dir.join("kept"), &path).expect("a link");
+            }
+        };
+        bed.podlet("create web").ok();
+        bed.podlet("run -d --pod web --name a --rootfs ROOT /probe block").ok();
+        for record in ["pod.new", "pause.new", "table.new", "containers/a/container.new", "containers/a/process.new"] {
+            stand(bed.state().join("web").join(record));
+        }
+        // In the same life of the pod, and in the next one.
+        bed.podlet("restart -t 0 web/a").ok();
+        bed.podlet("stop -t 0 web").ok();
+        bed.podlet("start web/a").ok();
+        assert_eq!(bed.podlet("exec web/a /probe echo inside").ok(), "inside\n");
+        bed.podlet("rm -f web").ok();
+        bed.is_clean();
+        assert_eq!(fs::read_to_string(bed.dir.join("kept")).expect("a file"), "kept");
     }
 }
 

@@ -60,8 +60,6 @@ pub fn all() -> Vec<Case> {
         bad::CASES,
         seccomp::CASES,
         users::CASES,
-        files::CASES,
-        trees::CASES,
         nesting::CASES,
         pause_by_id::CASES,
     ];
@@ -85,6 +83,8 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_users::CASES,
         oci_terminal::CASES,
         versions::CASES,
+        files::CASES,
+        trees::CASES,
     ]
     .concat()
 }

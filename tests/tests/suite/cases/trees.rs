@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::oci::{self, config, ends, list, write};
@@ -14,6 +15,7 @@ use crate::modes::Mode;
 
 crate::tests![
     a_deep_tree_that_a_container_made_does_not_keep_rm_from_removing_it,
+    what_is_mounted_in_a_containers_directory_is_not_removed_with_it,
     cgroups_with_long_names_do_not_keep_a_pod_from_being_removed,
     cgroups_with_long_names_hide_no_process,
     a_deep_directory_of_an_image_does_not_keep_tmpcopyup_from_copying_it,
@@ -59,6 +61,28 @@ fn a_deep_tree_that_a_container_made_does_not_keep_rm_from_removing_it(bed: &Bed
     bed.finish(limited(bed.command(&["rm", "-f", "web/a"]))).ok();
     assert_eq!(bed.inspect("web")["containers"].as_array().map(Vec::len), Some(1));
     bed.finish(limited(bed.command(&["rm", "-f", "web"]))).ok();
+    bed.is_clean();
+}
+
+fn what_is_mounted_in_a_containers_directory_is_not_removed_with_it(bed: &Bed) {
+    if !matches!(bed.mode, Mode::Root | Mode::Mapped) {
+        return;
+    }
+    let others = bed.dir.join("others");
+    fs::create_dir_all(others.join("dir")).expect("a directory");
+    fs::write(others.join("dir/file"), "").expect("a file");
+    bed.podlet("create web").ok();
+    bed.podlet("run -d --pod web --name a --rootfs ROOT /probe block").ok();
+    let point = bed.state().join("web/containers/a/point");
+    fs::create_dir(&point).expect("a directory");
+    // Of the same file system, so that nothing but the mount tells.
+    let none: Option<&str> = None;
+    mount(Some(&others), &point, none, MsFlags::MS_BIND, none).expect("a mount");
+    bed.podlet("rm -f web/a").fails(125, &["containers/a", "link"]);
+    bed.podlet("rm -f web").fails(125, &["containers", "link"]);
+    umount2(&point, MntFlags::MNT_DETACH).expect("unmounting");
+    assert!(others.join("dir/file").exists(), "it went with the container");
+    bed.podlet("rm -f web").ok();
     bed.is_clean();
 }
 
