@@ -330,6 +330,7 @@ fn perform(words: &[&str], args: &[String]) {
         // --- What must not be had ------------------------------------------
         ["open-proc", pid] => attack::open_proc(pid),
         ["watch", stop, marker] => attack::watch(stop, marker),
+        ["anew", target] => attack::mount_anew(target),
         _ => fail(format!("unknown verb {words:?}")),
     }
 }

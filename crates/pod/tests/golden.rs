@@ -171,12 +171,19 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         time_offsets: Default::default(),
         terminal: spec["terminal"].as_bool().map(|_| Some((24, 80))),
         stops: spec["stops"].as_bool().unwrap_or(false),
-        pivot: true,
+        below: spec["below"].is_array().then(|| below(&spec["below"])),
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
         tells_mounts: spec["joined"].is_array(),
         gate: spec["gate"].as_u64().map(|uid| uid as u32),
     }
+}
+
+/// The machine's mounts below a root that is moved.
+fn below(list: &Value) -> &'static [bundle::Below] {
+    let points = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let all = points.map(|point| bundle::Below { point: point.into(), reveals: point == "/proc" });
+    all.collect::<Vec<_>>().leak()
 }
 
 /// Whoever is root in a namespace that is joined could trace the launcher,

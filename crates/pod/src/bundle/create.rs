@@ -24,13 +24,14 @@ use crate::facts::{self, Facts, IdMap};
 use crate::idmaps;
 use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
-use crate::plan::bundle::{self, Bundle};
+use crate::plan::bundle::{self, Below, Bundle};
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
+use crate::plan::mounts as below;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::MountNamespace;
+use crate::procfs::{self, MountNamespace};
 use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -156,6 +157,7 @@ impl Runtime {
                 record::Mounts::Callers(Attached::new(*namespace, id, created, container.root.path())?)
             }
         };
+        let below = if setup.pivot { None } else { stays_below(&namespaces.mounts)? };
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
             made: namespaces.made,
@@ -168,7 +170,7 @@ impl Runtime {
             time_offsets: config.time_offsets,
             terminal: config.terminal.then_some(config.console_size),
             stops: stops(&config.hooks, &container),
-            pivot: setup.pivot,
+            below: below.as_deref(),
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
             tells_mounts: cgroup.is_none(),
@@ -400,6 +402,37 @@ fn check_among_others(container: &Container, ends: bool) -> Result<()> {
         return Err(Error::invalid(field, "unbindable", reason));
     }
     Ok(())
+}
+
+/// What of the machine's mounts has to go from below a root that is moved over
+/// the machine's; nothing where it is one by `chroot(2)`.
+fn stays_below(mounts: &Mounts) -> Result<Option<Vec<Below>>> {
+    match mounts {
+        Mounts::Own => Ok(Some(below::in_a_copy(&procfs::mounts()?))),
+        Mounts::Joined(namespace) => {
+            let refused = |reason: String| Error::invalid("linux.namespaces", "mount", reason);
+            let table = procfs::mounts_in(namespace).map_err(|error| {
+                match error {
+                Error::Os { errno: nix::errno::Errno::EPERM, .. } => refused(
+                    "without pivot_root (--no-pivot) its proc and sysfs have to be taken away from below the root, and \
+                     it belongs to a user namespace where this program may not look for them: leave out --no-pivot"
+                        .into(),
+                ),
+                error => error,
+            }
+            })?;
+            let hidden = |point: PathBuf| {
+                let point = point.display();
+                refused(format!(
+                    "has a proc or sysfs on {point} that something else is mounted over: without pivot_root \
+                     (--no-pivot) it would stay below the root and let programs mount one that shows everything; \
+                     unmount it, or leave out --no-pivot"
+                ))
+            };
+            below::in_a_joined(&table).map(Some).map_err(hidden)
+        }
+        Mounts::Callers(..) => Ok(None),
+    }
 }
 
 /// Whether there is something to do between a container's birth and the change

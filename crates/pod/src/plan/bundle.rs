@@ -30,6 +30,7 @@ use super::console;
 use super::hold::{self, Users};
 use super::launch::{self, Launch};
 use super::mounts;
+pub use super::mounts::Below;
 use super::program::{self, Program};
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
@@ -71,8 +72,9 @@ pub struct Bundle<'a> {
     /// interfaces.
     pub stops: bool,
     /// Its root becomes one by `pivot_root(2)`, or, where the machine's root is
-    /// a ramdisk and cannot, by moving it over the machine's.
-    pub pivot: bool,
+    /// a ramdisk and cannot, by moving it over the machine's: then these of the
+    /// machine's mounts have to go.
+    pub below: Option<&'a [Below]>,
     /// It gets a session keyring of its own.
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
@@ -258,8 +260,10 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     match bundle.mounts {
         Mounts::Callers { .. } => mounts::enter_root(p, launch, root),
-        _ if bundle.pivot => mounts::change_root(p, launch, root),
-        _ => mounts::move_root(p, launch, root),
+        _ => match bundle.below {
+            None => mounts::change_root(p, launch, root),
+            Some(below) => mounts::move_root(p, launch, root, below),
+        },
     }
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));

@@ -25,6 +25,7 @@ mod oci_races;
 mod oci_terminal;
 mod oci_users;
 mod pods;
+mod revealed;
 mod seccomp;
 mod security;
 
@@ -68,6 +69,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_cgroups::CASES,
         oci_users::CASES,
         oci_terminal::CASES,
+        revealed::CASES,
     ]
     .concat()
 }
