@@ -77,6 +77,12 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
+    /// It was not waited for any longer, as the caller wished
+    /// ([`Setup::cancel`](crate::bundle::Setup)).
+    GivenUp {
+        /// What was waited for.
+        what: String,
+    },
     /// The pod's exit table has no free slot.
     TableFull(String),
     /// A system call of the library failed.
@@ -151,6 +157,7 @@ impl Display for Error {
             Error::Hook { kind, path, how, said } if said.is_empty() => write!(f, "{kind} hook {path:?} {how}"),
             Error::Hook { kind, path, how, said } => write!(f, "{kind} hook {path:?} {how}: {said}"),
             Error::Deadline { what, after } => write!(f, "{what} did not happen within {} s", after.as_secs()),
+            Error::GivenUp { what } => write!(f, "{what} was given up, as was asked for"),
             Error::TableFull(pod) => write!(
                 f,
                 "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",

@@ -89,6 +89,8 @@ pub(crate) struct Ignition<'a> {
     pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
     /// Directories for the program, should memfds be forbidden.
     pub places: &'a [PathBuf],
+    /// Once it can be read the launch is given up.
+    pub cancel: Option<&'a OwnedFd>,
 }
 
 /// What is done as soon as it is known who was born. A plan that waits for it
@@ -174,10 +176,10 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
 pub(crate) fn hear_start(
     object: &str,
     report: &OwnedFd,
+    cancel: Option<&OwnedFd>,
     explain: &dyn Fn(&Record) -> Error,
-    answer: &dyn Fn(Question<'_>) -> Result<()>,
 ) -> Result<()> {
-    hear(object, report, &mut Heard::default(), explain, &mut |_, heard| pass_on(heard, answer))
+    hear(object, report, cancel, &mut Heard::default(), explain, &mut |_, _| Ok(()))
 }
 
 /// The listener's descriptor, once it is known whose it is.
@@ -228,7 +230,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
         note(heard)?;
     }
     let explain = |record: &Record| failed(plan, ignition.object, record);
-    hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
+    hear(ignition.object, report, ignition.cancel, heard, &explain, &mut |kind, heard| {
         if kind == Record::MAPS {
             (ignition.answer)(Question::Maps(child.pid()))?;
             return go_on(report);
@@ -248,6 +250,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
 fn hear(
     object: &str,
     report: &OwnedFd,
+    cancel: Option<&OwnedFd>,
     heard: &mut Heard,
     explain: &dyn Fn(&Record) -> Error,
     react: &mut dyn FnMut(u32, &mut Heard) -> Result<()>,
@@ -255,11 +258,15 @@ fn hear(
     let mut deadline = Instant::now() + DEADLINE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let readable = sys::wait_readable(report, Some(left)).doing(|| format!("waiting for {object}"))?;
-        if !readable && heard.failure.is_some() {
+        let both: Vec<_> = [Some(report), cancel].into_iter().flatten().map(AsFd::as_fd).collect();
+        let readable = sys::wait_any(&both, Some(left)).doing(|| format!("waiting for {object}"))?;
+        if readable == Some(1) {
+            return Err(sys::given_up(cancel, || format!("the start of {object}")));
+        }
+        if readable.is_none() && heard.failure.is_some() {
             break;
         }
-        if !readable {
+        if readable.is_none() {
             return Err(Error::Deadline { what: format!("the start of {object}"), after: DEADLINE });
         }
         let Some((record, descriptor)) = receive(report).doing(|| format!("reading the report of {object}"))? else {

@@ -48,6 +48,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
             Question::Runtime(..) | Question::Listener { .. } => Ok(()),
         },
         places,
+        cancel: None,
     };
     Ok(ignite(&plan, ignition)?.pidfd)
 }

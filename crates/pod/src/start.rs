@@ -384,8 +384,8 @@ impl Pod {
         let table = self.live_table()?;
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
         let cgroup = self.container_cgroup(name).map(|dir| match target {
-            Some(first) => cgroup::open_beside(&dir, first),
-            None => cgroup::open_dir(&dir),
+            Some(first) => cgroup::open_beside(&cgroup::beside(&dir, first)),
+            None => cgroup::open_birthplace(&dir),
         });
         let cgroup = cgroup.transpose()?;
         let mut fds = vec![
@@ -417,6 +417,7 @@ impl Pod {
             note: None,
             answer: &|_| Ok(()),
             places: self.store.places(),
+            cancel: None,
         };
         ignite(plan, ignition)
     }

@@ -51,11 +51,15 @@ pub struct Setup {
     pub pivot: bool,
     /// It gets a session keyring of its own.
     pub keyring: bool,
+    /// Once it can be read, whatever is waited for is given up, hooks included,
+    /// with [`Error::GivenUp`]: a signalfd(2) of a program that has these
+    /// signals wait. One message is read for each thing that is given up.
+    pub cancel: Option<OwnedFd>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { io: Io::default(), preserved: Vec::new(), env: Vec::new(), pivot: true, keyring: true }
+        Setup { io: Io::default(), preserved: Vec::new(), env: Vec::new(), pivot: true, keyring: true, cancel: None }
     }
 }
 
@@ -110,7 +114,7 @@ impl Runtime {
     }
 
     /// A container that nobody else can change yet.
-    fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<(Created, Held)> {
+    fn make(&self, id: &str, config: &Config, mut setup: Setup, gate: bool) -> Result<(Created, Held)> {
         check_id(id)?;
         let exists = || Error::Exists(format!("container {id:?}"));
         let dir = self.root.join(id);
@@ -125,7 +129,7 @@ impl Runtime {
             return Err(Error::invalid("system calls", "", reason));
         }
         let namespaces = namespaces::prepare(config, &facts)?;
-        listener::check(&config.container.seccomp)?;
+        listener::check(&config.container.seccomp, gate)?;
         let mut container = config.container.clone();
         container.name = "container".into();
         container.env.extend(setup.env.iter().cloned());
@@ -203,7 +207,7 @@ impl Runtime {
 
         // Held until it is made: whoever finds it waits.
         let (dir, held) = Dir::make(&dir, RECORD)?.ok_or_else(exists)?;
-        let mut instance = Instance { dir, record, process: None, facts };
+        let mut instance = Instance { dir, record, process: None, facts, cancel: setup.cancel.take() };
         let places = [instance.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
         if let Err(error) = instance.take_cgroup(cgroup) {
             // Refused: nothing was done that a hook could have to undo.
@@ -315,6 +319,7 @@ impl Instance {
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
+            cancel: self.cancel.as_ref(),
         };
         let born = ignite(plan, ignition).inspect_err(|_| {
             if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
@@ -377,7 +382,7 @@ impl Instance {
         state.pid = pid;
         let hooks = &self.record.hooks;
         for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
-            hooks::run_all(kind, list, &state, &self.record.bundle, Some(pidfd))?;
+            hooks::run_all(kind, list, &state, &self.record.bundle, self.until(Some(pidfd)))?;
         }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };

@@ -13,11 +13,12 @@ use pause::wire::Record as Report;
 
 use super::dir::Held;
 use super::exec::{self, Inside};
+use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
-use crate::launch::{Question, go_on, hear_start};
+use crate::launch::{go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
 use crate::resources::{self, Resources, Stats};
@@ -57,6 +58,11 @@ impl Instance {
         drop(held);
         result?;
         self.after_start()
+    }
+
+    /// How long a hook of it may go on.
+    pub(super) fn until<'a>(&'a self, container: Option<&'a OwnedFd>) -> Until<'a> {
+        Until { container, cancel: self.cancel.as_ref() }
     }
 
     fn run_start_hooks(&self) -> Result<()> {
@@ -105,10 +111,7 @@ impl Instance {
         fs::remove_file(&path).doing(context)?;
         go_on(&report)?;
         let object = self.object();
-        hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
-            Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
-            Question::Maps(_) | Question::Runtime(..) => Ok(()),
-        })
+        hear_start(&object, &report, self.cancel.as_ref(), &|report| self.explain(report))
     }
 
     /// The descriptor of the container's seccomp filter, to who decides.
@@ -137,7 +140,8 @@ impl Instance {
     /// What follows when the program runs.
     pub(super) fn after_start(&self) -> Result<()> {
         let state = self.state_as(Status::Running);
-        let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, None);
+        let result =
+            hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, self.until(None));
         if result.is_err() {
             self.kill_process();
         }
@@ -323,6 +327,11 @@ impl Instance {
             loop {
                 self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
+                if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
+                    // Nobody but who is born in it is there, and may not have
+                    // begun to run: its maker waits for that.
+                    cgroup::kill(cgroup, PATIENCE)?;
+                }
                 if self.dir.is_free()? {
                     break;
                 }
@@ -359,7 +368,7 @@ impl Instance {
     /// Runs the poststop hooks, all of them, and comes back with what failed.
     pub(super) fn run_stop_hooks(&self) -> Vec<Error> {
         let state = self.state_as(Status::Stopped);
-        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle, None).err();
+        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle, self.until(None)).err();
         self.record.hooks.poststop.iter().filter_map(run).collect()
     }
 

@@ -111,7 +111,8 @@ impl Runtime {
             let process = state::read_record(&dir.join(PROCESS))?;
             // Else it may be one container's record and another one's process.
             if dir.is_there()? {
-                let instance = Instance { dir, record: record.ok_or_else(not_found)?, process, facts: Facts::read()? };
+                let record = record.ok_or_else(not_found)?;
+                let instance = Instance { dir, record, process, facts: Facts::read()?, cancel: None };
                 instance.check_whereabouts()?;
                 return Ok(instance);
             }
@@ -177,6 +178,8 @@ pub struct Instance {
     /// None as long as it is being made.
     process: Option<ProcessRecord>,
     facts: Facts,
+    /// What is waited for on its behalf is given up once this can be read.
+    cancel: Option<OwnedFd>,
 }
 
 impl Instance {
@@ -289,6 +292,15 @@ fn check_id(id: &str) -> Result<()> {
 /// The pid of a process that a descriptor stands for, until it is reaped.
 pub fn pid_of(process: &OwnedFd) -> Option<u32> {
     sys::pid_of(process.as_fd())
+}
+
+/// Waits for the end of a child: its exit code, or 128 and the number of the
+/// signal that killed it, as a shell tells it.
+///
+/// # Errors
+/// [`Error::Os`] if it is no child of this program, or was waited for already.
+pub fn wait(process: &OwnedFd) -> Result<u8> {
+    sys::wait_end(process.as_fd()).map(sys::End::code).doing(|| "waiting for a process".into())
 }
 
 /// Sends a signal to a process that a descriptor stands for.

@@ -286,12 +286,18 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         p.push(step::dumpable());
     }
     outlive_creator(p, bundle.stops || bundle.is_among_callers());
+    let mut filter = launch.filter;
     if let Some(user) = bundle.gate {
+        // Whoever is asked is to know of it when the container is created, as
+        // with runc.
+        if let Some(asking) = filter.take_if(|filter| filter.listener.is_some()) {
+            program::load(p, container, asking);
+        }
         wait_at_gate(p, user);
     }
     launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    program::start(p, first_not_kept, container, launch.filter, &program);
+    program::start(p, first_not_kept, container, filter, &program);
 }
 
 /// Takes the finished root to where the process is to live. Where that is.

@@ -101,6 +101,7 @@ impl Exec {
             io: terminal.io(),
             preserved: preserved(self.preserve_fds)?,
             even_paused: self.ignore_paused,
+            cancel: Some(signals.ending()?),
         })?;
         let placed = terminal.place(executed.console).and_then(|proxy| {
             self.told.tell(&executed.process, "setns")?;

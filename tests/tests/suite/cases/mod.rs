@@ -21,7 +21,9 @@ mod oci_hooks;
 mod oci_images;
 mod oci_mounts;
 mod oci_namespaces;
+mod oci_peers;
 mod oci_races;
+mod oci_signals;
 mod oci_terminal;
 mod oci_users;
 mod pods;
@@ -68,6 +70,8 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_exec::CASES,
         oci_cgroups::CASES,
         oci_users::CASES,
+        oci_peers::CASES,
+        oci_signals::CASES,
         oci_terminal::CASES,
         revealed::CASES,
     ]
