@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use pause::wire::Record;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Number, Result};
 use crate::plan::{Given, Plan};
 use crate::procfs::{MountNamespace, mount_namespace_of};
 use crate::sys::{self, Child};
@@ -304,13 +304,13 @@ fn hear(
 }
 
 fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
-    let errno = Errno::from_raw(record.errno as i32);
+    let errno = Number(record.errno as i32);
     let number = record.step as usize;
     match plan.steps().get(number) {
         Some(step) if step.is_exec() || step.looks_for_program() => {
             // What `execve` would say.
-            let refused = step.looks_for_program() && errno == Errno::EINVAL;
-            let errno = if refused { Errno::EACCES } else { errno };
+            let refused = step.looks_for_program() && errno == Errno::EINVAL.into();
+            let errno = if refused { Errno::EACCES.into() } else { errno };
             let program = plan.steps().iter().rev().find_map(|step| step.program());
             Error::Exec { program: program.unwrap_or_default(), errno }
         }

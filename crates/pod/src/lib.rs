@@ -74,7 +74,7 @@ mod table;
 mod users;
 
 pub use caps::Capability;
-pub use error::{Error, Result};
+pub use error::{Error, Number, Result};
 pub use pod::Pod;
 pub use process::{Io, Process, Stdio};
 pub use resources::{OomLevel, Resources};

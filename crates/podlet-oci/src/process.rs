@@ -45,6 +45,11 @@ impl Terminal<'_> {
         }
     }
 
+    /// It is shown on our own terminal, or on whatever our output is.
+    pub fn is_shown(&self) -> bool {
+        self.wanted && self.socket.is_none()
+    }
+
     /// Sends it away, or comes back with it to be shown.
     pub fn place(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
         match (console, self.socket) {

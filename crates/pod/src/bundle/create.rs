@@ -25,6 +25,7 @@ use crate::idmaps;
 use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
 use crate::plan::bundle::{self, Below, Bundle};
+use crate::plan::console::Terminal;
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::mounts as below;
@@ -51,6 +52,9 @@ pub struct Setup {
     pub pivot: bool,
     /// It gets a session keyring of its own.
     pub keyring: bool,
+    /// If it has a terminal, a newline comes out of it as that: see
+    /// [`Terminal::keeps_newlines`].
+    pub keeps_newlines: bool,
     /// Once it can be read, whatever is waited for is given up, hooks included,
     /// with [`Error::GivenUp`]: a signalfd(2) of a program that has these
     /// signals wait. One message is read for each thing that is given up.
@@ -59,7 +63,15 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { io: Io::default(), preserved: Vec::new(), env: Vec::new(), pivot: true, keyring: true, cancel: None }
+        Setup {
+            io: Io::default(),
+            preserved: Vec::new(),
+            env: Vec::new(),
+            pivot: true,
+            keyring: true,
+            keeps_newlines: false,
+            cancel: None,
+        }
     }
 }
 
@@ -93,6 +105,7 @@ impl Runtime {
     /// # Errors
     /// As [`create`](Runtime::create) and [`Instance::start`].
     pub fn run(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+        config.needs_process()?;
         // The one hook that comes between the two needs somebody to wait.
         let gate = !config.hooks.start_container.is_empty();
         let (mut created, held) = self.make(id, config, setup, gate)?;
@@ -172,12 +185,15 @@ impl Runtime {
                 record::Mounts::Callers(attached) => bundle::Mounts::Callers { mark: &attached.mark },
             },
             time_offsets: config.time_offsets,
-            terminal: config.terminal.then_some(config.console_size),
+            terminal: config
+                .terminal
+                .then_some(Terminal { size: config.console_size, keeps_newlines: setup.keeps_newlines }),
             stops: stops(&config.hooks, &container),
             below: below.as_deref(),
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
             tells_mounts: cgroup.is_none(),
+            looks_for_program: gate && config.has_process,
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);
@@ -196,6 +212,7 @@ impl Runtime {
             owner: facts.uid,
             pids: facts.pids,
             ends_as_one,
+            has_process: config.has_process,
             container: recorded,
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),

@@ -26,8 +26,8 @@ pub struct Extra {
     /// What it is to be: of a container only what is a process's own counts.
     /// Begin with [`Instance::container`].
     pub process: Container,
-    /// It gets a terminal, of this size (rows, columns) if one is given.
-    pub terminal: Option<Option<console::Size>>,
+    /// It gets such a terminal.
+    pub terminal: Option<console::Terminal>,
     /// Its standard streams, unless it has a terminal.
     pub io: Io,
     /// Descriptors it gets from 3 on.
@@ -156,7 +156,7 @@ impl Instance {
         match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container, self.cancel.as_ref())
         {
             Ok(born) => streams.wait(&born.pidfd, self.until(Some(container))),
-            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {}", errno.desc()))),
+            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {errno}"))),
             Err(error) => Err(error),
         }
     }

@@ -17,7 +17,7 @@ use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Number, Result};
 use crate::launch::{go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
@@ -41,6 +41,9 @@ impl Instance {
     pub fn start(&mut self) -> Result<()> {
         let held = self.hold()?;
         self.expect(&[Status::Created], "cannot be started")?;
+        if !self.record.has_process {
+            return Err(Error::state(self.object(), "has a config without `process`: there is nothing to start"));
+        }
         let result = self.start_held(held);
         if let Err(Error::Hook { .. }) = result {
             // What went wrong first is what counts.
@@ -126,10 +129,12 @@ impl Instance {
     }
 
     fn explain(&self, report: &Report) -> Error {
-        let errno = nix::errno::Errno::from_raw(report.errno as i32);
+        let errno = Number(report.errno as i32);
         let steps = &self.record.late_steps;
         match steps.iter().find(|(number, _)| *number == report.step) {
             Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
+                // It was there when the container was created.
+                let errno = if errno.0 == libc::ENOENT { Number(libc::ELIBACC) } else { errno };
                 Error::Exec { program: self.record.container.args[0].clone(), errno }
             }
             Some((_, step)) => Error::Step { object: self.object(), part: String::new(), step: step.clone(), errno },
@@ -151,11 +156,17 @@ impl Instance {
     /// Sends a signal to the container's process.
     ///
     /// One that was not started has no program yet that could handle it: it is
-    /// killed by whatever asks a program to end.
+    /// killed by whatever asks a program to end. SIGKILL reaches all processes
+    /// of one that has no pid namespace of its own, with which they would end,
+    /// also when its first one is gone.
     ///
     /// # Errors
     /// [`Error::State`] if it is gone.
     pub fn kill(&self, signal: i32) -> Result<()> {
+        let may_leave_others = self.process.is_some() && !self.record.ends_as_one;
+        if signal == libc::SIGKILL && may_leave_others && !self.processes().is_empty() {
+            return self.kill_all(signal);
+        }
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
         let pidfd = self.pidfd().ok_or_else(gone)?;

@@ -38,6 +38,7 @@ mod namespaces;
 mod place;
 mod record;
 
+pub use crate::plan::console::Terminal;
 pub use create::{Created, Setup};
 pub use exec::{Executed, Extra};
 pub use record::{State, Status};
@@ -80,7 +81,20 @@ impl Runtime {
             return Err(Error::invalid("root", shown, "give an absolute path"));
         }
         state::make_private(&root)?;
-        let meta = fs::metadata(&root).doing(|| format!("looking at {shown}"))?;
+        Runtime::look(root)
+    }
+
+    /// The same, and nothing is made: what is missing has no containers.
+    ///
+    /// # Errors
+    /// As [`open`](Runtime::open).
+    pub fn look(root: impl Into<PathBuf>) -> Result<Runtime> {
+        let root = root.into();
+        let shown = root.display().to_string();
+        let meta = match fs::metadata(&root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Runtime { root }),
+            meta => meta.doing(|| format!("looking at {shown}"))?,
+        };
         if meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
             let reason = "must belong to you, and nobody else may write there (chmod 700)";
             return Err(Error::invalid("root", shown, reason));

@@ -66,8 +66,8 @@ pub struct Bundle<'a> {
     pub mounts: Mounts<'a>,
     /// Of the time namespace, if one is made.
     pub time_offsets: TimeOffsets,
-    /// It gets a terminal, of this size if one is given.
-    pub terminal: Option<Option<console::Size>>,
+    /// It gets such a terminal.
+    pub terminal: Option<console::Terminal>,
     /// There is something to do before its root is changed: hooks, network
     /// interfaces.
     pub stops: bool,
@@ -83,6 +83,8 @@ pub struct Bundle<'a> {
     /// processes are found by that, and killed. One that others are in is
     /// never told.
     pub tells_mounts: bool,
+    /// It finds out whether its program is there before it waits.
+    pub looks_for_program: bool,
     /// It waits to be started by this user, as the user is seen inside.
     pub gate: Option<u32>,
 }
@@ -237,12 +239,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         process::set_sysctls(p, launch.facts, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
-    mounts::make_directory(p, trees, &container.cwd);
-    let terminal = bundle.terminal.map(|size| {
-        let terminal = console::make(p, trees.root, size, launch.ids.uid);
+    let terminal = bundle.terminal.map(|terminal| {
+        let terminal = console::make(p, trees.root, terminal, launch.ids.uid);
         console::bind(p, trees.root, terminal);
         terminal
     });
+    mounts::close(p, launch, trees);
+    mounts::make_directory(p, trees, &container.cwd);
     let root = settle(p, bundle, trees);
     // An ordinary user can only join namespaces of a process that may be
     // traced. Here somebody who is in the pid namespace already could, too.
@@ -278,7 +281,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     program::go_to(p, launch.facts, &program);
     p.push(step::close_from(kept));
-    if bundle.gate.is_some() {
+    if bundle.looks_for_program {
         program::look_for(p, &container.args[0], &container.env);
     }
     // From here on it is worth no more than the container itself.

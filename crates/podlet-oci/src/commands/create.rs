@@ -84,6 +84,7 @@ impl Bundle {
             env,
             pivot: !self.no_pivot,
             keyring: !self.no_new_keyring,
+            keeps_newlines: terminal.is_shown(),
             ..Setup::default()
         })
     }

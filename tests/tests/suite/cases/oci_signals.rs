@@ -100,7 +100,7 @@ fn exec_waits_for_a_paused_container_until_it_is_told_to_end(bed: &Bed) {
     let exec =
         |words: &str| bed.spawn_command(bed.oci_command(&bed.expand(&format!("exec --ignore-paused c {words}"))));
     let waiting = exec("/probe write /done x");
-    bed.until("its wait", || fs::read_to_string(format!("/proc/{}/wchan", waiting.pid())).is_ok_and(is_waiting));
+    bed.until("it to hold its signals", || holds_sigterm(waiting.pid()));
     waiting.signal(Signal::SIGTERM);
     ended(waiting).fails(255, &["given up"]);
     let waiting = exec("/probe exit 7");
@@ -112,9 +112,10 @@ fn exec_waits_for_a_paused_container_until_it_is_told_to_end(bed: &Bed) {
     bed.is_clean();
 }
 
-/// In a poll, or in a clone.
-fn is_waiting(channel: String) -> bool {
-    channel.contains("poll") || channel.contains("vfork")
+fn holds_sigterm(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap_or_default();
+    u64::from_str_radix(blocked.trim(), 16).is_ok_and(|blocked| blocked & 1 << (Signal::SIGTERM as u64 - 1) != 0)
 }
 
 fn a_run_whose_hook_hangs_ends_by_what_ends_a_program(bed: &Bed) {

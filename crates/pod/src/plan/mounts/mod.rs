@@ -40,7 +40,7 @@ pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
     users.chain((0..count(|mount| mount.copy_up)).map(Given::Copied)).collect()
 }
 
-/// Attaches the root and everything in it.
+/// Attaches the root and everything in it, but for what [`close`] does.
 pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     let container = launch.container;
     if let Some(holder) = trees.holder {
@@ -71,6 +71,11 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     }
     p.begin_part(String::new());
     dev::finish(p, launch, trees.root, &trees.devices);
+}
+
+/// When all is in its place: what cannot be written or seen from there on.
+pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    let container = launch.container;
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
         p.begin_part(format!("the mount on {}", mount.target.display()));
         let mounted = paths::open_mounted(p, trees.root, mount);
