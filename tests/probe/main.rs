@@ -357,6 +357,7 @@ fn perform(words: &[&str], args: &[String]) {
         ["open-proc", pid] => attack::open_proc(pid),
         ["signal-by-fd", pid, name] => attack::signal_by_descriptor(pid, signal_number(name)),
         ["watch", stop, marker] => attack::watch(stop, marker),
+        ["anew", target] => attack::mount_anew(target),
         _ => fail(format!("unknown verb {words:?}")),
     }
 }

@@ -185,29 +185,50 @@ pub(crate) fn limit(dir: &Path, resources: &Resources) -> Result<()> {
     if resources.is_empty() { Ok(()) } else { resources.apply(dir, &hierarchy_root()) }
 }
 
-/// A descriptor to be born in.
+/// A descriptor of an empty cgroup to be born in.
+///
+/// # Errors
+/// [`Error::State`] if it is frozen.
+pub(crate) fn open_birthplace(dir: &Path) -> Result<OwnedFd> {
+    refuse_frozen(dir)?;
+    open_dir(dir)
+}
+
+/// The same of one that somebody is in.
+pub(crate) fn open_beside(dir: &Path) -> Result<OwnedFd> {
+    // It says that it is frozen when all are. Who comes next is so before.
+    match dir.ancestors().map_while(freezes).any(|freezes| freezes) {
+        true => Err(frozen(dir)),
+        false => open_birthplace(dir),
+    }
+}
+
+/// Whoever is born in a frozen cgroup would not so much as begin, and its parent
+/// waits for that. An empty one below one that is frozen says so from its first
+/// moment on.
+pub(crate) fn refuse_frozen(dir: &Path) -> Result<()> {
+    if says(dir, "frozen 1") { Err(frozen(dir)) } else { Ok(()) }
+}
+
+fn frozen(dir: &Path) -> Error {
+    Error::state(format!("the cgroup {}", dir.display()), "is frozen: nobody can begin in it")
+}
+
+/// The same, unchecked.
 pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
 }
 
-/// The same for one who joins a container whose first process is `first`.
+/// Where one is born who joins a container whose first process is `first`.
 ///
 /// A cgroup that gives controllers on to those below has no processes itself
 /// (cgroups(7), "no internal processes" rule), so a container that does that
 /// has moved its first process down: there the others go, too.
-pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn beside(dir: &Path, first: &OwnedFd) -> PathBuf {
     let gives_on = fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|given| !given.trim().is_empty());
     let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd()).ok()??.to_string())?));
-    let Some(below) = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir)) else {
-        return open_dir(dir);
-    };
-    // Whoever is born there would not so much as begin, and its parent waits
-    // for that.
-    if says(&below, "frozen 1") {
-        return Err(Error::state(format!("the cgroup {}", below.display()), "is frozen: nobody can begin in it"));
-    }
-    open_dir(&below)
+    gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir)).unwrap_or_else(|| dir.into())
 }
 
 /// Whether a process is in this cgroup or below.
@@ -236,7 +257,12 @@ fn is_gone(error: &std::io::Error) -> bool {
 
 /// Whether the processes in a cgroup do not run.
 pub(crate) fn is_frozen(dir: &Path) -> bool {
-    fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+    freezes(dir) == Some(true)
+}
+
+/// The same; `None` of the hierarchy's root, which cannot be frozen.
+fn freezes(dir: &Path) -> Option<bool> {
+    fs::read_to_string(dir.join("cgroup.freeze")).ok().map(|text| text.trim() == "1")
 }
 
 /// The number of a cgroup, which no other one ever has. Its path may be another
@@ -258,7 +284,15 @@ fn says(dir: &Path, wanted: &str) -> bool {
 
 /// Waits for `populated 0`.
 pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
-    wait_event(dir, "populated 0", timeout)
+    wait_event(dir, "populated 0", Some(timeout), None)
+}
+
+/// Waits until somebody lets a frozen cgroup go on.
+///
+/// # Errors
+/// [`Error::GivenUp`] if `cancel` can be read before.
+pub(crate) fn wait_thawed(dir: &Path, cancel: Option<&OwnedFd>) -> Result<()> {
+    wait_event(dir, "frozen 0", None, cancel).map(drop)
 }
 
 /// Freezes everything in a cgroup and below, or lets it go on, and waits until
@@ -269,15 +303,15 @@ pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
         Err(error) if is_gone(&error) => return Ok(()),
         result => result.doing(|| format!("freezing the cgroup {}", dir.display()))?,
     }
-    if wait_event(dir, if on { "frozen 1" } else { "frozen 0" }, PATIENCE)? {
+    if wait_event(dir, if on { "frozen 1" } else { "frozen 0" }, Some(PATIENCE), None)? {
         return Ok(());
     }
     Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
 }
 
 /// Waits for a line of `cgroup.events`, or the end of the cgroup.
-fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
-    let end = Instant::now() + timeout;
+fn wait_event(dir: &Path, wanted: &str, timeout: Option<Duration>, cancel: Option<&OwnedFd>) -> Result<bool> {
+    let end = timeout.map(|timeout| Instant::now() + timeout);
     let context = || format!("watching the cgroup {}", dir.display());
     let mut events = match File::open(dir.join("cgroup.events")) {
         Err(error) if is_gone(&error) => return Ok(true),
@@ -292,14 +326,20 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Duration) -> Result<bool> {
         if text.lines().any(|line| line == wanted) {
             return Ok(true);
         }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }
         // kernfs wakes those who wait for "exceptional" input.
-        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-        let timeout = PollTimeout::try_from(left.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
+        let mut fds = vec![PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        fds.extend(cancel.map(|cancel| PollFd::new(cancel.as_fd(), PollFlags::POLLIN)));
+        let timeout = left.map(|left| PollTimeout::try_from(left.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX));
+        match poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)) {
+            Ok(_) if fds.get(1).is_some_and(|cancel| cancel.any() == Some(true)) => {
+                return Err(sys::given_up(cancel, || {
+                    format!("waiting for {wanted:?} of the cgroup {}", dir.display())
+                }));
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).doing(context),
         }

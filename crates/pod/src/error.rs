@@ -11,6 +11,33 @@ use nix::errno::Errno;
 /// The library's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An error number of the kernel's. A seccomp filter may answer any up to 4095,
+/// also one that has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number(pub i32);
+
+impl Number {
+    /// The same by its name, if it has one.
+    pub fn errno(self) -> Errno {
+        Errno::from_raw(self.0)
+    }
+}
+
+impl From<Errno> for Number {
+    fn from(errno: Errno) -> Number {
+        Number(errno as i32)
+    }
+}
+
+impl Display for Number {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.errno() {
+            Errno::UnknownErrno => write!(f, "error number {}, which no system call of Linux has", self.0),
+            errno => f.write_str(errno.desc()),
+        }
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,7 +67,7 @@ pub enum Error {
         /// The program's name, as it was asked for.
         program: String,
         /// Why not.
-        errno: Errno,
+        errno: Number,
     },
     /// A step of the plan failed; what had been made is gone again.
     Step {
@@ -52,7 +79,7 @@ pub enum Error {
         /// The step, as the printed plan shows it.
         step: String,
         /// Why.
-        errno: Errno,
+        errno: Number,
     },
     /// A new process was killed before it came to the end of its plan.
     Died {
@@ -76,6 +103,12 @@ pub enum Error {
         what: String,
         /// How long.
         after: Duration,
+    },
+    /// It was not waited for any longer, as the caller wished
+    /// ([`Setup::cancel`](crate::bundle::Setup)).
+    GivenUp {
+        /// What was waited for.
+        what: String,
     },
     /// The pod's exit table has no free slot.
     TableFull(String),
@@ -118,7 +151,7 @@ impl Error {
     /// there, 126 if it cannot be executed, 125 for everything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Exec { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => 127,
+            Error::Exec { errno: Number(libc::ENOENT | libc::ENOTDIR | libc::ELIBACC), .. } => 127,
             Error::Exec { .. } => 126,
             _ => 125,
         }
@@ -139,9 +172,15 @@ impl Display for Error {
             Error::Exists(object) => write!(f, "{object} exists already"),
             Error::State { object, state } => write!(f, "{object} {state}"),
             Error::Exec { program, errno } => {
-                write!(f, "cannot execute \"{}\": {}", readable(program, 200), errno.desc())?;
-                let hint = match errno {
-                    Errno::ENOENT => "not in the container's root file system, or not along its PATH",
+                write!(f, "cannot execute \"{}\": {errno}", readable(program, 200))?;
+                let hint = match errno.errno() {
+                    Errno::ENOENT => {
+                        "not in the container's root file system, not along its PATH, or a script or program whose \
+                         interpreter is not there"
+                    }
+                    Errno::ELIBACC => {
+                        "it was there when the container was created; its interpreter is not: see its first line"
+                    }
                     Errno::EACCES => "it is a directory, or lacks the execute permission for this user",
                     Errno::ENOEXEC => "empty, a script without `#!`, or built for another processor",
                     _ => return Ok(()),
@@ -151,8 +190,8 @@ impl Display for Error {
             Error::Step { object, part, step, errno } => {
                 let between = if part.is_empty() { "" } else { ": " };
                 let (part, shown) = (readable(part, 200), readable(step, 600));
-                write!(f, "cannot start {object}: {part}{between}{shown}: {}", errno.desc())?;
-                match hint(step, *errno) {
+                write!(f, "cannot start {object}: {part}{between}{shown}: {errno}")?;
+                match hint(step, errno.errno()) {
                     Some(hint) => write!(f, " ({hint})"),
                     None => Ok(()),
                 }
@@ -161,6 +200,7 @@ impl Display for Error {
             Error::Hook { kind, path, how, said } if said.is_empty() => write!(f, "{kind} hook {path:?} {how}"),
             Error::Hook { kind, path, how, said } => write!(f, "{kind} hook {path:?} {how}: {said}"),
             Error::Deadline { what, after } => write!(f, "{what} did not happen within {} s", after.as_secs()),
+            Error::GivenUp { what } => write!(f, "{what} was given up, as was asked for"),
             Error::TableFull(pod) => write!(
                 f,
                 "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",
@@ -279,6 +319,11 @@ fn hint(step: &str, errno: Errno) -> Option<&'static str> {
 
 impl std::error::Error for Error {}
 
+/// The number of an errno that has no name must stand somewhere.
+fn with_number(doing: String, errno: Errno, number: i32) -> String {
+    if errno == Errno::UnknownErrno { format!("{doing}: error number {number}") } else { doing }
+}
+
 /// Says what was being done when a system call or file operation failed.
 pub(crate) trait Context<T> {
     /// `doing` is only called in case of failure.
@@ -287,15 +332,20 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for nix::Result<T> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|errno| Error::Os { doing: doing(), errno })
+        self.map_err(|errno| {
+            // Of an errno without a name this one is no more than that.
+            let number = Errno::last_raw();
+            Error::Os { doing: with_number(doing(), errno, number), errno }
+        })
     }
 }
 
 impl<T> Context<T> for std::io::Result<T> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-            Error::Os { doing: doing(), errno }
+            let number = error.raw_os_error().unwrap_or(libc::EIO);
+            let errno = Errno::from_raw(number);
+            Error::Os { doing: with_number(doing(), errno, number), errno }
         })
     }
 }

@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use pause::wire::Record;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Number, Result};
 use crate::plan::{Given, Plan};
 use crate::procfs::{MountNamespace, mount_namespace_of};
 use crate::sys::{self, Child};
@@ -89,6 +89,8 @@ pub(crate) struct Ignition<'a> {
     pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
     /// Directories for the program, should memfds be forbidden.
     pub places: &'a [PathBuf],
+    /// Once it can be read the launch is given up.
+    pub cancel: Option<&'a OwnedFd>,
 }
 
 /// What is done as soon as it is known who was born. A plan that waits for it
@@ -178,10 +180,10 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
 pub(crate) fn hear_start(
     object: &str,
     report: &OwnedFd,
+    cancel: Option<&OwnedFd>,
     explain: &dyn Fn(&Record) -> Error,
-    answer: &dyn Fn(Question<'_>) -> Result<()>,
 ) -> Result<()> {
-    hear(object, report, &mut Heard::default(), explain, &mut |_, heard| pass_on(heard, answer))
+    hear(object, report, cancel, &mut Heard::default(), explain, &mut |_, _| Ok(()))
 }
 
 /// The listener's descriptor, once it is known whose it is.
@@ -233,7 +235,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
         note(heard)?;
     }
     let explain = |record: &Record| failed(plan, ignition.object, record);
-    hear(ignition.object, report, heard, &explain, &mut |kind, heard| {
+    hear(ignition.object, report, ignition.cancel, heard, &explain, &mut |kind, heard| {
         if kind == Record::MAPS {
             (ignition.answer)(Question::Maps(child.pid()))?;
             return go_on(report);
@@ -253,6 +255,7 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
 fn hear(
     object: &str,
     report: &OwnedFd,
+    cancel: Option<&OwnedFd>,
     heard: &mut Heard,
     explain: &dyn Fn(&Record) -> Error,
     react: &mut dyn FnMut(u32, &mut Heard) -> Result<()>,
@@ -260,11 +263,15 @@ fn hear(
     let mut deadline = Instant::now() + DEADLINE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let readable = sys::wait_readable(report, Some(left)).doing(|| format!("waiting for {object}"))?;
-        if !readable && heard.failure.is_some() {
+        let both: Vec<_> = [Some(report), cancel].into_iter().flatten().map(AsFd::as_fd).collect();
+        let readable = sys::wait_any(&both, Some(left)).doing(|| format!("waiting for {object}"))?;
+        if readable == Some(1) {
+            return Err(sys::given_up(cancel, || format!("the start of {object}")));
+        }
+        if readable.is_none() && heard.failure.is_some() {
             break;
         }
-        if !readable {
+        if readable.is_none() {
             return Err(Error::Deadline { what: format!("the start of {object}"), after: DEADLINE });
         }
         let Some((record, descriptor)) = receive(report).doing(|| format!("reading the report of {object}"))? else {
@@ -303,13 +310,13 @@ fn hear(
 }
 
 fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
-    let errno = Errno::from_raw(record.errno as i32);
+    let errno = Number(record.errno as i32);
     let number = record.step as usize;
     match plan.steps().get(number) {
         Some(step) if step.is_exec() || step.looks_for_program() => {
             // What `execve` would say.
-            let refused = step.looks_for_program() && errno == Errno::EINVAL;
-            let errno = if refused { Errno::EACCES } else { errno };
+            let refused = step.looks_for_program() && errno == Errno::EINVAL.into();
+            let errno = if refused { Errno::EACCES.into() } else { errno };
             let program = plan.steps().iter().rev().find_map(|step| step.program());
             Error::Exec { program: program.unwrap_or_default(), errno }
         }

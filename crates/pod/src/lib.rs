@@ -80,7 +80,7 @@ mod tree;
 mod users;
 
 pub use caps::Capability;
-pub use error::{Error, Result};
+pub use error::{Error, Number, Result};
 pub use pod::Pod;
 pub use process::{Io, Process, Stdio};
 pub use resources::{OomLevel, Resources};

@@ -50,6 +50,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
             Question::Runtime(..) | Question::Listener { .. } => Ok(()),
         },
         places,
+        cancel: None,
     };
     Ok(ignite(&plan, ignition)?.pidfd)
 }

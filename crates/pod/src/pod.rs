@@ -377,7 +377,7 @@ impl Pod {
             Some(cgroup) if plan.wants(Given::Leaf) => Some(cgroup.path().to_path_buf()),
             Some(cgroup) => Some(cgroup.pause()),
         };
-        let birthplace = birthplace.map(|dir| cgroup::open_dir(&dir)).transpose()?;
+        let birthplace = birthplace.map(|dir| cgroup::open_birthplace(&dir)).transpose()?;
         let leaf = match &cgroup {
             Some(cgroup) if plan.wants(Given::Leaf) => {
                 let procs = cgroup.pause().join("cgroup.procs");
@@ -410,6 +410,7 @@ impl Pod {
                 Question::Runtime(..) | Question::Listener { .. } => Ok(()),
             },
             places: self.store.places(),
+            cancel: None,
         };
         let pause = ignite(&plan, ignition)?.pidfd;
         drop(fds);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Context, Error, Result};
 use crate::pod::PATIENCE;
@@ -254,16 +255,41 @@ pub(crate) struct Seen {
     pub number: u64,
     /// The number of the mount that it is on.
     pub parent: u64,
+    /// What of its file system it shows: `/` is all of it.
+    pub root: String,
     pub point: PathBuf,
     /// Of the mount alone, separated by commas.
     pub options: String,
+    /// The file system's type.
+    pub kind: String,
     pub source: String,
 }
 
 /// All mounts of this program's mount namespace, in the kernel's order.
 pub(crate) fn mounts() -> Result<Vec<Seen>> {
-    const PATH: &str = "/proc/self/mountinfo";
-    let bytes = fs::read(PATH).doing(|| format!("reading {PATH}"))?;
+    read_mounts("/proc/self/mountinfo")
+}
+
+/// The same of another mount namespace, as it is seen from its root: by a
+/// thread that enters it and ends.
+///
+/// # Errors
+/// EPERM if it belongs to a user namespace in which this program has no rights.
+pub(crate) fn mounts_in(namespace: &fs::File) -> Result<Vec<Seen>> {
+    let context = || "looking into the mount namespace that is joined".to_string();
+    let entered = || {
+        // Root and working directory are the process's until then.
+        unshare(CloneFlags::CLONE_FS).and_then(|()| setns(namespace, CloneFlags::CLONE_NEWNS)).doing(context)?;
+        read_mounts("/proc/thread-self/mountinfo")
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, entered).doing(context)?;
+        thread.join().unwrap_or_else(|_| Err(Error::Os { doing: context(), errno: Errno::EIO }))
+    })
+}
+
+fn read_mounts(path: &str) -> Result<Vec<Seen>> {
+    let bytes = fs::read(path).doing(|| format!("reading {path}"))?;
     Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_mount).collect())
 }
 
@@ -271,9 +297,11 @@ pub(crate) fn parse_mount(line: &str) -> Option<Seen> {
     let (mount, system) = line.split_once(" - ")?;
     let mut words = mount.split(' ');
     let (number, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    // Device and root come between.
-    let (point, options) = (unescape(words.nth(2)?).into(), words.next()?.into());
-    Some(Seen { number, parent, point, options, source: system.split(' ').nth(1)?.into() })
+    // The device comes between.
+    let (root, point, options) = (words.nth(1)?.into(), unescape(words.next()?).into(), words.next()?.into());
+    let mut system = system.split(' ');
+    let (kind, source) = (system.next()?.into(), system.next()?.into());
+    Some(Seen { number, parent, root, point, options, kind, source })
 }
 
 /// Spaces and the like are octal there.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, Number};
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::state::{self, POD, PodRecord};
@@ -27,7 +27,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// only what is said before it is born raises suspicion.
 fn suspicion(error: &Error) -> Option<Duration> {
     match error {
-        Error::Step { step, errno: Errno::ESRCH | Errno::ENOMEM, .. } => {
+        Error::Step { step, errno: Number(libc::ESRCH | libc::ENOMEM), .. } => {
             ["setns(", "clone3("].iter().any(|call| step.starts_with(call)).then_some(MOMENT)
         }
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),

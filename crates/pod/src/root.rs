@@ -22,31 +22,45 @@ const MOST_LINKS: u32 = 40;
 /// or to a directory that belongs to somebody else or others can write to: they
 /// could make podlet believe anything.
 pub(crate) fn open(root: &Path) -> Result<PathBuf> {
-    let wrong = |reason: &str| Error::invalid("root", root.to_string_lossy(), reason);
-    if !root.is_absolute() {
-        return Err(wrong("give an absolute path"));
-    }
-    let looking = || format!("looking at {}", root.display());
     let (real, found) = resolve(root)?;
     let found = match found {
         Some(found) => found,
         None => {
             make_private(&real)?;
-            fs::symlink_metadata(&real).doing(looking)?
+            fs::symlink_metadata(&real).doing(|| format!("looking at {}", root.display()))?
         }
     };
+    check(root, &found)?;
+    Ok(real)
+}
+
+/// The same, and nothing is made.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn look(root: &Path) -> Result<PathBuf> {
+    let (real, found) = resolve(root)?;
+    found.map_or(Ok(()), |found| check(root, &found))?;
+    Ok(real)
+}
+
+fn check(root: &Path, found: &Metadata) -> Result<()> {
+    let wrong = |reason: &str| Error::invalid("root", root.to_string_lossy(), reason);
     if !found.is_dir() {
         return Err(wrong("not a directory"));
     }
     if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(wrong("must belong to you, and nobody else may write there (chmod 700)"));
     }
-    Ok(real)
+    Ok(())
 }
 
 /// The path without links and `..`, and what is there, if anything is.
 fn resolve(root: &Path) -> Result<(PathBuf, Option<Metadata>)> {
     let looking = |path: &Path| format!("looking at {}", path.display());
+    if !root.is_absolute() {
+        return Err(Error::invalid("root", root.to_string_lossy(), "give an absolute path"));
+    }
     let mut place = PathBuf::from("/");
     let mut above = vec![fs::symlink_metadata("/").doing(|| looking(Path::new("/")))?];
     let machine = above[0].uid();

@@ -415,8 +415,8 @@ impl Pod {
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
         let birthplace = |dir: PathBuf| doubled::birthplace(&dir, record.doubled);
         let cgroup = self.container_cgroup(&record.container.name).map(birthplace).map(|dir| match target {
-            Some(first) => cgroup::open_beside(&dir, first),
-            None => cgroup::open_dir(&dir),
+            Some(first) => cgroup::open_beside(&cgroup::beside(&dir, first)),
+            None => cgroup::open_birthplace(&dir),
         });
         let cgroup = cgroup.transpose()?;
         let mut fds = vec![
@@ -448,6 +448,7 @@ impl Pod {
             note: None,
             answer: &|_| Ok(()),
             places: self.store.places(),
+            cancel: None,
         };
         ignite(plan, ignition)
     }

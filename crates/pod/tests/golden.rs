@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts, IdMap};
 use pod::plan::bundle::{self, Bundle, Mounts};
+use pod::plan::console::Terminal;
 use pod::plan::exec::{self, Exec};
 use pod::plan::hold::{self, PodShape, Users};
 use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
@@ -169,14 +170,22 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
             Some(_) => Mounts::Callers { mark: "podlet-oci:web:1" },
         },
         time_offsets: Default::default(),
-        terminal: spec["terminal"].as_bool().map(|_| Some((24, 80))),
+        terminal: spec["terminal"].as_bool().map(|keeps_newlines| Terminal { size: Some((24, 80)), keeps_newlines }),
         stops: spec["stops"].as_bool().unwrap_or(false),
-        pivot: true,
+        below: spec["below"].is_array().then(|| below(&spec["below"])),
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
         tells_mounts: spec["joined"].is_array(),
+        looks_for_program: spec["gate"].is_number(),
         gate: spec["gate"].as_u64().map(|uid| uid as u32),
     }
+}
+
+/// The machine's mounts below a root that is moved.
+fn below(list: &Value) -> &'static [bundle::Below] {
+    let points = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let all = points.map(|point| bundle::Below { point: point.into(), reveals: point == "/proc" });
+    all.collect::<Vec<_>>().leak()
 }
 
 /// Whoever is root in a namespace that is joined could trace the launcher,

@@ -12,7 +12,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
 use nix::sys::stat::Mode;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// Sends a descriptor to the socket at `path`, with what runc says of it.
 pub fn send(path: &Path, said: &str, descriptor: &OwnedFd) -> Result<()> {
@@ -50,6 +50,9 @@ impl Proxy {
         if let Some(before) = &before {
             let mut raw = before.clone();
             cfmakeraw(&mut raw);
+            // The container's puts no carriage return before a newline: where
+            // ours did, it still has to.
+            raw.output_flags |= before.output_flags & OutputFlags::OPOST;
             // Without it the terminal's echo is double, no more.
             tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw).ok();
         }

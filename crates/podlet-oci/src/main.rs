@@ -162,7 +162,11 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         Some(root) => std::path::absolute(root)?,
         None => Runtime::default_root(),
     };
-    let runtime = Runtime::open(root)?;
+    let runtime = match command {
+        Command::Create(_) | Command::Run(_) => Runtime::open(root)?,
+        // Where there is no directory there is no container.
+        _ => Runtime::look(root)?,
+    };
     match command {
         Command::Create(create) => create.run(&runtime, log),
         Command::Start(start) => start.run(&runtime),
@@ -170,7 +174,7 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         Command::Kill(kill) => kill.run(&runtime),
         Command::Delete(delete) => delete.run(&runtime, log),
         Command::Run(run) => run.run(&runtime, log),
-        Command::Exec(exec) => exec.run(&runtime),
+        Command::Exec(exec) => exec.run(&runtime, log),
         Command::Ps(ps) => ps.run(&runtime),
         Command::List(list) => list.run(&runtime, log),
         Command::Pause(pause) => pause.run(&runtime),

@@ -12,7 +12,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use pod::bundle;
 use pod::{Io, Stdio};
 
@@ -44,6 +43,11 @@ impl Terminal<'_> {
             true => Io { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null },
             false => Io::inherit(),
         }
+    }
+
+    /// It is shown on our own terminal, or on whatever our output is.
+    pub fn is_shown(&self) -> bool {
+        self.wanted && self.socket.is_none()
     }
 
     /// Sends it away, or comes back with it to be shown.
@@ -88,7 +92,14 @@ fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
 }
 
 /// Signals on their way to a process that may not have been born yet.
-pub struct Signals(SignalFd);
+pub struct Signals {
+    arrived: SignalFd,
+    /// Those that end a program, before it is there to be ended.
+    ending: SignalFd,
+}
+
+/// What ends a program that does nothing about it.
+const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// What stays our own: the end of children, the job control of the shell that
 /// runs us, a reader who has gone, and what a fault of ours raises. All else is
@@ -125,14 +136,24 @@ impl Signals {
             set.remove(signal);
         }
         set.thread_block()?;
-        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let arrived = SignalFd::with_flags(&set, flags)?;
+        Ok(Signals { arrived, ending: SignalFd::with_flags(&ENDING.into_iter().collect(), flags)? })
+    }
+
+    /// Can be read once somebody wants us to end, and nothing runs to which
+    /// that could be passed on: what we wait for is given up then.
+    pub fn ending(&self) -> Result<OwnedFd> {
+        Ok(self.ending.as_fd().try_clone_to_owned()?)
     }
 
     /// Waits for the end of our child, and comes back with its exit code.
     pub fn wait_for(&mut self, process: &OwnedFd, mut proxy: Option<Proxy>) -> Result<u8> {
         loop {
-            let mut fds =
-                vec![PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![
+                PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN),
+                PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            ];
             fds.extend(proxy.iter().flat_map(Proxy::descriptors));
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
@@ -142,7 +163,7 @@ impl Signals {
             if ready[1] {
                 break;
             }
-            while let Some(info) = self.0.read_signal()? {
+            while let Some(info) = self.arrived.read_signal()? {
                 match &proxy {
                     Some(proxy) if info.ssi_signo == Signal::SIGWINCH as u32 => proxy.resize(),
                     // It may have ended in the meantime.
@@ -158,10 +179,10 @@ impl Signals {
         if let Some(mut proxy) = proxy {
             proxy.drain();
         }
-        Ok(match waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED)? {
-            WaitStatus::Exited(_, code) => code as u8,
-            WaitStatus::Signaled(_, signal, _) => 128 + signal as u8,
-            other => bail!("an end that is none: {other:?}"),
-        })
+        let code = bundle::wait(process)?;
+        // What has come for a process that is gone is nobody's; what comes now
+        // is for us, who clear up after it.
+        while self.arrived.read_signal()?.is_some() {}
+        Ok(code)
     }
 }

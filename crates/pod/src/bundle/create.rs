@@ -25,13 +25,15 @@ use crate::facts::{self, Facts, IdMap};
 use crate::idmaps;
 use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
-use crate::plan::bundle::{self, Bundle};
+use crate::plan::bundle::{self, Below, Bundle};
+use crate::plan::console::Terminal;
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
+use crate::plan::mounts as below;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::MountNamespace;
+use crate::procfs::{self, MountNamespace};
 use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -51,11 +53,26 @@ pub struct Setup {
     pub pivot: bool,
     /// It gets a session keyring of its own.
     pub keyring: bool,
+    /// If it has a terminal, a newline comes out of it as that: see
+    /// [`Terminal::keeps_newlines`].
+    pub keeps_newlines: bool,
+    /// Once it can be read, whatever is waited for is given up, hooks included,
+    /// with [`Error::GivenUp`]: a signalfd(2) of a program that has these
+    /// signals wait. One message is read for each thing that is given up.
+    pub cancel: Option<OwnedFd>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { io: Io::default(), preserved: Vec::new(), env: Vec::new(), pivot: true, keyring: true }
+        Setup {
+            io: Io::default(),
+            preserved: Vec::new(),
+            env: Vec::new(),
+            pivot: true,
+            keyring: true,
+            keeps_newlines: false,
+            cancel: None,
+        }
     }
 }
 
@@ -89,6 +106,7 @@ impl Runtime {
     /// # Errors
     /// As [`create`](Runtime::create) and [`Instance::start`].
     pub fn run(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+        config.needs_process()?;
         // The one hook that comes between the two needs somebody to wait.
         let gate = !config.hooks.start_container.is_empty();
         let (mut created, held) = self.make(id, config, setup, gate)?;
@@ -110,7 +128,7 @@ impl Runtime {
     }
 
     /// A container that nobody else can change yet.
-    fn make(&self, id: &str, config: &Config, setup: Setup, gate: bool) -> Result<(Created, Held)> {
+    fn make(&self, id: &str, config: &Config, mut setup: Setup, gate: bool) -> Result<(Created, Held)> {
         check_id(id)?;
         let exists = || Error::Exists(format!("container {id:?}"));
         let dir = self.root.join(id);
@@ -126,7 +144,7 @@ impl Runtime {
             return Err(Error::invalid("system calls", "", reason));
         }
         let namespaces = namespaces::prepare(config, &facts)?;
-        listener::check(&config.container.seccomp)?;
+        listener::check(&config.container.seccomp, gate)?;
         let mut container = config.container.clone();
         container.name = "container".into();
         container.env.extend(setup.env.iter().cloned());
@@ -158,6 +176,7 @@ impl Runtime {
                 record::Mounts::Callers(Attached::new(*namespace, id, created, container.root.path())?)
             }
         };
+        let below = if setup.pivot { None } else { stays_below(&namespaces.mounts)? };
         let bundle = Bundle {
             launch: prepared.alone(&shape, &facts),
             made: namespaces.made,
@@ -168,12 +187,15 @@ impl Runtime {
                 record::Mounts::Callers(attached) => bundle::Mounts::Callers { mark: &attached.mark },
             },
             time_offsets: config.time_offsets,
-            terminal: config.terminal.then_some(config.console_size),
+            terminal: config
+                .terminal
+                .then_some(Terminal { size: config.console_size, keeps_newlines: setup.keeps_newlines }),
             stops: stops(&config.hooks, &container),
-            pivot: setup.pivot,
+            below: below.as_deref(),
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
             tells_mounts: cgroup.is_none(),
+            looks_for_program: gate && config.has_process,
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = bundle::plan(&bundle);
@@ -192,6 +214,7 @@ impl Runtime {
             owner: facts.uid,
             pids: facts.pids,
             ends_as_one,
+            has_process: config.has_process,
             container: recorded,
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
@@ -206,7 +229,7 @@ impl Runtime {
 
         // Held until it is made: whoever finds it waits.
         let (dir, held) = Dir::make(&dir, RECORD)?.ok_or_else(exists)?;
-        let mut instance = Instance { dir, record, process: None, facts };
+        let mut instance = Instance { dir, record, process: None, facts, cancel: setup.cancel.take() };
         let places = [instance.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
         if let Err(error) = instance.take_cgroup(cgroup) {
             // Refused: nothing was done that a hook could have to undo.
@@ -330,6 +353,7 @@ impl Instance {
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
+            cancel: self.cancel.as_ref(),
         };
         let born = ignite(plan, ignition).inspect_err(|_| {
             if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
@@ -390,7 +414,7 @@ impl Instance {
         state.pid = pid;
         let hooks = &self.record.hooks;
         for (kind, list) in [("prestart", &hooks.prestart), ("createRuntime", &hooks.create_runtime)] {
-            hooks::run_all(kind, list, &state, &self.record.bundle, Some(pidfd))?;
+            hooks::run_all(kind, list, &state, &self.record.bundle, self.until(Some(pidfd)))?;
         }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
@@ -415,6 +439,37 @@ fn check_among_others(container: &Container, ends: bool) -> Result<()> {
         return Err(Error::invalid(field, "unbindable", reason));
     }
     Ok(())
+}
+
+/// What of the machine's mounts has to go from below a root that is moved over
+/// the machine's; nothing where it is one by `chroot(2)`.
+fn stays_below(mounts: &Mounts) -> Result<Option<Vec<Below>>> {
+    match mounts {
+        Mounts::Own => Ok(Some(below::in_a_copy(&procfs::mounts()?))),
+        Mounts::Joined(namespace) => {
+            let refused = |reason: String| Error::invalid("linux.namespaces", "mount", reason);
+            let table = procfs::mounts_in(namespace).map_err(|error| {
+                match error {
+                Error::Os { errno: nix::errno::Errno::EPERM, .. } => refused(
+                    "without pivot_root (--no-pivot) its proc and sysfs have to be taken away from below the root, and \
+                     it belongs to a user namespace where this program may not look for them: leave out --no-pivot"
+                        .into(),
+                ),
+                error => error,
+            }
+            })?;
+            let hidden = |point: PathBuf| {
+                let point = point.display();
+                refused(format!(
+                    "has a proc or sysfs on {point} that something else is mounted over: without pivot_root \
+                     (--no-pivot) it would stay below the root and let programs mount one that shows everything; \
+                     unmount it, or leave out --no-pivot"
+                ))
+            };
+            below::in_a_joined(&table).map(Some).map_err(hidden)
+        }
+        Mounts::Callers(..) => Ok(None),
+    }
 }
 
 /// Whether there is something to do between a container's birth and the change

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::plain;
-use crate::spec::{Container, Mount, MountKind, User};
+use crate::spec::{Container, Mount, MountKind};
 
 /// Changes the container accordingly.
 pub(super) fn follow(container: &mut Container) {
@@ -23,10 +23,6 @@ pub(super) fn follow(container: &mut Container) {
     }
     last_wins(&mut container.env);
     drop_empty_home(&mut container.env);
-    if let User::Ids { groups, .. } = &mut container.user {
-        let mut seen = BTreeSet::new();
-        groups.retain(|group| seen.insert(*group));
-    }
 }
 
 /// A tmpfs is as open as the directory that it covers.

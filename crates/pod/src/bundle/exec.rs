@@ -27,14 +27,17 @@ pub struct Extra {
     /// What it is to be: of a container only what is a process's own counts.
     /// Begin with [`Instance::container`].
     pub process: Container,
-    /// It gets a terminal, of this size (rows, columns) if one is given.
-    pub terminal: Option<Option<console::Size>>,
+    /// It gets such a terminal.
+    pub terminal: Option<console::Terminal>,
     /// Its standard streams, unless it has a terminal.
     pub io: Io,
     /// Descriptors it gets from 3 on.
     pub preserved: Vec<OwnedFd>,
-    /// Also in a container that is paused, where it will wait.
+    /// Also in a container that is paused: it is waited until that goes on.
     pub even_paused: bool,
+    /// Once it can be read, whatever is waited for is given up: see
+    /// [`Setup::cancel`](super::Setup).
+    pub cancel: Option<OwnedFd>,
 }
 
 /// A process that was just started in a container.
@@ -102,9 +105,15 @@ impl Instance {
             preserved: extra.preserved.len() as u16,
             process: &process,
         };
+        if extra.even_paused
+            && let Some(cgroup) = self.birthplace()
+        {
+            cgroup::wait_thawed(&cgroup::beside(&cgroup, &pidfd), extra.cancel.as_ref())?;
+        }
         let object = format!("exec in {}", self.object());
         let streams = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
-        let Born { pidfd: process, console, .. } = self.enter(&object, &enter, streams, &extra.preserved, &pidfd)?;
+        let Born { pidfd: process, console, .. } =
+            self.enter(&object, &enter, streams, &extra.preserved, &pidfd, extra.cancel.as_ref())?;
         Ok(Executed { process, console })
     }
 
@@ -145,9 +154,10 @@ impl Instance {
         };
         let object = format!("{kind} hook {program:?}");
         let output = streams.output.as_fd();
-        match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container) {
-            Ok(born) => streams.wait(&born.pidfd, Some(container)),
-            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {}", errno.desc()))),
+        match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container, self.cancel.as_ref())
+        {
+            Ok(born) => streams.wait(&born.pidfd, self.until(Some(container))),
+            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {errno}"))),
             Err(error) => Err(error),
         }
     }
@@ -159,6 +169,7 @@ impl Instance {
         streams: [BorrowedFd<'_>; 3],
         preserved: &[OwnedFd],
         container: &OwnedFd,
+        cancel: Option<&OwnedFd>,
     ) -> Result<Born> {
         let plan = enter::plan(enter);
         let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
@@ -166,7 +177,8 @@ impl Instance {
         fds.push((Given::Container, container.as_fd()));
         let root = enter.own_root.then(|| self.open_root_of(container)).transpose()?;
         fds.extend(root.iter().map(|root| (Given::Root, root.as_fd())));
-        let cgroup = self.birthplace().map(|dir| cgroup::open_beside(&dir, container)).transpose()?;
+        let cgroup = self.birthplace().map(|dir| cgroup::open_beside(&cgroup::beside(&dir, container)));
+        let cgroup = cgroup.transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
         let ignition = Ignition {
             object,
@@ -185,6 +197,7 @@ impl Instance {
                 Question::Maps(_) | Question::Runtime(..) => Ok(()),
             },
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
+            cancel,
         };
         ignite(&plan, ignition)
     }

@@ -13,30 +13,30 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-
 use super::record::State;
 use crate::config::Hook;
 use crate::error::{Context, Error, Result};
-use crate::sys;
+use crate::sys::{self, End};
 
 /// How much of what a failing hook says is passed on, in bytes.
 const MOST_SAID: u64 = 4096;
 
-/// Runs hooks of the runtime's namespaces, one after the other, as long as
-/// that container lives.
-pub(super) fn run_all(
-    kind: &str,
-    hooks: &[Hook],
-    state: &State,
-    dir: &Path,
-    container: Option<&OwnedFd>,
-) -> Result<()> {
-    hooks.iter().try_for_each(|hook| run(kind, hook, state, dir, container))
+/// How long a hook may go on besides its timeout.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Until<'a> {
+    /// As long as that container lives: it may be deleted while a hook hangs.
+    pub container: Option<&'a OwnedFd>,
+    /// As long as this cannot be read.
+    pub cancel: Option<&'a OwnedFd>,
+}
+
+/// Runs hooks of the runtime's namespaces, one after the other.
+pub(super) fn run_all(kind: &str, hooks: &[Hook], state: &State, dir: &Path, until: Until<'_>) -> Result<()> {
+    hooks.iter().try_for_each(|hook| run(kind, hook, state, dir, until))
 }
 
 /// Runs one.
-pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, container: Option<&OwnedFd>) -> Result<()> {
+pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, until: Until<'_>) -> Result<()> {
     let streams = Streams::new(kind, hook, state)?;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -53,7 +53,7 @@ pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, container:
     sys::pass_on_nothing(&mut command);
     let child = command.spawn().map_err(|error| streams.failed(format!("cannot be executed: {error}")))?;
     let pidfd = sys::pidfd_open(child.id()).doing(|| streams.object())?;
-    streams.wait(&pidfd, container)
+    streams.wait(&pidfd, until)
 }
 
 /// A hook's standard streams, and what becomes of it.
@@ -91,28 +91,44 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// Waits for a child of ours, as long as the hook may take, and as long as
-    /// the container lives: it may be deleted while a hook hangs.
-    pub(super) fn wait(&self, pidfd: &OwnedFd, container: Option<&OwnedFd>) -> Result<()> {
+    /// Waits for a child of ours, as long as the hook may take.
+    pub(super) fn wait(&self, pidfd: &OwnedFd, until: Until<'_>) -> Result<()> {
         let timeout = self.hook.timeout;
-        let both: Vec<_> = [Some(pidfd), container].into_iter().flatten().map(AsFd::as_fd).collect();
-        let readable = sys::wait_any(&both, timeout).doing(|| self.object())?;
-        if readable != Some(0) {
+        let (mut fds, mut whose) = (vec![pidfd.as_fd()], vec![Ready::Hook]);
+        for (fd, ready) in [(until.container, Ready::Container), (until.cancel, Ready::Cancel)] {
+            fds.extend(fd.map(AsFd::as_fd));
+            whose.extend(fd.map(|_| ready));
+        }
+        let ready = sys::wait_any(&fds, timeout).doing(|| self.object())?.map(|ready| whose[ready]);
+        if ready != Some(Ready::Hook) {
             // It may be gone by now.
             sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
             sys::reap(pidfd.as_fd());
-            return Err(self.failed(match readable {
-                Some(_) => "was ended: the container was killed".into(),
-                None => format!("did not end within {} s", timeout.unwrap_or(Duration::ZERO).as_secs()),
-            }));
         }
-        match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
-            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
-            Ok(WaitStatus::Exited(_, code)) => Err(self.failed(format!("ended with {code}"))),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Err(self.failed(format!("was killed by {signal}"))),
+        match ready {
+            Some(Ready::Hook) => {}
+            Some(Ready::Container) => return Err(self.failed("was ended: the container was killed".into())),
+            Some(Ready::Cancel) => return Err(sys::given_up(until.cancel, || self.object())),
+            None => {
+                let seconds = timeout.unwrap_or(Duration::ZERO).as_secs();
+                return Err(self.failed(format!("did not end within {seconds} s")));
+            }
+        }
+        match sys::wait_end(pidfd.as_fd()) {
+            Ok(End::Exited(0)) => Ok(()),
+            Ok(End::Exited(code)) => Err(self.failed(format!("ended with {code}"))),
+            Ok(End::Killed(signal)) => Err(self.failed(format!("was killed by {}", End::name(signal)))),
             // Somebody else in this program waited for it: nobody knows how it
             // ended.
-            _ => Err(self.failed("ended unobserved: this program waits for all its children".into())),
+            Err(_) => Err(self.failed("ended unobserved: this program waits for all its children".into())),
         }
     }
+}
+
+/// What a wait for a hook comes to first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    Hook,
+    Container,
+    Cancel,
 }

@@ -14,12 +14,13 @@ use pause::wire::Record as Report;
 
 use super::dir::Held;
 use super::exec::{self, Inside};
+use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
 use crate::doubled;
-use crate::error::{Context, Error, Result};
-use crate::launch::{Question, go_on, hear_start};
+use crate::error::{Context, Error, Number, Result};
+use crate::launch::{go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{
     MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
@@ -45,6 +46,9 @@ impl Instance {
     pub fn start(&mut self) -> Result<()> {
         let held = self.hold()?;
         self.expect(&[Status::Created], "cannot be started")?;
+        if !self.record.has_process {
+            return Err(Error::state(self.object(), "has a config without `process`: there is nothing to start"));
+        }
         let result = self.start_held(held);
         if let Err(Error::Hook { .. }) = result {
             // What went wrong first is what counts.
@@ -62,6 +66,11 @@ impl Instance {
         drop(held);
         result?;
         self.after_start()
+    }
+
+    /// How long a hook of it may go on.
+    pub(super) fn until<'a>(&'a self, container: Option<&'a OwnedFd>) -> Until<'a> {
+        Until { container, cancel: self.cancel.as_ref() }
     }
 
     fn run_start_hooks(&self) -> Result<()> {
@@ -110,10 +119,7 @@ impl Instance {
         fs::remove_file(&path).doing(context)?;
         go_on(&report)?;
         let object = self.object();
-        hear_start(&object, &report, &|report| self.explain(report), &|question| match question {
-            Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
-            Question::Maps(_) | Question::Runtime(..) => Ok(()),
-        })
+        hear_start(&object, &report, self.cancel.as_ref(), &|report| self.explain(report))
     }
 
     /// The descriptor of the container's seccomp filter, to who decides.
@@ -129,10 +135,12 @@ impl Instance {
     }
 
     fn explain(&self, report: &Report) -> Error {
-        let errno = Errno::from_raw(report.errno as i32);
+        let errno = Number(report.errno as i32);
         let steps = &self.record.late_steps;
         match steps.iter().find(|(number, _)| *number == report.step) {
             Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
+                // It was there when the container was created.
+                let errno = if errno.0 == libc::ENOENT { Number(libc::ELIBACC) } else { errno };
                 Error::Exec { program: self.record.container.args[0].clone(), errno }
             }
             Some((_, step)) => Error::Step { object: self.object(), part: String::new(), step: step.clone(), errno },
@@ -143,7 +151,8 @@ impl Instance {
     /// What follows when the program runs.
     pub(super) fn after_start(&self) -> Result<()> {
         let state = self.state_as(Status::Running);
-        let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, None);
+        let result =
+            hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, self.until(None));
         if result.is_err() {
             self.kill_process()?;
         }
@@ -153,11 +162,17 @@ impl Instance {
     /// Sends a signal to the container's process.
     ///
     /// One that was not started has no program yet that could handle it: it is
-    /// killed by whatever asks a program to end.
+    /// killed by whatever asks a program to end. SIGKILL reaches all processes
+    /// of one that has no pid namespace of its own, with which they would end,
+    /// also when its first one is gone.
     ///
     /// # Errors
     /// [`Error::State`] if it is gone.
     pub fn kill(&self, signal: i32) -> Result<()> {
+        let may_leave_others = self.process.is_some() && !self.record.ends_as_one;
+        if signal == libc::SIGKILL && may_leave_others && !self.processes()?.is_empty() {
+            return self.kill_all(signal);
+        }
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
         let pidfd = self.pidfd()?.ok_or_else(gone)?;
@@ -342,6 +357,11 @@ impl Instance {
             loop {
                 self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
+                if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
+                    // Nobody but who is born in it is there, and may not have
+                    // begun to run: its maker waits for that.
+                    cgroup::kill(cgroup, PATIENCE)?;
+                }
                 if self.dir.is_free()? {
                     break;
                 }
@@ -378,7 +398,7 @@ impl Instance {
     /// Runs the poststop hooks, all of them, and comes back with what failed.
     pub(super) fn run_stop_hooks(&self) -> Vec<Error> {
         let state = self.state_as(Status::Stopped);
-        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle, None).err();
+        let run = |hook| hooks::run("poststop", hook, &state, &self.record.bundle, self.until(None)).err();
         self.record.hooks.poststop.iter().filter_map(run).collect()
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The container's process loads its filter, hands the filter's descriptor to
 //! the library by the report, and the library passes it on, with the state of
-//! the container: runtime-spec, The Container Process State.
+//! the container: runtime-spec, The Container Process State. One that waits to
+//! be started does so before it waits.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,19 +19,40 @@ use crate::error::{Context, Error, Result};
 use crate::plain;
 use crate::seccomp::{Filter, Profile, Seccomp};
 
-/// Refuses a profile under which the descriptor could not be handed over.
-pub(super) fn check(seccomp: &Seccomp) -> Result<()> {
+/// What a process does under its filter that waits to be started, besides the
+/// `sendmsg` by which the filter's descriptor is handed over.
+const AT_THE_GATE: [&str; 8] =
+    ["close", "accept4", "getsockopt", "recvfrom", "fcntl", "dup3", "rt_sigprocmask", "execve"];
+
+/// Refuses a profile under which the descriptor could not be handed over, or
+/// the container not be started.
+pub(super) fn check(seccomp: &Seccomp, waits: bool) -> Result<()> {
     let Seccomp::Profile(profile) = seccomp else { return Ok(()) };
-    if profile.listener_path.is_none() || lets_through(profile, "sendmsg") {
+    let refused = |call: &str, reason: &str| Err(Error::invalid("linux.seccomp.syscalls", call, reason));
+    if profile.listener_path.is_none() {
         return Ok(());
     }
-    let reason = "with a listener this call must be allowed whatever its arguments: by it the filter's descriptor is \
-                  handed over";
-    Err(Error::invalid("linux.seccomp.syscalls", "sendmsg", reason))
+    let allows = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+    if !lets_through(profile, "sendmsg", allows) {
+        let reason = "with a listener this call must be allowed whatever its arguments: by it the filter's descriptor \
+                      is handed over";
+        return refused("sendmsg", reason);
+    }
+    // Whoever is asked can let it pass.
+    let may_allow = |action: &str| allows(action) || matches!(action, "SCMP_ACT_NOTIFY" | "SCMP_ACT_TRACE");
+    let denied = AT_THE_GATE.iter().find(|call| !lets_through(profile, call, may_allow));
+    match denied.filter(|_| waits) {
+        Some(call) => refused(
+            call,
+            "with a listener this call must be allowed whatever its arguments: the filter is in force while the \
+             container waits to be started",
+        ),
+        None => Ok(()),
+    }
 }
 
-fn lets_through(profile: &Profile, call: &str) -> bool {
-    let passes = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+/// Whether such an action is what a call comes to, whatever its arguments.
+fn lets_through(profile: &Profile, call: &str, passes: impl Fn(&str) -> bool) -> bool {
     let rules = profile.syscalls.iter().flatten();
     let mut rules = rules.filter(|rule| rule.names.iter().any(|name| name == call)).peekable();
     match rules.peek() {

@@ -39,6 +39,7 @@ mod namespaces;
 mod place;
 mod record;
 
+pub use crate::plan::console::Terminal;
 pub use create::{Created, Setup};
 pub use exec::{Executed, Extra};
 pub use record::{State, Status};
@@ -76,6 +77,14 @@ impl Runtime {
         Ok(Runtime { root: root::open(&root.into())? })
     }
 
+    /// The same, and nothing is made: what is missing has no containers.
+    ///
+    /// # Errors
+    /// As [`open`](Runtime::open).
+    pub fn look(root: impl Into<PathBuf>) -> Result<Runtime> {
+        Ok(Runtime { root: root::look(&root.into())? })
+    }
+
     /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
     /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
     /// `/tmp/podlet-oci-<uid>`.
@@ -99,7 +108,8 @@ impl Runtime {
             let process = state::read_record(&dir.join(PROCESS))?;
             // Else it may be one container's record and another one's process.
             if dir.is_there()? {
-                let instance = Instance { dir, record: record.ok_or_else(not_found)?, process, facts: Facts::read()? };
+                let record = record.ok_or_else(not_found)?;
+                let instance = Instance { dir, record, process, facts: Facts::read()?, cancel: None };
                 instance.check_whereabouts()?;
                 return Ok(instance);
             }
@@ -168,6 +178,8 @@ pub struct Instance {
     /// None as long as it is being made.
     process: Option<ProcessRecord>,
     facts: Facts,
+    /// What is waited for on its behalf is given up once this can be read.
+    cancel: Option<OwnedFd>,
 }
 
 impl Instance {
@@ -295,6 +307,15 @@ fn check_id(id: &str) -> Result<()> {
 /// [`Error::Os`] if /proc does not tell.
 pub fn pid_of(process: &OwnedFd) -> Result<Option<u32>> {
     sys::pid_of(process.as_fd()).doing(|| "looking at the pid behind a descriptor".into())
+}
+
+/// Waits for the end of a child: its exit code, or 128 and the number of the
+/// signal that killed it, as a shell tells it.
+///
+/// # Errors
+/// [`Error::Os`] if it is no child of this program, or was waited for already.
+pub fn wait(process: &OwnedFd) -> Result<u8> {
+    sys::wait_end(process.as_fd()).map(sys::End::code).doing(|| "waiting for a process".into())
 }
 
 /// Sends a signal to a process that a descriptor stands for.

@@ -47,7 +47,8 @@ fn place(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<Pat
 /// outermost first: what is not there yet.
 ///
 /// # Errors
-/// [`Error::Invalid`] if somebody is in the cgroup: it will be killed.
+/// [`Error::Invalid`] if somebody is in the cgroup: it will be killed; or if it
+/// is frozen, be it by one above.
 pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
     // Also further below: whoever ends this container ends them, too.
     if !cgroup::wait_empty(dir, Duration::ZERO)? {
@@ -55,6 +56,12 @@ pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
         return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
     }
     let mut missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect();
+    if let Some(there) = dir.ancestors().nth(missing.len()) {
+        cgroup::refuse_frozen(there).map_err(|error| {
+            let reason = format!("{error}; let it go on first");
+            Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason)
+        })?;
+    }
     missing.reverse();
     Ok(missing)
 }

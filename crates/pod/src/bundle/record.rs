@@ -31,6 +31,9 @@ pub(super) struct Record {
     /// It has a pid namespace of its own: all of it ends with its first
     /// process.
     pub ends_as_one: bool,
+    /// Its config says what to run.
+    #[serde(default = "yes")]
+    pub has_process: bool,
     pub container: Container,
     pub users: Users,
     pub hooks: Hooks,
@@ -45,6 +48,10 @@ pub(super) struct Record {
     pub mounts: Mounts,
     /// Of the steps behind the gate: number and how the plan shows them.
     pub late_steps: Vec<(u32, String)>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Whose mount namespace a container is in.

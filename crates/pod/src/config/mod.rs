@@ -23,7 +23,7 @@ pub use types::{Hook, Hooks, LeftOut, NamespaceEntry, NamespaceKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 use serde::de::Deserialize;
 use serde_json::Value;
 
@@ -39,6 +39,8 @@ pub const MOST: u64 = 4 << 20;
 /// A config.json, read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// It says what to run. Without that it can be created and not be started.
+    pub has_process: bool,
     /// Everything that is the container's own. Its places are the pod's until
     /// [`Config::for_pod`].
     pub container: Container,
@@ -136,8 +138,16 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
 
     let missing = |field: &str| Error::invalid(field, "", "the specification requires it");
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
-    let no_process = || Error::invalid("process", "", "needed: what is created is to be started");
-    let process = spec.process().as_ref().ok_or_else(no_process)?;
+    let no_process;
+    let process = match spec.process() {
+        Some(process) => process,
+        None => {
+            // Its own default is an example, too.
+            let nobody = serde_json::json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/"] });
+            no_process = Process::deserialize(&nobody).map_err(malformed)?;
+            &no_process
+        }
+    };
     let no_linux;
     let linux = match spec.linux() {
         Some(linux) => linux,
@@ -220,6 +230,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
     }
     Ok(Config {
         time_offsets: namespaces::time_offsets(linux, &namespaces)?,
+        has_process: spec.process().is_some(),
         container,
         version: spec.version().clone(),
         namespaces,
@@ -286,6 +297,14 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
 }
 
 impl Config {
+    /// Refuses one that cannot be started.
+    pub(crate) fn needs_process(&self) -> Result<()> {
+        match self.has_process {
+            true => Ok(()),
+            false => Err(Error::invalid("process", "", "needed: it says what to run")),
+        }
+    }
+
     /// For a container of a pod: what belongs to the pod becomes hints. Host
     /// name and kernel parameters stay with the container until
     /// [`PodOptions::adopt`](crate::PodOptions::adopt).
@@ -293,6 +312,7 @@ impl Config {
     /// # Errors
     /// [`Error::Invalid`] for what a container of a pod cannot have.
     pub fn for_pod(mut self) -> Result<(Container, PodHints)> {
+        self.needs_process()?;
         if let Some(LeftOut { field, value, reason }) = self.left_out.first() {
             return Err(Error::invalid(field, value, *reason));
         }

@@ -11,22 +11,38 @@ use crate::spec::{
     parse_capability,
 };
 
-/// What oci-spec's types take for an error and the specification does not,
-/// taken out of the file.
+/// What oci-spec's types take for an error and the specification, or runc and
+/// crun, do not: taken out of the file, or added to it.
 pub(super) struct TakenOut {
     capabilities: Value,
     scheduler: Value,
+    processors: Value,
 }
 
 impl TakenOut {
     /// Capabilities are names, of which the specification wants the unknown
     /// ones told apart; of the scheduler's flags oci-spec 0.10 misspells some.
+    ///
+    /// Without `user.gid` and `ioPriority.priority` both peers take 0.
     pub(super) fn of(file: &mut Value) -> TakenOut {
+        for (object, name) in [("user", "gid"), ("ioPriority", "priority")] {
+            let object = file.get_mut("process").and_then(|process| process.get_mut(object));
+            if let Some(value) =
+                object.and_then(Value::as_object_mut).map(|object| object.entry(name).or_insert(0.into()))
+                && value.is_null()
+            {
+                *value = 0.into();
+            }
+        }
         let mut take = |name: &str| match file.get_mut("process").and_then(|process| process.get_mut(name)) {
             Some(value) => value.take(),
             None => Value::Null,
         };
-        TakenOut { capabilities: take("capabilities"), scheduler: take("scheduler") }
+        TakenOut {
+            capabilities: take("capabilities"),
+            scheduler: take("scheduler"),
+            processors: take("execCPUAffinity"),
+        }
     }
 }
 
@@ -69,12 +85,31 @@ pub(super) fn read(
             Some(IoPriority { class, priority })
         }
     };
-    if let Some(affinity) = process.exec_cpu_affinity() {
-        let (initial, last) = (affinity.initial().clone(), affinity.cpu_affinity_final().clone());
-        container.exec_cpu_affinity = CpuAffinity { initial, last };
-    }
+    container.exec_cpu_affinity = affinity(&taken.processors)?;
     container.apparmor_profile = process.apparmor_profile().clone().filter(|profile| !profile.is_empty());
     Ok(())
+}
+
+fn affinity(value: &Value) -> Result<CpuAffinity> {
+    if !matches!(value, Value::Null | Value::Object(_)) {
+        return Err(Error::invalid("process.execCPUAffinity", value.to_string(), "must be an object"));
+    }
+    let list = |name: &str| match &value[name] {
+        Value::Null => Ok(None),
+        Value::String(list) => Ok(processors(list)),
+        other => {
+            let field = format!("process.execCPUAffinity.{name}");
+            Err(Error::invalid(field, other.to_string(), "must be a list such as 0-3,7"))
+        }
+    };
+    Ok(CpuAffinity { initial: list("initial")?, last: list("final")? })
+}
+
+/// A list of processors, in which runc takes blanks and empty elements; one of
+/// nothing else is none.
+fn processors(list: &str) -> Option<String> {
+    let parts: Vec<_> = list.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    (!parts.is_empty()).then(|| parts.join(","))
 }
 
 fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<CapabilitySets> {
@@ -97,13 +132,23 @@ fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<Capability
     if !matches!(value, Value::Null | Value::Object(_)) {
         return Err(Error::invalid("process.capabilities", value.to_string(), "must be an object"));
     }
-    Ok(CapabilitySets {
+    let mut sets = CapabilitySets {
         bounding: set("bounding")?,
         effective: set("effective")?,
         permitted: set("permitted")?,
         inheritable: set("inheritable")?,
         ambient: set("ambient")?,
-    })
+    };
+    let beyond = sets.ambient & !(sets.inheritable & sets.permitted);
+    sets.ambient &= !beyond;
+    let mut names: Vec<_> = caps::all().into_iter().filter(|capability| beyond & capability.bitmask() != 0).collect();
+    names.sort_by_key(|capability| capability.index());
+    left_out.extend(names.into_iter().map(|capability| LeftOut {
+        field: "process.capabilities.ambient".into(),
+        value: capability.to_string(),
+        reason: "the kernel has it ambient only where it is inheritable and permitted, too",
+    }));
+    Ok(sets)
 }
 
 fn scheduler(value: &Value) -> Result<Option<Scheduler>> {

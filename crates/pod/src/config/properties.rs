@@ -193,17 +193,16 @@ pub const PROPERTIES: &[(&str, Answer)] = &[
     ("vm.*", OTHER_PLATFORM),
 ];
 
-/// What must stand there if the object before the last `.` does.
+/// What must stand there if the object before the last `.` does. What runc
+/// and crun do without is not among them.
 const REQUIRED: &[&str] = &[
     "ociVersion",
     "root",
     "root.path",
-    "process",
     "process.cwd",
     "process.args",
     "process.user",
     "process.user.uid",
-    "process.user.gid",
     "process.consoleSize.height",
     "process.consoleSize.width",
     "process.rlimits[].type",
@@ -211,7 +210,6 @@ const REQUIRED: &[&str] = &[
     "process.rlimits[].hard",
     "process.scheduler.policy",
     "process.ioPriority.class",
-    "process.ioPriority.priority",
     "mounts[].destination",
     "hooks.prestart[].path",
     "hooks.createRuntime[].path",

@@ -30,6 +30,7 @@ use super::console;
 use super::hold::{self, Users};
 use super::launch::{self, Launch};
 use super::mounts;
+pub use super::mounts::Below;
 use super::program::{self, Program};
 use super::{Given, Plan, ids, process, step};
 use crate::spec::{Namespace, TimeOffsets};
@@ -65,14 +66,15 @@ pub struct Bundle<'a> {
     pub mounts: Mounts<'a>,
     /// Of the time namespace, if one is made.
     pub time_offsets: TimeOffsets,
-    /// It gets a terminal, of this size if one is given.
-    pub terminal: Option<Option<console::Size>>,
+    /// It gets such a terminal.
+    pub terminal: Option<console::Terminal>,
     /// There is something to do before its root is changed: hooks, network
     /// interfaces.
     pub stops: bool,
     /// Its root becomes one by `pivot_root(2)`, or, where the machine's root is
-    /// a ramdisk and cannot, by moving it over the machine's.
-    pub pivot: bool,
+    /// a ramdisk and cannot, by moving it over the machine's: then these of the
+    /// machine's mounts have to go.
+    pub below: Option<&'a [Below]>,
     /// It gets a session keyring of its own.
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
@@ -81,6 +83,8 @@ pub struct Bundle<'a> {
     /// processes are found by that, and killed. One that others are in is
     /// never told.
     pub tells_mounts: bool,
+    /// It finds out whether its program is there before it waits.
+    pub looks_for_program: bool,
     /// It waits to be started by this user, as the user is seen inside.
     pub gate: Option<u32>,
 }
@@ -235,12 +239,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         process::set_sysctls(p, launch.facts, proc, &container.sysctl);
     }
     mounts::build(p, launch, trees);
-    mounts::make_directory(p, trees, &container.cwd);
-    let terminal = bundle.terminal.map(|size| {
-        let terminal = console::make(p, trees.root, size, launch.ids.uid);
+    let terminal = bundle.terminal.map(|terminal| {
+        let terminal = console::make(p, trees.root, terminal, launch.ids.uid);
         console::bind(p, trees.root, terminal);
         terminal
     });
+    mounts::close(p, launch, trees);
+    mounts::make_directory(p, trees, &container.cwd);
     let root = settle(p, bundle, trees);
     // An ordinary user can only join namespaces of a process that may be
     // traced. Here somebody who is in the pid namespace already could, too.
@@ -258,8 +263,10 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     match bundle.mounts {
         Mounts::Callers { .. } => mounts::enter_root(p, launch, root),
-        _ if bundle.pivot => mounts::change_root(p, launch, root),
-        _ => mounts::move_root(p, launch, root),
+        _ => match bundle.below {
+            None => mounts::change_root(p, launch, root),
+            Some(below) => mounts::move_root(p, launch, root, below),
+        },
     }
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
@@ -274,7 +281,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     program::go_to(p, launch.facts, &program);
     p.push(step::close_from(kept));
-    if bundle.gate.is_some() {
+    if bundle.looks_for_program {
         program::look_for(p, &container.args[0], &container.env);
     }
     // From here on it is worth no more than the container itself.
@@ -282,12 +289,18 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         p.push(step::dumpable());
     }
     outlive_creator(p, bundle.stops || bundle.is_among_callers());
+    let mut filter = launch.filter;
     if let Some(user) = bundle.gate {
+        // Whoever is asked is to know of it when the container is created, as
+        // with runc.
+        if let Some(asking) = filter.take_if(|filter| filter.listener.is_some()) {
+            program::load(p, container, asking);
+        }
         wait_at_gate(p, user);
     }
     launch::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    program::start(p, first_not_kept, container, launch.filter, &program);
+    program::start(p, first_not_kept, container, filter, &program);
 }
 
 /// Takes the finished root to where the process is to live. Where that is.

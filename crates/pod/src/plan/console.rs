@@ -12,9 +12,20 @@ use super::{Plan, mounts};
 /// Rows and columns.
 pub type Size = (u16, u16);
 
+/// How a terminal is made.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Terminal {
+    /// Its size, if one is given.
+    pub size: Option<Size>,
+    /// A newline comes out as that and not as carriage return and newline:
+    /// whoever shows it has a terminal that does so itself, or none.
+    pub keeps_newlines: bool,
+}
+
 /// Makes a terminal, sends its controlling end to the library and comes back
 /// with the other. `root` is the container's, with a devpts in it.
-pub(super) fn make(p: &mut Plan, root: Slot, size: Option<Size>, owner: u32) -> Slot {
+pub(super) fn make(p: &mut Plan, root: Slot, terminal: Terminal, owner: u32) -> Slot {
+    let Terminal { size, keeps_newlines } = terminal;
     let flags = libc::O_RDWR | libc::O_NOCTTY;
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
     let ptmx = p.keep("ptmx", step::openat2(root, "dev/pts/ptmx", flags, 0, resolve));
@@ -22,6 +33,9 @@ pub(super) fn make(p: &mut Plan, root: Slot, size: Option<Size>, owner: u32) -> 
     let terminal = p.keep("terminal", peer(ptmx));
     if let Some(size) = size {
         p.push(set_size(terminal, size));
+    }
+    if keeps_newlines {
+        p.push(keep_newlines(terminal));
     }
     p.push(step::fchown(terminal, owner));
     p.push(step::report(Record::CONSOLE, "CONSOLE", Some(ptmx)));
@@ -64,4 +78,42 @@ fn peer(ptmx: Slot) -> Step {
 fn set_size(terminal: Slot, (rows, columns): Size) -> Step {
     let bytes = [rows, columns, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
     ioctl(terminal, libc::TIOCSWINSZ, "TIOCSWINSZ", Arg::Blob(bytes, format!("{{{rows} rows, {columns} columns}}")))
+}
+
+/// `struct termios` as a new terminal has it (`tty_std_termios`, termios(3)),
+/// but for ONLCR.
+fn keep_newlines(terminal: Slot) -> Step {
+    let input = libc::ICRNL | libc::IXON;
+    let control = libc::B38400 | libc::CS8 | libc::CREAD;
+    let local = libc::ISIG
+        | libc::ICANON
+        | libc::ECHO
+        | libc::ECHOE
+        | libc::ECHOK
+        | libc::ECHOCTL
+        | libc::ECHOKE
+        | libc::IEXTEN;
+    let mut characters = [0u8; 19];
+    for (place, character) in [
+        (libc::VINTR, 3),
+        (libc::VQUIT, 28),
+        (libc::VERASE, 127),
+        (libc::VKILL, 21),
+        (libc::VEOF, 4),
+        (libc::VMIN, 1),
+        (libc::VSTART, 17),
+        (libc::VSTOP, 19),
+        (libc::VSUSP, 26),
+        (libc::VREPRINT, 18),
+        (libc::VDISCARD, 15),
+        (libc::VWERASE, 23),
+        (libc::VLNEXT, 22),
+    ] {
+        characters[place] = character;
+    }
+    let mut bytes: Vec<u8> = [input, libc::OPOST, control, local].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    // The line discipline comes between.
+    bytes.push(0);
+    bytes.extend(characters);
+    ioctl(terminal, libc::TCSETS, "TCSETS", Arg::Blob(bytes, "{usual, -onlcr}".into()))
 }

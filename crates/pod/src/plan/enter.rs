@@ -41,8 +41,8 @@ pub struct Enter<'a> {
     pub filter: Option<&'a Filter>,
     /// Where it begins.
     pub cwd: &'a Path,
-    /// It gets a terminal, of this size if one is given.
-    pub terminal: Option<Option<console::Size>>,
+    /// It gets such a terminal.
+    pub terminal: Option<console::Terminal>,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
 }
@@ -85,9 +85,9 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         p.push(step::fchdir(p.slot_of(Given::Root)));
         p.push(step::chroot("."));
     }
-    let terminal = enter.terminal.map(|size| {
+    let terminal = enter.terminal.map(|terminal| {
         let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));
-        console::make(p, root, size, enter.ids.map_or(0, |ids| ids.uid))
+        console::make(p, root, terminal, enter.ids.map_or(0, |ids| ids.uid))
     });
     let reached = p.slot("reached");
     if let Some(ids) = enter.ids {

@@ -387,6 +387,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
     match (trees, launch.old_order) {
         (Some(trees), _) => Box::new(move |p| {
             mounts::build(p, launch, &trees);
+            mounts::close(p, launch, &trees);
             mounts::change_root(p, launch, trees.root);
         }),
         (None, facts) => {

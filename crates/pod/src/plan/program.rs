@@ -75,21 +75,26 @@ pub(super) fn start(p: &mut Plan, end: Slot, container: &Container, filter: Opti
     p.push(step::unblock_signals());
     p.push(step::report(Record::EXEC, "EXEC", None));
     if let Some(filter) = filter {
-        let load = step::seccomp(filter.program.clone(), filter.flags);
-        if filter.listener.is_some() {
-            let listener = p.keep("listener", load);
-            p.push(step::report(Record::LISTENER, "LISTENER", Some(listener)));
-        } else {
-            p.push(load);
-        }
-        if ids::kept_for(container, Some(filter)) != 0 {
-            let sets = &container.capabilities;
-            p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
-        }
+        load(p, container, filter);
     }
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
     let candidates = candidates(program.file, program.env);
     p.push(step::execve(candidates, strings(program.args), strings(program.env)));
+}
+
+/// From here on only what the filter lets through can be done.
+pub(super) fn load(p: &mut Plan, container: &Container, filter: &Filter) {
+    let load = step::seccomp(filter.program.clone(), filter.flags);
+    if filter.listener.is_some() {
+        let listener = p.keep("listener", load);
+        p.push(step::report(Record::LISTENER, "LISTENER", Some(listener)));
+    } else {
+        p.push(load);
+    }
+    if ids::kept_for(container, Some(filter)) != 0 {
+        let sets = &container.capabilities;
+        p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
+    }
 }
 
 /// Whether the program is there, for one that is started later: who makes the

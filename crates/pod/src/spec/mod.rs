@@ -24,3 +24,4 @@ pub use options::mount_options;
 pub(crate) use options::propagation;
 pub use pod::{Namespace, PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
+pub use process::{memory_policy_flags, memory_policy_modes};

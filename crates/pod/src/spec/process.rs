@@ -143,9 +143,6 @@ impl Scheduler {
         if !(-20..=19).contains(&self.nice) {
             return wrong("nice", self.nice.to_string(), "from -20, the first, to 19");
         }
-        if self.nice != 0 && !matches!(self.policy.as_str(), "SCHED_OTHER" | "SCHED_BATCH") {
-            return wrong("nice", self.nice.to_string(), "means something for SCHED_OTHER and SCHED_BATCH only");
-        }
         match self.priority {
             1..=99 if real_time => {}
             0 if !real_time => {}
@@ -221,6 +218,16 @@ impl MemoryPolicy {
         }
         Ok(())
     }
+}
+
+/// The modes of `linux.memoryPolicy`.
+pub fn memory_policy_modes() -> Vec<&'static str> {
+    MEMORY_MODES.map(|(name, _)| name).to_vec()
+}
+
+/// The flags of `linux.memoryPolicy`.
+pub fn memory_policy_flags() -> Vec<&'static str> {
+    MEMORY_FLAGS.map(|(name, _)| name).to_vec()
 }
 
 const MEMORY_MODES: [(&str, u32); 7] = [

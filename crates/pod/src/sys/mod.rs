@@ -91,25 +91,81 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()
     Errno::result(result).map(drop)
 }
 
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By the signal of this number; real-time ones have no name in `nix`.
+    Killed(i32),
+}
+
+impl End {
+    /// A signal as people know it.
+    pub(crate) fn name(signal: i32) -> String {
+        match nix::sys::signal::Signal::try_from(signal) {
+            Ok(signal) => signal.to_string(),
+            Err(_) => format!("signal {signal}"),
+        }
+    }
+
+    /// As a shell tells it: the code, or 128 and the signal's number.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            End::Exited(code) => code as u8,
+            End::Killed(signal) => 128 + signal as u8,
+        }
+    }
+}
+
+/// Waits for the end of a child, `waitid(2)`.
+///
+/// # Errors
+/// ECHILD if it is no child of this program, or none any more.
+pub(crate) fn wait_end(pidfd: BorrowedFd<'_>) -> nix::Result<End> {
+    // SAFETY: zeroes are a siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // Not nix's: that takes a real-time signal for an error, after the
+        // child is gone.
+        // SAFETY: the kernel fills the structure, which outlives the call.
+        let result =
+            unsafe { libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &raw mut info, libc::WEXITED) };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => {}
+            result => break result.map(drop)?,
+        }
+    }
+    // SAFETY: for the end of a child the kernel fills this part in.
+    let status = unsafe { info.si_status() };
+    Ok(if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) })
+}
+
 /// Waits for the end of a child. Whoever else in this program waits for all
 /// children (or ignores SIGCHLD) may have been faster, or it is no child of
 /// this program; that is no failure.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
-    while waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+    wait_end(pidfd).ok();
 }
 
 /// Has a command begin with its standard streams and no other descriptor, also
-/// none that this program was careless with or was given itself.
+/// none that this program was careless with or was given itself; and with no
+/// signal blocked, though this program may have its own wait.
 pub(crate) fn pass_on_nothing(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    let close = || {
-        // SAFETY: numbers only.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    let begin = || {
+        let none = 0u64;
+        // SAFETY: numbers, and a mask of 8 bytes that outlives the call.
+        let results = unsafe {
+            [
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC),
+                libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0, size_of_val(&none)),
+            ]
+        };
+        if results.iter().any(|&result| result < 0) { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     };
-    // SAFETY: one system call is all that happens after the fork.
-    unsafe { command.pre_exec(close) };
+    // SAFETY: two system calls are all that happens after the fork.
+    unsafe { command.pre_exec(begin) };
 }
 
 /// The calling thread's effective capabilities (capget(2)), one bit each.
@@ -317,6 +373,17 @@ pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd>
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
     // SAFETY: no memory arguments.
     owned(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) }.into())
+}
+
+/// What a wait comes to that was cancelled. Takes one message from `cancel`, a
+/// signalfd(2) or the like, so that the next one counts again.
+pub(crate) fn given_up(cancel: Option<&OwnedFd>, what: impl FnOnce() -> String) -> crate::Error {
+    // Whatever kind of descriptor it is: nobody else's message is longer.
+    let mut message = [0; size_of::<libc::signalfd_siginfo>()];
+    if let Some(cancel) = cancel {
+        nix::unistd::read(cancel, &mut message).ok();
+    }
+    crate::Error::GivenUp { what: what() }
 }
 
 /// A poll on one descriptor.

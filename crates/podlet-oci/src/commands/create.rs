@@ -78,7 +78,15 @@ impl Bundle {
             // As runc has it: its first process is to listen.
             count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".into()],
         };
-        Ok(Setup { io: terminal.io(), preserved, env, pivot: !self.no_pivot, keyring: !self.no_new_keyring })
+        Ok(Setup {
+            io: terminal.io(),
+            preserved,
+            env,
+            pivot: !self.no_pivot,
+            keyring: !self.no_new_keyring,
+            keeps_newlines: terminal.is_shown(),
+            ..Setup::default()
+        })
     }
 
     /// The terminal and the pid, or else the container is deleted again.

@@ -10,8 +10,9 @@ use pod::bundle::{self, Extra, Runtime};
 use pod::config;
 use pod::spec::{User, parse_capability};
 
-use super::create::preserved;
+use super::create::{preserved, warn};
 use crate::console;
+use crate::log::Log;
 use crate::process::{Signals, Terminal, Told};
 
 /// Run another program in a container that runs
@@ -73,7 +74,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    pub fn run(&self, runtime: &Runtime) -> Result<u8> {
+    pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
         for (option, given) in
             [("--process-label", self.process_label.is_some()), ("--cgroup", !self.cgroup.is_empty())]
         {
@@ -86,6 +87,7 @@ impl Exec {
             Some(path) => {
                 let bytes = config::read_given("--process", path)?;
                 let read = config::read_process(instance.container(), &bytes)?;
+                warn(&read.left_out, log);
                 (read.container, read.terminal, read.console_size)
             }
             None => (self.process(instance.container().clone())?, self.tty, None),
@@ -97,10 +99,11 @@ impl Exec {
         let size = size.or_else(console::own_size);
         let executed = instance.exec(Extra {
             process,
-            terminal: terminal.wanted.then_some(size),
+            terminal: terminal.wanted.then_some(bundle::Terminal { size, keeps_newlines: terminal.is_shown() }),
             io: terminal.io(),
             preserved: preserved(self.preserve_fds)?,
             even_paused: self.ignore_paused,
+            cancel: Some(signals.ending()?),
         })?;
         let placed = terminal.place(executed.console).and_then(|proxy| {
             self.told.tell(&executed.process, "setns")?;

@@ -37,6 +37,10 @@ pub fn run() -> Result<u8> {
                 "knownFlags": flags,
                 "supportedFlags": flags
             },
+            "memoryPolicy": {
+                "modes": pod::spec::memory_policy_modes(),
+                "flags": pod::spec::memory_policy_flags()
+            },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },

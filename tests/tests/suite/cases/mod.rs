@@ -24,13 +24,16 @@ mod oci_hooks;
 mod oci_images;
 mod oci_mounts;
 mod oci_namespaces;
+mod oci_peers;
 mod oci_races;
+mod oci_signals;
 mod oci_terminal;
 mod oci_users;
 mod pause;
 mod pause_by_id;
 mod pods;
 mod reach;
+mod revealed;
 mod seccomp;
 mod security;
 mod trees;
@@ -81,10 +84,13 @@ pub fn of_podlet_oci() -> Vec<Case> {
         oci_exec::CASES,
         oci_cgroups::CASES,
         oci_users::CASES,
+        oci_peers::CASES,
+        oci_signals::CASES,
         oci_terminal::CASES,
         versions::CASES,
         files::CASES,
         trees::CASES,
+        revealed::CASES,
     ]
     .concat()
 }

@@ -43,7 +43,7 @@ fn inode(pid: u32) -> u64 {
 
 /// Somebody in a mount namespace of its own, with all that we see; of an
 /// ordinary user in a user namespace that it belongs to.
-fn neighbour(bed: &Bed, propagation: &str) -> Background {
+pub fn neighbour(bed: &Bed, propagation: &str) -> Background {
     let mut command = Command::new("unshare");
     if bed.mode.nests_users() {
         command.args(["--user", "--map-root-user"]);
@@ -55,7 +55,7 @@ fn neighbour(bed: &Bed, propagation: &str) -> Background {
     sleep
 }
 
-fn end(neighbour: Background) {
+pub fn end(neighbour: Background) {
     assert!(!sys::ends_within(neighbour.pid(), 100), "it was killed, too");
     neighbour.signal(Signal::SIGKILL);
     neighbour.wait();
@@ -63,7 +63,7 @@ fn end(neighbour: Background) {
 
 /// A config of a container in this process's mount namespace, and in a user
 /// namespace of it if there is one.
-fn joining(bed: &Bed, script: &str, pid: u32) -> Value {
+pub fn joining(bed: &Bed, script: &str, pid: u32) -> Value {
     let mut config = config(bed, script);
     for entry in list(&mut config["linux"]["namespaces"]) {
         match entry["type"].as_str() {
@@ -79,7 +79,7 @@ fn joining(bed: &Bed, script: &str, pid: u32) -> Value {
 }
 
 /// The same in ours.
-fn inheriting(bed: &Bed, script: &str) -> Value {
+pub fn inheriting(bed: &Bed, script: &str) -> Value {
     let mut config = config(bed, script);
     list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "mount");
     config
@@ -98,7 +98,8 @@ fn a_mount_namespace_by_path(bed: &Bed) {
     let neighbour = neighbour(bed, "private");
     let there = inode(neighbour.pid());
     // Every way to end it, which ends nobody else.
-    for (options, last) in [("", "delete --force c"), ("--no-pivot", "kill --all c KILL"), ("", "kill --all c TERM")] {
+    let no_pivot = if bed.mode.nests_users() { "" } else { "--no-pivot" };
+    for (options, last) in [("", "delete --force c"), (no_pivot, "kill --all c KILL"), ("", "kill --all c TERM")] {
         // Once it was there, its root is everybody's: only there the next one's
         // could be.
         let other = self::neighbour(bed, "private");

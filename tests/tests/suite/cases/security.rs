@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use pod::{Command, Io, Pod, PodOptions};
 
+use super::revealed::is_denied;
 use crate::bed::Bed;
 use crate::modes::Mode;
 use crate::{leaks, sys};
@@ -22,6 +23,7 @@ crate::tests![
     cve_2022_29162_and_36109_inheritable_capabilities_and_groups,
     cve_2020_15257_no_abstract_socket,
     a_container_cannot_join_a_siblings_mounts,
+    in_no_order_of_mounts_is_a_proc_left_that_shows_everything,
 ];
 
 fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed: &Bed) {
@@ -231,4 +233,11 @@ fn a_container_cannot_join_a_siblings_mounts(bed: &Bed) {
     let pid = log.split(' ').nth(1).expect("a pid").to_string();
     let said = bed.podlet(&format!("run --pod web --rm --rootfs ROOT /probe setns /proc/{pid}/ns/mnt")).ok();
     assert!(said.contains(": errno 1"), "{said}");
+}
+
+/// Of the machine's, or of pause's, from which the container's is a copy.
+fn in_no_order_of_mounts_is_a_proc_left_that_shows_everything(bed: &Bed) {
+    let line = "run --rm --security-opt seccomp=unconfined --rootfs ROOT /probe anew /sub , mounts";
+    is_denied(&bed.podlet(line).ok());
+    is_denied(&bed.podlet_old_order(line).ok());
 }

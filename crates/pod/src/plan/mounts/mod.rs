@@ -8,6 +8,7 @@
 
 mod among;
 mod attr;
+mod below;
 mod dev;
 pub(super) mod old;
 mod paths;
@@ -25,6 +26,8 @@ use attr::{MADE_STRICT, attributes};
 use trees::Tree;
 
 pub(super) use among::{enter_root, take_to_caller, take_to_others};
+pub use below::Below;
+pub(crate) use below::{in_a_copy, in_a_joined};
 pub(crate) use dev::find_outside;
 pub(super) use paths::open_strict;
 pub(super) use trees::{Trees, open as open_trees};
@@ -37,7 +40,7 @@ pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
     users.chain((0..count(|mount| mount.copy_up)).map(Given::Copied)).collect()
 }
 
-/// Attaches the root and everything in it.
+/// Attaches the root and everything in it, but for what [`close`] does.
 pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     let container = launch.container;
     if let Some(holder) = trees.holder {
@@ -68,6 +71,11 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     }
     p.begin_part(String::new());
     dev::finish(p, launch, trees.root, &trees.devices);
+}
+
+/// When all is in its place: what cannot be written or seen from there on.
+pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+    let container = launch.container;
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
         p.begin_part(format!("the mount on {}", mount.target.display()));
         let mounted = paths::open_mounted(p, trees.root, mount);
@@ -117,12 +125,28 @@ pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
     p.push(step::umask(launch.container.umask));
 }
 
-/// The same where the machine's root is a ramdisk, which cannot be pivoted:
-/// it stays below.
-pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+/// The same where the machine's root is a ramdisk, which cannot be pivoted: it
+/// stays below, without what is in `below`.
+pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[Below]) {
     finish(p, launch, root);
     p.push(step::fchdir(root));
     p.push(step::move_here_to_root());
+    // As long as this process has the machine's root, paths lead there.
+    for mount in below {
+        p.begin_part(format!("the machine's mount on {}", mount.point.display()));
+        // Its parent may have gone already, with all below. What came from a
+        // mount namespace with more rights cannot be taken away.
+        let detach = step::detach(&mount.point).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]);
+        match mount.reveals {
+            true => p.if_not(detach, |p| {
+                let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                let cover = step::mount("tmpfs", &mount.point, "tmpfs", flags, "nr_blocks=1,nr_inodes=1");
+                p.push(cover.tolerate(&[libc::ENOENT, libc::ENOTDIR]));
+            }),
+            false => p.push(detach),
+        }
+    }
+    p.begin_part(String::new());
     p.push(step::chroot("."));
     p.push(step::chdir("/"));
     p.push(step::umask(launch.container.umask));

@@ -131,7 +131,7 @@ pub fn chroot(path: &str) -> Step {
 }
 
 /// `umount2(2)`, lazily.
-pub fn detach(path: &str) -> Step {
+pub fn detach(path: impl AsRef<Path>) -> Step {
     let flags = Arg::Flags(libc::MNT_DETACH as u64, UMOUNT);
     Step::new("umount2", libc::SYS_umount2, vec![arg_text(path), flags])
 }
