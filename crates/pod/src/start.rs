@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::error::{Context, Error, Result};
+use crate::facts;
 use crate::launch::{Born, Ignition, ignite, seal};
 use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
@@ -249,8 +250,7 @@ impl Pod {
             prepared.make_dirs(&self.shape(), &self.facts)?;
             let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
             let log = dir.join(LOG);
-            let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
-            let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+            let streams = prepare::open_streams(io, &log, self.on_machine(prepared.ids()));
             let title = prepare::title("launch", self.name(), &name);
             if let Some(cgroup) = self.container_cgroup(&name) {
                 cgroup::renew(&cgroup)?;
@@ -313,8 +313,7 @@ impl Pod {
             entry: reservation.entry,
         });
         let log = self.container_dir(name).join(LOG);
-        let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
-        let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+        let streams = prepare::open_streams(io, &log, self.on_machine(&ids));
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
         match self.launch(&object, &plan, &title, streams, Vec::new(), target, name, &lock) {
@@ -364,6 +363,11 @@ impl Pod {
             ids.groups.clear();
         }
         Ok((ids, own.env))
+    }
+
+    /// What a container's user is on this machine.
+    fn on_machine(&self, ids: &Ids) -> u32 {
+        facts::outside(ids.uid, self.record.users.uids()).unwrap_or(ids.uid)
     }
 
     /// Executes a plan that ends in this pod, in the container's cgroup.

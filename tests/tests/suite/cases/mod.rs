@@ -28,6 +28,7 @@ mod pods;
 mod seccomp;
 mod security;
 
+mod streams;
 pub use bundles::runc;
 pub use config::ip;
 pub use machine::podman;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Case> {
         inside::CASES,
         mounts::CASES,
         commands::CASES,
+        streams::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,
