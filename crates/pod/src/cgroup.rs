@@ -4,6 +4,7 @@
 //!   podlet/<pod>-<id>/          limits
 //!     pause/                    pause alone; never frozen
 //!     ctr/<container>/          what is killed and frozen
+//!       exec-<slot>-<n>/        an exec that can be killed by itself, if it was asked for
 //! ```
 //!
 //! On a machine that still has v1 hierarchies the unified one beside them
@@ -183,23 +184,23 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
 }
 
-/// The same for one who joins a container whose first process is `first`.
+/// Where one goes who joins a container whose first process is `first`.
 ///
 /// A cgroup that gives controllers on to those below has no processes itself
 /// (cgroups(7), "no internal processes" rule), so a container that does that
 /// has moved its first process down: there the others go, too.
-pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn beside(dir: &Path, first: &OwnedFd) -> Result<PathBuf> {
     let gives_on = fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|given| !given.trim().is_empty());
     let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd())?.to_string())?));
     let Some(below) = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir)) else {
-        return open_dir(dir);
+        return Ok(dir.into());
     };
     // Whoever is born there would not so much as begin, and its parent waits
     // for that.
     if says(&below, "frozen 1") {
         return Err(Error::state(format!("the cgroup {}", below.display()), "is frozen: nobody can begin in it"));
     }
-    open_dir(&below)
+    Ok(below)
 }
 
 /// Whether a process is in this cgroup or below.
@@ -331,6 +332,17 @@ pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
         return Ok(());
     }
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
+}
+
+/// The same of one in which somebody may go on, who is left alone.
+pub(crate) fn remove_if_empty(dir: &Path) {
+    // As below: who has ended leaves a moment later.
+    for _ in 0..50 {
+        if try_to_remove(dir) || says(dir, "populated 1") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Removes one without processes and cgroups below. Whether it is gone.

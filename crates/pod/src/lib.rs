@@ -72,6 +72,7 @@ mod sweep;
 mod sys;
 mod table;
 mod users;
+mod whole;
 
 pub use caps::Capability;
 pub use error::{Error, Result};

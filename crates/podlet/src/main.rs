@@ -10,7 +10,6 @@ mod foreground;
 mod output;
 mod target;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -74,19 +73,28 @@ const FAILED: u8 = 125;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody reads it if this fails.
-            error.print().ok();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return answer(&error),
     };
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nobody reads it if this fails.
-            writeln!(std::io::stderr(), "podlet: {error:#}").ok();
+            output::note(format_args!("{error:#}"));
             ExitCode::from(error.downcast_ref().map_or(FAILED, pod::Error::exit_code))
         }
+    }
+}
+
+/// What a command line comes to that asks for nothing to be done: a mistake, or
+/// `--help` and `--version`.
+fn answer(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        // Nobody reads it if this fails.
+        _ if error.use_stderr() => ExitCode::from(FAILED),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            output::note(format_args!("writing to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -165,7 +165,7 @@ impl Instance {
         fds.push((Given::Container, container.as_fd()));
         let root = enter.own_root.then(|| self.open_root_of(container)).transpose()?;
         fds.extend(root.iter().map(|root| (Given::Root, root.as_fd())));
-        let cgroup = self.cgroup().map(|dir| cgroup::open_beside(dir, container)).transpose()?;
+        let cgroup = self.cgroup().map(|dir| cgroup::open_dir(&cgroup::beside(dir, container)?)).transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
         let ignition = Ignition {
             object,

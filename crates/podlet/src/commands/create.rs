@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
 use pod::facts::IdMap;
@@ -117,13 +117,13 @@ fn parse_map(field: &str, text: &str) -> Result<IdMap, Error> {
 /// Said once a pod, where it is made.
 pub fn note_limits(pod: &Pod) {
     if pod.ends_by_search() {
-        eprintln!(
-            "podlet: note: no cgroup can be written here, so stopping a container means looking for its processes, \
-             and one that forks fast enough can hide (docs/limits.md)"
+        output::note(
+            "note: no cgroup can be written here, so stopping a container means looking for its processes, \
+             and one that forks fast enough can hide (docs/limits.md)",
         );
     }
     if pod.builds_inside() {
-        eprintln!("podlet: note: {}", OLD_ORDER);
+        output::note(format_args!("note: {OLD_ORDER}"));
     }
 }
 
@@ -139,7 +139,8 @@ impl Create {
         let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);
-        output::line(pod.name())?;
+        let name = pod.name();
+        output::line(name).with_context(|| format!("pod {name} is made; only its name could not be printed"))?;
         Ok(0)
     }
 }

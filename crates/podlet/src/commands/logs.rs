@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use pod::Store;
 
-use crate::output;
+use crate::output::{self, Reader};
 use crate::target::Target;
 
 /// Print what a detached container wrote
@@ -43,17 +43,28 @@ impl Logs {
         loop {
             // Asked before the last look, so that nothing is missed.
             let ended = process.as_ref().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
-            copy(&mut log)?;
+            if copy(&mut log)? == Reader::Gone {
+                return Ok(0);
+            }
             let Some(process) = process.as_ref().filter(|_| !ended) else {
                 return Ok(0);
             };
-            let mut fds =
-                [PollFd::new(changes.as_fd(), PollFlags::POLLIN), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            let stdout = std::io::stdout();
+            // Of the last only errors are told: that nobody has the pipe's
+            // other end any more, or the terminal has hung up.
+            let mut fds = [
+                PollFd::new(changes.as_fd(), PollFlags::POLLIN),
+                PollFd::new(process.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdout.as_fd(), PollFlags::empty()),
+            ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => {}
                 result => {
                     result?;
                 }
+            }
+            if fds[2].revents().is_some_and(|events| !events.is_empty()) {
+                return Ok(0);
             }
             if fds[1].revents().is_some_and(|events| !events.is_empty()) {
                 // Its end is in the table in a moment.
@@ -65,12 +76,16 @@ impl Logs {
     }
 }
 
-fn copy(log: &mut File) -> Result<()> {
+fn copy(log: &mut File) -> Result<Reader> {
     let mut buffer = [0u8; 64 * 1024];
     loop {
         match log.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => output::bytes(&buffer[..count])?,
+            0 => return Ok(Reader::There),
+            count => {
+                if output::bytes(&buffer[..count])? == Reader::Gone {
+                    return Ok(Reader::Gone);
+                }
+            }
         }
     }
 }

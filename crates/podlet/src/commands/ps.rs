@@ -26,7 +26,7 @@ impl Ps {
             // One that cannot be read must not hide the others.
             match pod.and_then(|pod| pod.status()) {
                 Ok(status) => statuses.push(status),
-                Err(error) => eprintln!("podlet: {error}"),
+                Err(error) => output::note(error),
             }
         }
         if !self.all {

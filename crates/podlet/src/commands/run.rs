@@ -12,7 +12,7 @@ use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Stor
 use super::create::PodArgs;
 use super::settings;
 use super::update::{LimitArgs, show_size};
-use crate::foreground::Signals;
+use crate::foreground::{Foreground, Signals};
 use crate::{output, target};
 
 /// Run a program in a container
@@ -92,7 +92,7 @@ pub struct Request {
 impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let request = self.request()?;
-        let mut signals = Signals::hold()?;
+        let signals = Signals::hold()?;
         let mut pod = match (&self.pod, request.options) {
             (Some(name), _) => Pod::open(store, name)?,
             (None, options) => Pod::create(store, options.context("a pod of its own has options")?)?,
@@ -110,10 +110,14 @@ impl Run {
         };
         pod.detach()?;
         if self.detach {
-            output::line(target::show(pod.name(), &container.name))?;
+            let name = target::show(pod.name(), &container.name);
+            let unprinted = || format!("container {name} runs; only its name could not be printed");
+            output::line(&name).with_context(unprinted)?;
             return Ok(0);
         }
-        let exit = signals.pass_on_to(&process)?;
+        let name = target::show(pod.name(), &container.name);
+        let end = || pod.end_all(&container.name);
+        let exit = Foreground::new(signals, &process, &name, &end).wait()?;
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);
         match (&self.pod, self.rm) {
@@ -280,7 +284,7 @@ fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>)
         Some(OomLevel::Machine) => "no limit of its own: the machine had none left".into(),
     };
     let name = target::show(pod.name(), &container.name);
-    eprintln!("podlet: container {name} was killed: out of memory ({why})");
+    output::note(format_args!("container {name} was killed: out of memory ({why})"));
 }
 
 /// `SRC:DST`, and options as podman has them.
