@@ -24,14 +24,18 @@ pub struct Create {
     limits: LimitArgs,
 }
 
-/// What can be said of a pod where it is made.
+/// What can be said of a pod where it is made. Its commands have no `-h` for
+/// help, as with podman and docker: that is the host name's.
 #[derive(Args, Default)]
 pub struct PodArgs {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Namespaces its containers share: any of net,pid,ipc,uts,user,cgroup,time [default: net,pid,ipc,uts]
     #[arg(long, value_name = "LIST")]
     pub share: Option<String>,
     /// Host name inside [default: the pod's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// User ids of a shared user namespace
     #[arg(long = "uidmap", value_name = "INSIDE:OUTSIDE:COUNT")]

@@ -8,6 +8,7 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use pod::{Command, Io, Store};
 
+use super::settings;
 use crate::foreground::{Foreground, Signals};
 use crate::output;
 use crate::target::{self, Target};
@@ -21,9 +22,15 @@ pub struct Exec {
     /// Leave it running; its output goes to the container's log
     #[arg(short, long)]
     detach: bool,
-    /// Set an environment variable
+    /// Keep its input, as podlet does anyway
+    #[arg(short, long, conflicts_with = "detach")]
+    interactive: bool,
+    /// Set an environment variable; K alone takes podlet's own
     #[arg(short, long = "env", value_name = "K=V")]
     env: Vec<String>,
+    /// Set those of a file, a line each, before the others
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Working directory inside [default: the container's]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -49,7 +56,7 @@ impl Exec {
         let name = target.one()?;
         let command = Command {
             args: self.args.clone(),
-            env: self.env.clone(),
+            env: settings::environment(&self.env_file, &self.env)?,
             cwd: self.workdir.clone(),
             user: self.user.clone(),
             own_cgroup: self.timeout.is_some(),

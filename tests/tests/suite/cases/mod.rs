@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod crash;
 mod exits;
+mod first_hour;
 mod images;
 mod inside;
 mod limits;
@@ -27,8 +28,8 @@ mod oci_users;
 mod pods;
 mod seccomp;
 mod security;
-
 mod streams;
+
 pub use bundles::runc;
 pub use config::ip;
 pub use machine::podman;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
         mounts::CASES,
         commands::CASES,
         streams::CASES,
+        first_hour::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,

@@ -16,6 +16,7 @@ crate::tests![
     the_containers_user_can_open_dev_stdout,
     a_file_of_the_callers_stays_as_it_is,
     a_follower_ends_when_its_reader_has_gone,
+    a_follower_goes_on_after_the_log_was_emptied,
     what_cannot_be_printed_is_said,
     a_note_that_cannot_be_said_ends_nothing,
     exec_out_of_time_ends_with_all_it_started,
@@ -163,6 +164,18 @@ fn a_follower_ends_when_its_reader_has_gone(bed: &Bed) {
     }
 }
 
+fn a_follower_goes_on_after_the_log_was_emptied(bed: &Bed) {
+    let script = "lines 100 , echo up , wait-file /go , write /dev/stdout anew , echo , echo more";
+    bed.podlet("create web").ok();
+    bed.podlet(&format!("run --pod web -d --name a --rootfs ROOT /probe {script} , block")).ok();
+    let follower = bed.spawn("logs -f web/a");
+    follower.await_line(bed, "up");
+    fs::write(bed.inside("go"), "").expect("a file");
+    follower.await_line(bed, "more");
+    bed.podlet("kill web/a").ok();
+    assert!(follower.wait().ok().lines().any(|line| line.starts_with("anew")));
+}
+
 fn to_full(bed: &Bed, mut command: Command) -> Said {
     let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
     let output = command.stdout(full()).output().expect("a command");
@@ -179,7 +192,7 @@ fn what_cannot_be_printed_is_said(bed: &Bed) {
         .fails(125, &["container web/a runs", "name could not be printed", "No space left"]);
     bed.await_log("web/a", "up");
     assert_eq!(bed.inspect("web/a")["state"], "running");
-    for line in ["ps", "ps --format json", "inspect web", "logs web/a"] {
+    for line in ["ps", "ps -q", "ps --format json", "inspect web", "inspect -f {{.Name}} web", "logs web/a"] {
         full(line).fails(125, &["writing to standard output", "No space left"]);
     }
     for line in ["plan --rootfs ROOT /probe", "--help", "run --help", "--version"] {
