@@ -4,6 +4,7 @@
 use std::fs;
 
 use super::commands::detached;
+use super::config;
 use crate::bed::Bed;
 use crate::sys;
 
@@ -237,8 +238,7 @@ fn an_entrypoint_takes_the_words_as_its_arguments(bed: &Bed) {
     assert_eq!(run("", "/probe echo one").ok(), "one\n");
     run("[\"/probe\", 3]", "").fails(125, &["--entrypoint", "JSON"]);
     // What a bundle would run by itself does not count any more.
-    let config = super::oci::config(bed, "echo of the bundle");
-    super::oci::write(bed, &config);
+    config::write(bed, &config::config(&["/probe", "echo", "of", "the", "bundle"]));
     let bundle = bed.dir.display().to_string();
     assert_eq!(bed.podlet_args(&["run", "--rm", "--bundle", &bundle]).ok(), "of the bundle\n");
     let words = ["run", "--rm", "--entrypoint", "/probe", "--bundle", &bundle, "echo", "mine"];
