@@ -22,9 +22,10 @@ build:
 	$(CARGO) build --release $(if $(TARGET),--target $(TARGET)) --package podlet --package podlet-oci
 
 # A pod of two containers, shown from all sides; leaves nothing behind.
+# One build for both, so that nothing is compiled twice.
 run:
-	$(CARGO) build --release --package podlet
-	$(CARGO) run --release --package pod --example demo
+	$(CARGO) build --release --package podlet --package pod --bin podlet --example demo
+	$${CARGO_TARGET_DIR:-target}/release/examples/demo
 
 # Unit tests, golden plans, doc tests and the integration suite. As root the
 # suite runs as root and as ordinary users.
@@ -76,8 +77,9 @@ bench: build
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@# The README shows the example that the build compiles.
+	@# The README and docs/embedding.md show examples that the build compiles.
 	sed -n '/^```rust$$/,/^```$$/p' README.md | sed '1d;$$d' | diff - crates/pod/examples/embed.rs
+	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod/examples/event_loop.rs
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

@@ -4,6 +4,7 @@
 //!   podlet/<pod>-<id>/          limits
 //!     pause/                    pause alone; never frozen
 //!     ctr/<container>/          what is killed and frozen
+//!       exec-<slot>-<n>/        an exec that can be killed by itself, if it was asked for
 //! ```
 //!
 //! On a machine that still has v1 hierarchies the unified one beside them
@@ -220,7 +221,7 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
 }
 
-/// Where one is born who joins a container whose first process is `first`.
+/// Where one goes who joins a container whose first process is `first`.
 ///
 /// A cgroup that gives controllers on to those below has no processes itself
 /// (cgroups(7), "no internal processes" rule), so a container that does that
@@ -451,6 +452,17 @@ pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
         return Ok(());
     }
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
+}
+
+/// The same of one in which somebody may go on, who is left alone.
+pub(crate) fn remove_if_empty(dir: &Path) {
+    // As below: who has ended leaves a moment later.
+    for _ in 0..50 {
+        if try_to_remove(dir) || says(dir, "populated 1") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Removes one without processes and cgroups below. Whether it is gone.

@@ -42,7 +42,7 @@ impl Pod {
             None => sys::always_readable().doing(|| "making an eventfd".into())?,
         };
         let oom = self.oom_watch(&record);
-        Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false, oom })
+        Ok(Process { name: name.into(), table: Arc::clone(table), reservation, pidfd, exec: false, oom, whole: None })
     }
 
     /// The main process on this machine, while it runs.

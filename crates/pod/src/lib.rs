@@ -78,6 +78,7 @@ mod sys;
 mod table;
 mod tree;
 mod users;
+mod whole;
 
 pub use caps::Capability;
 pub use error::{Error, Number, Result};

@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::statfs::{FsType, fstatfs};
+
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap};
@@ -17,7 +20,7 @@ use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::{IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
 use crate::plan::mounts::find_outside;
 use crate::plan::{Given, Plan, launch};
-use crate::process::Stdio;
+use crate::process::{Io, Stdio};
 use crate::seccomp::{Filter, Situation};
 use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Namespace, Place, Root};
 use crate::state::Store;
@@ -356,6 +359,45 @@ fn check_capabilities(container: &Container, facts: &Facts) -> Result<()> {
         }
     }
 }
+
+/// The three standard streams of a pod's process, which its user, `user` on
+/// this machine, may open anew; `log` is where [`Stdio::Log`] goes.
+///
+/// Programs open `/dev/stdout`, and the kernel then asks what the user may do
+/// with the pipe or file behind it, as if it had not been open already. So a
+/// pipe may be opened by everybody, and the log be written. That opens them to
+/// nobody else: a pipe can only be reached through the `/proc/PID/fd` of a
+/// process that has it, for which ptrace(2) must be permitted, and the log lies
+/// in a directory of its owner's alone. Nothing gets another owner (as runc and
+/// crun do it): whoever made the pipe goes on using it. What is a file, a named
+/// pipe or a terminal of the caller's stays exactly as it is.
+pub(crate) fn open_streams(io: Io, log: &Path, user: u32) -> [Result<OwnedFd>; 3] {
+    [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)].map(|(stdio, number)| {
+        let is_log = matches!(stdio, Stdio::Log);
+        let stream = open_stdio(stdio, number, log)?;
+        // One that is somebody else's can only be left as it is.
+        let_open(&stream, is_log, user).ok();
+        Ok(stream)
+    })
+}
+
+fn let_open(stream: &OwnedFd, is_log: bool, user: u32) -> nix::Result<()> {
+    let meta = fstat(stream)?;
+    // By its group, too: of a user who is in that, only the group's bits count.
+    let wanted = match meta.st_mode & libc::S_IFMT {
+        libc::S_IFREG if is_log => 0o022,
+        libc::S_IFIFO => 0o066,
+        _ => return Ok(()),
+    };
+    let is_pipe = || fstatfs(stream).is_ok_and(|fs| fs.filesystem_type() == PIPEFS_MAGIC);
+    if meta.st_uid == user || meta.st_mode & wanted == wanted || !(is_log || is_pipe()) {
+        return Ok(());
+    }
+    fchmod(stream, Mode::from_bits_truncate(meta.st_mode | wanted))
+}
+
+/// Where pipes are that have no name (statfs(2)).
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
 /// Opens one of the standard streams; `log` is where [`Stdio::Log`] goes.
 pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedFd> {

@@ -8,8 +8,10 @@ use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::resources::OomWatch;
+use crate::state::ProcessId;
 use crate::sys;
 use crate::table::{Exit, ExitTable, Reservation};
+use crate::whole::Whole;
 
 /// One of a process's standard streams.
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub struct Process {
     pub(crate) exec: bool,
     /// Where there is a cgroup.
     pub(crate) oom: Option<OomWatch>,
+    /// Of an exec: where all that it starts is, if that was asked for.
+    pub(crate) whole: Option<Whole>,
 }
 
 impl std::fmt::Debug for Process {
@@ -128,6 +132,27 @@ impl Process {
         self.signal(libc::SIGKILL)
     }
 
+    /// SIGKILL, to this process and everything that it has started, and waits
+    /// until they are gone: all that is in its cgroup, if it is an exec with
+    /// one of its own ([`Command::own_cgroup`](crate::Command::own_cgroup)).
+    /// Else what is found of it: the session it leads and all its descendants,
+    /// but no daemon, which has left both. A container as a whole is ended by
+    /// [`Pod::end_all`](crate::Pod::end_all).
+    ///
+    /// # Errors
+    /// [`Error::Deadline`], [`Error::Os`].
+    pub fn end_all(&self) -> Result<()> {
+        let what = || format!("{} in {}", if self.exec { "an exec" } else { "the main process" }, self.name);
+        match &self.whole {
+            Some(whole) => whole.end(&what()),
+            None => match self.pid().map(ProcessId::of).transpose()?.flatten() {
+                Some(leader) => Whole::Session(leader).end(&what()),
+                // Gone by now, and with it the way to what it has started.
+                None => Ok(()),
+            },
+        }
+    }
+
     /// Sends it a signal (signal(7)).
     ///
     /// # Errors
@@ -157,6 +182,7 @@ impl Drop for Process {
         // to whoever needs a slot later.
         if self.exec && !matches!(self.try_wait(), Ok(None)) {
             self.table.release(self.reservation);
+            self.whole.iter().for_each(Whole::tidy);
         }
     }
 }

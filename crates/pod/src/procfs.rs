@@ -47,8 +47,19 @@ pub(crate) fn open_process(pid: u32) -> Result<Option<OwnedFd>> {
 pub(crate) struct Stat {
     /// Field 3: `Z` and `X` have ended.
     pub state: u8,
+    /// Field 4.
+    pub parent: u32,
+    /// Field 6: the pid of the session's leader.
+    pub session: u32,
     /// Field 22: clock ticks since boot.
     pub start: u64,
+}
+
+impl Stat {
+    /// Whether it has ended and only waits to be reaped.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
 }
 
 /// Of a process that lives or is a zombie.
@@ -58,7 +69,9 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
     let parse = || {
         // The name, field 2, may hold anything; it ends at the last ")".
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-        Some(Stat { state: *fields.next()?.as_bytes().first()?, start: fields.nth(18)?.parse().ok()? })
+        let state = *fields.next()?.as_bytes().first()?;
+        let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
+        Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
     };
     parse().map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
 }
@@ -227,7 +240,7 @@ pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
 /// Whether a process lives; a zombie does not.
 pub(crate) fn lives(process: ProcessId) -> Result<bool> {
     let stat = stat(process.pid)?.filter(|stat| stat.start == process.start);
-    Ok(stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X')))
+    Ok(stat.is_some_and(|stat| !stat.has_ended()))
 }
 
 /// A file of `/proc/<pid>`; empty if the process is gone, or another user's.

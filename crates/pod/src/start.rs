@@ -12,6 +12,7 @@ use crate::cgroup;
 use crate::containers::ProcessRecord;
 use crate::doubled;
 use crate::error::{Context, Error, Result};
+use crate::facts;
 use crate::launch::{Born, Ignition, ignite, seal};
 use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
@@ -25,6 +26,7 @@ use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock
 use crate::sys;
 use crate::table::{ExitTable, Phase, Reservation};
 use crate::users;
+use crate::whole::Whole;
 
 /// Another program to run in a container that runs.
 ///
@@ -39,6 +41,11 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// `NAME`, `UID`, either with `:GROUP`.
     pub user: Option<String>,
+    /// It gets a cgroup of its own below the container's, where there is one,
+    /// so that [`Process::end_all`] ends everything that it has started. The
+    /// container sees a directory of its name in its cgroup file system; it
+    /// goes with the handle, or with the container if something is left in it.
+    pub own_cgroup: bool,
 }
 
 impl Pod {
@@ -278,15 +285,16 @@ impl Pod {
             prepared.make_dirs(&self.shape(), &self.facts)?;
             let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
             let log = dir.join(LOG);
-            let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
-            let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+            let streams = prepare::open_streams(io, &log, self.on_machine(prepared.ids()));
             let title = prepare::title("launch", self.name(), &name);
-            if let Some(cgroup) = self.container_cgroup(&name) {
-                cgroup::renew(&cgroup)?;
-                doubled::limit(&cgroup, doubled, &self.limits_of(&record.container))?;
+            let cgroup = self.container_cgroup(&name);
+            if let Some(cgroup) = &cgroup {
+                cgroup::renew(cgroup)?;
+                doubled::limit(cgroup, doubled, &self.limits_of(&record.container))?;
             }
+            let birthplace = cgroup.map(|cgroup| doubled::birthplace(&cgroup, doubled));
             let outside = prepared.make_outside(&self.shape(), self.store.places())?;
-            let launch = || self.launch(object, &plan, &title, streams, outside, None, &record, lock);
+            let launch = || self.launch(object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
             Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))
         })();
         match result {
@@ -294,7 +302,7 @@ impl Pod {
                 // It runs; who looks for it without this record finds it, too.
                 self.write_process(&dir, &born).ok();
                 let pidfd = born.pidfd;
-                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false, oom })
+                Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false, oom, whole: None })
             }
             Err(error) => {
                 table.release_failed(reservation);
@@ -343,21 +351,48 @@ impl Pod {
             entry: reservation.entry,
         });
         let log = self.container_dir(name).join(LOG);
-        let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
-        let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &log));
+        let streams = prepare::open_streams(io, &log, self.on_machine(&ids));
         let title = prepare::title("exec", self.name(), name);
         let target = Some(&main.pidfd);
-        match self.launch(&object, &plan, &title, streams, Vec::new(), target, &record, &lock) {
-            Ok(Born { pidfd, .. }) => {
+        let launched = (|| {
+            let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
+            let born = self.launch(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
+            let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
+            Ok((born.inspect_err(|_| own.iter().for_each(Whole::tidy))?, own))
+        })();
+        match launched {
+            Ok((Born { pidfd, .. }, own)) => {
                 let table = Arc::clone(table);
                 let oom = self.oom_watch(&record);
-                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true, oom })
+                // As long as it lives it can be found.
+                let found = || ProcessId::of(sys::pid_of(pidfd.as_fd()).ok()??).ok()?.map(Whole::Session);
+                let whole = own.or_else(|| command.own_cgroup.then(found).flatten());
+                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true, oom, whole })
             }
             Err(error) => {
                 table.release_failed(reservation);
                 Err(self.explain_exec(&object, &main, error))
             }
         }
+    }
+
+    /// Where an exec is born, if there are cgroups.
+    fn exec_cgroup(
+        &self,
+        record: &ContainerRecord,
+        command: &Command,
+        main: &OwnedFd,
+        reservation: Reservation,
+    ) -> Result<Option<PathBuf>> {
+        let Some(container) = self.container_cgroup(&record.container.name) else { return Ok(None) };
+        let beside = cgroup::beside(&doubled::birthplace(&container, record.doubled), main);
+        if !command.own_cgroup {
+            return Ok(Some(beside));
+        }
+        // Nobody had this reservation before.
+        let own = beside.join(format!("exec-{}-{}", reservation.entry, reservation.generation));
+        cgroup::make(&own)?;
+        Ok(Some(own))
     }
 
     /// Launches with these interfaces in the pod's network namespace; if that
@@ -396,7 +431,12 @@ impl Pod {
         Ok((ids, own.env))
     }
 
-    /// Executes a plan that ends in this pod, in the container's cgroup.
+    /// What a container's user is on this machine.
+    fn on_machine(&self, ids: &Ids) -> u32 {
+        facts::outside(ids.uid, self.record.users.uids()).unwrap_or(ids.uid)
+    }
+
+    /// Executes a plan that ends in this pod, in this cgroup.
     #[allow(clippy::too_many_arguments)] // Each is one thing, used once.
     fn launch(
         &self,
@@ -406,19 +446,15 @@ impl Pod {
         streams: [Result<OwnedFd>; 3],
         outside: Vec<(Given, OwnedFd)>,
         target: Option<&OwnedFd>,
-        record: &ContainerRecord,
+        cgroup: Option<&Path>,
         lock: &Lock,
     ) -> Result<Born> {
         let [stdin, stdout, stderr] = streams;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
         let pause = table.pause.as_ref().ok_or_else(|| self.dead())?;
-        let birthplace = |dir: PathBuf| doubled::birthplace(&dir, record.doubled);
-        let cgroup = self.container_cgroup(&record.container.name).map(birthplace).map(|dir| match target {
-            Some(first) => cgroup::open_beside(&cgroup::beside(&dir, first)),
-            None => cgroup::open_birthplace(&dir),
-        });
-        let cgroup = cgroup.transpose()?;
+        let open = if target.is_some() { cgroup::open_beside } else { cgroup::open_birthplace };
+        let cgroup = cgroup.map(open).transpose()?;
         let mut fds = vec![
             (Given::Stdin, stdin.as_fd()),
             (Given::Stdout, stdout.as_fd()),

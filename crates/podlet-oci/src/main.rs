@@ -12,6 +12,7 @@ mod log;
 mod output;
 mod process;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -112,11 +113,19 @@ fn main() -> ExitCode {
     process::remember_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(error) if error.use_stderr() => {
             // Nobody reads it if this fails.
             error.print().ok();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            return ExitCode::from(FAILED);
         }
+        // What `--help` asks for.
+        Err(help) => match help.print() {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                writeln!(std::io::stderr(), "podlet-oci: writing to standard output: {error}").ok();
+                return ExitCode::from(FAILED);
+            }
+            _ => return ExitCode::SUCCESS,
+        },
     };
     let log = Log::new(cli.global.log.clone(), cli.global.log_format, cli.global.debug);
     let failed = if matches!(cli.command, Some(Command::Exec(_))) { 255 } else { FAILED };

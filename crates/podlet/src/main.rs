@@ -5,12 +5,12 @@
 //! error of podlet's, 126 for a program that cannot be executed, 127 for one
 //! that is not there.
 
+mod advice;
 mod commands;
 mod foreground;
 mod output;
 mod target;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,8 +39,10 @@ struct Cli {
 #[command(defer = true)]
 enum Command {
     /// Run a program in a container
+    #[command(disable_help_flag = true)]
     Run(commands::run::Run),
     /// Make an empty pod: pause and its namespaces
+    #[command(disable_help_flag = true)]
     Create(commands::create::Create),
     /// List pods and their containers
     Ps(commands::ps::Ps),
@@ -65,6 +67,7 @@ enum Command {
     /// Remove pods or containers and all that was made for them
     Rm(commands::rm::Rm),
     /// Print the steps `run` would take, and take none
+    #[command(disable_help_flag = true)]
     Plan(commands::plan::Plan),
 }
 
@@ -72,21 +75,35 @@ enum Command {
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = commands::kill::signals_by_themselves(std::env::args_os());
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody reads it if this fails.
-            error.print().ok();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return answer(&error),
     };
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nobody reads it if this fails.
-            writeln!(std::io::stderr(), "podlet: {error:#}").ok();
+            output::note(format_args!("{error:#}"));
             ExitCode::from(error.downcast_ref().map_or(FAILED, pod::Error::exit_code))
         }
+    }
+}
+
+/// What a command line comes to that asks for nothing to be done: a mistake, or
+/// `--help` and `--version`.
+fn answer(error: &clap::Error) -> ExitCode {
+    if let Some(advice) = advice::explain(error) {
+        output::note(advice);
+        return ExitCode::from(FAILED);
+    }
+    match error.print() {
+        // Nobody reads it if this fails.
+        _ if error.use_stderr() => ExitCode::from(FAILED),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            output::note(format_args!("writing to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What is printed.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 /// `--format`.
@@ -14,22 +14,34 @@ pub enum Format {
     Json,
 }
 
-/// Prints a line. A reader that has gone away (`| head`) is no failure.
+/// Who reads standard output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Perhaps somebody.
+    There,
+    /// Nobody any more, as after `| head`.
+    Gone,
+}
+
+/// Prints a line. A reader that has gone away is no failure.
 pub fn line(text: impl std::fmt::Display) -> Result<()> {
-    ignore_closed(writeln!(std::io::stdout().lock(), "{text}"))
+    bytes(format!("{text}\n").as_bytes()).map(drop)
 }
 
-/// Copies bytes as they are.
-pub fn bytes(bytes: &[u8]) -> Result<()> {
+/// Copies bytes as they are. Whoever has nothing else to do than this ends when
+/// the reader has gone.
+pub fn bytes(bytes: &[u8]) -> Result<Reader> {
     let mut out = std::io::stdout().lock();
-    ignore_closed(out.write_all(bytes).and_then(|()| out.flush()))
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        result => result.map(|()| Reader::There).context("writing to standard output"),
+    }
 }
 
-fn ignore_closed(result: std::io::Result<()>) -> Result<()> {
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
+/// A word for people, beside what is printed. It must not end anything if it
+/// cannot be said.
+pub fn note(text: impl std::fmt::Display) {
+    writeln!(std::io::stderr(), "podlet: {text}").ok();
 }
 
 /// Prints rows with aligned columns.
@@ -44,5 +56,5 @@ pub fn table(rows: &[Vec<String>]) -> Result<()> {
         text.push('\n');
     }
     // At once: a line at a time would be a system call each.
-    bytes(text.as_bytes())
+    bytes(text.as_bytes()).map(drop)
 }

@@ -1,7 +1,9 @@
 //! `POD` or `POD/CONTAINER`.
 
 use anyhow::{Result, bail};
-use pod::{Pod, Store};
+use pod::{Error, Pod, Store};
+
+use crate::{FAILED, output};
 
 /// What a command is about.
 pub struct Target {
@@ -52,6 +54,33 @@ impl Target {
             None => Ok(self.pod.containers()?),
         }
     }
+}
+
+/// Does something to each target, or to all pods. What goes wrong with one of
+/// several that were named ends it; with one of all it is said, and the others
+/// follow.
+pub fn each(store: &Store, all: bool, targets: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+    if !all {
+        targets.iter().try_for_each(|text| act(text))?;
+        return Ok(0);
+    }
+    let mut code = 0;
+    for pod in Pod::list(store)? {
+        let done = match pod {
+            Ok(pod) => act(pod.name()),
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            // Gone in the meantime.
+            Err(error) if matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
+            Err(error) => {
+                output::note(format_args!("{error:#}"));
+                code = FAILED;
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(code)
 }
 
 /// How a container is named to the user: by its pod alone where that is enough

@@ -7,6 +7,10 @@ use pod::{Container, Io, Pod, PodOptions, Root, Store};
 
 use crate::sys;
 
+#[path = "../../../crates/pod/examples/event_loop.rs"]
+#[allow(dead_code)] // Its `main`, which is for people.
+mod event_loop;
+
 /// `--embed STATE ROOTFS VERB ...`
 pub fn run(words: &[&str]) -> ExitCode {
     let [state, rootfs, ref words @ ..] = *words else { panic!("--embed STATE ROOTFS VERB") };
@@ -62,6 +66,21 @@ pub fn run(words: &[&str]) -> ExitCode {
             loop {
                 std::thread::park();
             }
+        }
+        // Waits as the example of docs/embedding.md does.
+        ["event-loop"] => {
+            let pod = Pod::create(&store, PodOptions::new("loop")).expect("a pod");
+            let waits = pod.start(&container("waits", "wait-file /go , exit 3")).expect("a container");
+            let goes = pod.start(&container("goes", "write /go on , exit 4")).expect("a container");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+            runtime.block_on(async {
+                for process in [&waits, &goes] {
+                    let exit = event_loop::end_of(process).await.expect("an end");
+                    println!("{} ended with {}", process.name(), exit.code());
+                }
+            });
+            pod.remove().expect("an end");
+            ExitCode::SUCCESS
         }
         _ => panic!("unknown: {words:?}"),
     }

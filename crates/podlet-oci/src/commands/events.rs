@@ -40,11 +40,17 @@ impl Events {
         Ok(0)
     }
 
-    /// Until the container ends.
+    /// Until the container ends, or nobody reads it any more.
     fn follow(&self, instance: &Instance, interval: Duration) -> Result<()> {
         let kills = |stats: &Stats| stats.memory.as_ref().and_then(|memory| memory.events.get("oom_kill").copied());
         let mut before = kills(&instance.stats()?);
-        while !instance.wait(Some(interval))? {
+        while let Some(process) = instance.open_process()? {
+            if !output::is_read_until(&process, interval)? {
+                return Ok(());
+            }
+            if instance.wait(Some(Duration::ZERO))? {
+                break;
+            }
             let stats = match instance.stats() {
                 Err(Error::State { .. }) => break,
                 stats => stats?,

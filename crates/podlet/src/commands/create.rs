@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
 use pod::facts::IdMap;
@@ -24,14 +24,18 @@ pub struct Create {
     limits: LimitArgs,
 }
 
-/// What can be said of a pod where it is made.
+/// What can be said of a pod where it is made. Its commands have no `-h` for
+/// help, as with podman and docker: that is the host name's.
 #[derive(Args, Default)]
 pub struct PodArgs {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Namespaces its containers share: any of net,pid,ipc,uts,user,cgroup,time [default: net,pid,ipc,uts]
     #[arg(long, value_name = "LIST")]
     pub share: Option<String>,
     /// Host name inside [default: the pod's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// User ids of a shared user namespace
     #[arg(long = "uidmap", value_name = "INSIDE:OUTSIDE:COUNT")]
@@ -117,13 +121,13 @@ fn parse_map(field: &str, text: &str) -> Result<IdMap, Error> {
 /// Said once a pod, where it is made.
 pub fn note_limits(pod: &Pod) {
     if pod.ends_by_search() {
-        eprintln!(
-            "podlet: note: no cgroup can be written here, so stopping a container means looking for its processes, \
-             and one that forks fast enough can hide (docs/limits.md)"
+        output::note(
+            "note: no cgroup can be written here, so stopping a container means looking for its processes, \
+             and one that forks fast enough can hide (docs/limits.md)",
         );
     }
     if pod.builds_inside() {
-        eprintln!("podlet: note: {}", OLD_ORDER);
+        output::note(format_args!("note: {OLD_ORDER}"));
     }
 }
 
@@ -139,7 +143,8 @@ impl Create {
         let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);
-        output::line(pod.name())?;
+        let name = pod.name();
+        output::line(name).with_context(|| format!("pod {name} is made; only its name could not be printed"))?;
         Ok(0)
     }
 }

@@ -1,13 +1,20 @@
 //! `podlet exec`: another program in a container that runs.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
+use nix::sys::signal::Signal;
 use pod::{Command, Io, Store};
 
-use crate::foreground::Signals;
-use crate::target::Target;
+use super::settings;
+use crate::foreground::{Foreground, Signals};
+use crate::output;
+use crate::target::{self, Target};
+
+/// As timeout(1) says it.
+const TIMED_OUT: u8 = 124;
 
 /// Run another program in a container that runs
 #[derive(Args)]
@@ -15,15 +22,27 @@ pub struct Exec {
     /// Leave it running; its output goes to the container's log
     #[arg(short, long)]
     detach: bool,
-    /// Set an environment variable
+    /// Keep its input, as podlet does anyway
+    #[arg(short, long, conflicts_with = "detach")]
+    interactive: bool,
+    /// Set an environment variable; K alone takes podlet's own
     #[arg(short, long = "env", value_name = "K=V")]
     env: Vec<String>,
+    /// Set those of a file, a line each, before the others
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Working directory inside [default: the container's]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
     /// UID, NAME, UID:GID or NAME:GROUP [default: the container's]
     #[arg(short, long)]
     user: Option<String>,
+    /// Send SIGTERM after so long, later SIGKILL to everything it has started, and exit with 124
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=31_536_000), conflicts_with = "detach")]
+    timeout: Option<u64>,
+    /// Seconds between the two
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000), requires = "timeout")]
+    kill_after: u64,
     /// POD or POD/CONTAINER
     target: String,
     /// The program and its arguments
@@ -37,16 +56,36 @@ impl Exec {
         let name = target.one()?;
         let command = Command {
             args: self.args.clone(),
-            env: self.env.clone(),
+            env: settings::environment(&self.env_file, &self.env)?,
             cwd: self.workdir.clone(),
             user: self.user.clone(),
+            own_cgroup: self.timeout.is_some(),
         };
-        let mut signals = Signals::hold()?;
+        let signals = Signals::hold()?;
         let io = if self.detach { Io::log() } else { Io::inherit() };
         let process = target.pod.exec(&name, &command, io)?;
         if self.detach {
             return Ok(0);
         }
-        Ok(signals.pass_on_to(&process)?.code())
+        let name = target::show(target.pod.name(), &name);
+        let end = || process.end_all();
+        let mut foreground = Foreground::new(signals, &process, &name, &end);
+        let Some(seconds) = self.timeout else {
+            return Ok(foreground.wait()?.code());
+        };
+        if foreground.has_ended_by(after(seconds))? {
+            return Ok(process.wait()?.code());
+        }
+        // It may have ended just now.
+        process.signal(Signal::SIGTERM as i32).ok();
+        foreground.has_ended_by(after(self.kill_after))?;
+        process.end_all()?;
+        process.wait()?;
+        output::note(format_args!("exec in {name}: ended after its time of {seconds} s"));
+        Ok(TIMED_OUT)
     }
+}
+
+fn after(seconds: u64) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds))
 }

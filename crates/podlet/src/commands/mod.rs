@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod exec;
+mod filter;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
@@ -13,5 +14,6 @@ pub mod run;
 mod settings;
 pub mod start;
 pub mod stop;
+mod template;
 pub mod update;
 pub mod wait;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use pod::{ContainerState, ContainerSummary, Error, ExitStatus, Pod, PodState, PodStatus, PodSummary, Store};
 
+use super::filter::Filters;
 use crate::output::{self, Format};
+use crate::target;
 
 /// List pods and their containers
 #[derive(Args)]
@@ -15,25 +17,41 @@ pub struct Ps {
     #[arg(short, long)]
     all: bool,
     /// How
-    #[arg(long, default_value = "table")]
+    #[arg(long, default_value = "table", conflicts_with = "quiet")]
     format: Format,
+    /// Print names only, as every command takes them
+    #[arg(short, long)]
+    quiet: bool,
+    /// Only what has name=PART, pod=NAME, status=running|exited|created or exited=CODE
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Whole commands, however long
+    #[arg(long)]
+    no_trunc: bool,
 }
 
 impl Ps {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        match self.format {
-            Format::Json => {
-                let statuses = Pod::list(store)?.into_iter().map(|pod| pod.and_then(|pod| pod.status()));
-                let mut statuses: Vec<PodStatus> = readable(statuses);
-                if !self.all {
-                    statuses.retain(|pod| pod.state == PodState::Running);
-                    for pod in &mut statuses {
-                        pod.containers.retain(|container| container.state == ContainerState::Running);
-                    }
+        let filters = Filters::parse(&self.filter)?;
+        let all = self.all || filters.ask_for_ended();
+        if self.format == Format::Json {
+            let statuses = Pod::list(store)?.into_iter().map(|pod| pod.and_then(|pod| pod.status()));
+            let mut statuses: Vec<PodStatus> = readable(statuses);
+            if !all {
+                statuses.retain(|pod| pod.state == PodState::Running);
+                for pod in &mut statuses {
+                    pod.containers.retain(|container| container.state == ContainerState::Running);
                 }
-                output::line(serde_json::to_string_pretty(&statuses)?)?;
             }
-            Format::Table => output::table(&rows(&readable(Pod::summaries(store, self.all)?)))?,
+            filters.apply(&mut statuses, |pod| (&pod.name, &mut pod.containers));
+            output::line(serde_json::to_string_pretty(&statuses)?)?;
+            return Ok(0);
+        }
+        let mut pods = readable(Pod::summaries(store, all)?);
+        filters.apply(&mut pods, |pod| (&pod.name, &mut pod.containers));
+        match self.quiet {
+            true => names(&pods)?,
+            false => output::table(&rows(&pods, if self.no_trunc { usize::MAX } else { MOST }))?,
         }
         Ok(0)
     }
@@ -41,11 +59,24 @@ impl Ps {
 
 /// One that cannot be read must not hide the others.
 fn readable<T>(pods: impl IntoIterator<Item = Result<T, Error>>) -> Vec<T> {
-    let said = |pod: Result<T, Error>| pod.inspect_err(|error| eprintln!("podlet: {error}")).ok();
+    let said = |pod: Result<T, Error>| pod.inspect_err(|error| output::note(error)).ok();
     pods.into_iter().filter_map(said).collect()
 }
 
-fn rows(pods: &[PodSummary]) -> Vec<Vec<String>> {
+/// Longer commands would push everything else off the screen.
+const MOST: usize = 40;
+
+/// A pod without containers is named itself.
+fn names(pods: &[PodSummary]) -> Result<()> {
+    for pod in pods {
+        let names = pod.containers.iter().map(|container| target::show(&pod.name, &container.name));
+        let alone = pod.containers.is_empty().then(|| pod.name.clone());
+        names.chain(alone).try_for_each(output::line)?;
+    }
+    Ok(())
+}
+
+fn rows(pods: &[PodSummary], most: usize) -> Vec<Vec<String>> {
     let header = ["POD", "CONTAINER", "PID", "STATE", "STARTED", "COMMAND"];
     let mut rows = vec![header.map(String::from).to_vec()];
     for pod in pods {
@@ -62,7 +93,7 @@ fn rows(pods: &[PodSummary]) -> Vec<Vec<String>> {
                 container.pid.map_or("-".into(), |pid| pid.to_string()),
                 show_state(container),
                 ago(container.started.unwrap_or(container.created)),
-                shorten(&container.command.join(" ")),
+                shorten(&container.command.join(" "), most),
             ]);
         }
     }
@@ -88,9 +119,7 @@ fn ago(time: SystemTime) -> String {
     format!("{} ago", humantime::format_duration(seconds))
 }
 
-/// Long commands would push everything else off the screen.
-fn shorten(command: &str) -> String {
-    const MOST: usize = 40;
+fn shorten(command: &str, most: usize) -> String {
     let line: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.chars().count() <= MOST { line } else { line.chars().take(MOST - 1).chain(['…']).collect() }
+    if line.chars().count() <= most { line } else { line.chars().take(most - 1).chain(['…']).collect() }
 }

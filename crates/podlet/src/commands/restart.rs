@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use pod::{Io, Store};
 
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Stop containers and start them again; the pod and its network stay
 #[derive(Args)]
@@ -14,21 +14,24 @@ pub struct Restart {
     /// Seconds between the stop signal and SIGKILL
     #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     seconds: u64,
+    /// All pods
+    #[arg(short, long, conflicts_with = "targets")]
+    all: bool,
     /// POD (all its containers) or POD/CONTAINER
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     targets: Vec<String>,
 }
 
 impl Restart {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        for text in &self.targets {
+        target::each(store, self.all, &self.targets, |text| {
             let mut target = Target::open(store, text)?;
             let names = target.all()?;
             target.pod.revive()?;
             for name in names {
                 target.pod.restart(&name, Duration::from_secs(self.seconds), Io::log())?;
             }
-        }
-        Ok(0)
+            Ok(())
+        })
     }
 }

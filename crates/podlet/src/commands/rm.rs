@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use pod::{ContainerState, Error, Pod, Store};
 
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Remove pods or containers and all that was made for them
 #[derive(Args)]
@@ -12,8 +12,11 @@ pub struct Rm {
     /// Even while they run, or cannot be read; and what is not there is no error
     #[arg(short, long)]
     force: bool,
+    /// All pods
+    #[arg(short, long, conflicts_with = "targets")]
+    all: bool,
     /// POD or POD/CONTAINER
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     targets: Vec<String>,
 }
 
@@ -23,7 +26,7 @@ fn is_damage(error: &anyhow::Error) -> bool {
 
 impl Rm {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        for text in &self.targets {
+        target::each(store, self.all, &self.targets, |text| {
             match self.remove(store, text) {
                 // Its records are damaged, or not all there: what they describe
                 // is found by name.
@@ -33,8 +36,8 @@ impl Rm {
                 Err(error) if self.force && matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
                 result => result?,
             }
-        }
-        Ok(0)
+            Ok(())
+        })
     }
 
     fn remove(&self, store: &Store, text: &str) -> Result<()> {

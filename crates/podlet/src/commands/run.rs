@@ -11,8 +11,8 @@ use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Stor
 use super::create::PodArgs;
 use super::settings;
 use super::update::{LimitArgs, show_size};
-use crate::foreground::Signals;
-use crate::{output, target};
+use crate::foreground::{Foreground, Signals};
+use crate::{advice, output, target};
 
 /// Run a program in a container
 #[derive(Args)]
@@ -29,9 +29,18 @@ pub struct Run {
     /// Remove it when it has ended
     #[arg(long)]
     rm: bool,
+    /// Keep its input, as podlet does anyway
+    #[arg(short, long, conflicts_with = "detach")]
+    interactive: bool,
     /// Set an environment variable; K alone takes podlet's own
     #[arg(short, long = "env", value_name = "K=V")]
     env: Vec<String>,
+    /// Set those of a file, a line each, before the others
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The program to run, with CMD as its arguments: a word, or words as a JSON array
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
     /// Working directory inside [default: /]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -93,7 +102,7 @@ pub struct Request {
 impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let request = self.request()?;
-        let mut signals = Signals::hold()?;
+        let signals = Signals::hold()?;
         let mut pod = match (&self.pod, request.options) {
             (Some(name), _) => Pod::open(store, name)?,
             (None, options) => Pod::create(store, options.context("a pod of its own has options")?)?,
@@ -113,10 +122,14 @@ impl Run {
         };
         pod.detach()?;
         if self.detach {
-            output::line(target::show(pod.name(), &container.name))?;
+            let name = target::show(pod.name(), &container.name);
+            let unprinted = || format!("container {name} runs; only its name could not be printed");
+            output::line(&name).with_context(unprinted)?;
             return Ok(0);
         }
-        let exit = signals.pass_on_to(&process)?;
+        let name = target::show(pod.name(), &container.name);
+        let end = || pod.end_all(&container.name);
+        let exit = Foreground::new(signals, &process, &name, &end).wait()?;
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);
         match (&self.pod, self.rm) {
@@ -141,7 +154,7 @@ impl Run {
         // Everything after the first word is the command's, so clap takes an
         // option it does not know for that word.
         if let Some(option) = self.words.first().filter(|word| word.starts_with('-')) {
-            bail!("unknown option {option:?}: see `podlet run --help`");
+            bail!(advice::option("run", option));
         }
         let made_up;
         let name = match (&self.name, &self.pod) {
@@ -157,11 +170,11 @@ impl Run {
             (Some(bundle), _) => {
                 let (container, namespaces) = config::read(name, &absolute(bundle)?)?.for_pod()?;
                 share = Some(namespaces);
-                if self.words.is_empty() { container } else { container.args(self.words.clone()) }
+                self.with_words(container, &self.words)?
             }
-            (None, Some(dir)) => self.with_words(Container::new(name, Root::Dir(absolute(dir)?)), &self.words),
+            (None, Some(dir)) => self.with_words(Container::new(name, Root::Dir(absolute(dir)?)), &self.words)?,
             (None, None) => match self.words.split_first() {
-                Some((image, words)) if image == "host" => self.with_words(Container::new(name, Root::Host), words),
+                Some((image, words)) if image == "host" => self.with_words(Container::new(name, Root::Host), words)?,
                 Some((image, _)) => bail!(Error::Invalid {
                     field: "image".into(),
                     value: image.clone(),
@@ -203,21 +216,20 @@ impl Run {
         Ok(Request { container, options })
     }
 
-    fn with_words(&self, container: Container, words: &[String]) -> Container {
-        if words.is_empty() { container } else { container.args(words.to_vec()) }
+    /// What is to run: with an entrypoint that and the words, and nothing of
+    /// what the container would run by itself.
+    fn with_words(&self, container: Container, words: &[String]) -> Result<Container> {
+        let begin = self.entrypoint.as_deref().map(settings::entrypoint).transpose()?.unwrap_or_default();
+        let args: Vec<_> = begin.into_iter().chain(words.iter().cloned()).collect();
+        Ok(if args.is_empty() && self.entrypoint.is_none() { container } else { container.args(args) })
     }
 
     /// The options that change a container, wherever it comes from.
     fn adjust(&self, mut container: Container) -> Result<Container> {
-        for variable in &self.env {
-            container = match variable.split_once('=') {
-                Some((name, value)) if !name.is_empty() => container.env(name, value),
-                None if !variable.is_empty() => match std::env::var(variable) {
-                    Ok(value) => container.env(variable, &value),
-                    Err(_) => container,
-                },
-                _ => bail!("--env {variable:?}: give NAME=value"),
-            };
+        for variable in settings::environment(&self.env_file, &self.env)? {
+            if let Some((name, value)) = variable.split_once('=') {
+                container = container.env(name, value);
+            }
         }
         if let Some(dir) = &self.workdir {
             container = container.cwd(dir);
@@ -280,7 +292,7 @@ fn remove(pod: &Pod, name: &str) -> Result<()> {
 /// Said where a container is made that can come to more than others.
 fn note_reach(pod: &Pod, container: &Container) -> Result<()> {
     if let Some(note) = container.reaches(pod.options())? {
-        eprintln!("podlet: note: {note}");
+        output::note(format_args!("note: {note}"));
     }
     Ok(())
 }
@@ -302,7 +314,7 @@ fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>)
         Some(OomLevel::Machine) => "no limit of its own: the machine had none left".into(),
     };
     let name = target::show(pod.name(), &container.name);
-    eprintln!("podlet: container {name} was killed: out of memory ({why})");
+    output::note(format_args!("container {name} was killed: out of memory ({why})"));
 }
 
 /// `SRC:DST`, and options as podman has them.

@@ -1,11 +1,73 @@
 //! What podman's options mean for a container.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use pod::spec::{Device, DeviceKind, Rlimit};
+
+/// Variables of files, a line each, and then those of the command line, as
+/// `NAME=value`. A name alone stands for podlet's own variable, and for nothing
+/// if there is none.
+pub fn environment(files: &[PathBuf], variables: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for file in files {
+        let text = read_text(file).with_context(|| format!("--env-file {}", file.display()))?;
+        for (line, number) in text.lines().zip(1..) {
+            // As podman and docker have it: no quotes, no escapes, no expansion.
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let what = || format!("--env-file {}, line {number}", file.display());
+            let name = line.split('=').next().unwrap_or_default();
+            if name.contains(char::is_whitespace) {
+                bail!("{}: {name:?} is no name: give NAME=value", what());
+            }
+            all.extend(variable(line).with_context(what)?);
+        }
+    }
+    for text in variables {
+        all.extend(variable(text).context("--env")?);
+    }
+    Ok(all)
+}
+
+fn variable(text: &str) -> Result<Option<String>> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(Some(text.into())),
+        None if !text.is_empty() => Ok(std::env::var(text).ok().map(|value| format!("{text}={value}"))),
+        _ => bail!("{text:?}: give NAME=value"),
+    }
+}
+
+/// A file or pipe that somebody named, and no more of it than anybody writes.
+fn read_text(path: &Path) -> Result<String> {
+    const MOST: u64 = 1 << 20;
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        bail!("neither a file nor a pipe");
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST {
+        bail!("more than {MOST} bytes");
+    }
+    Ok(text)
+}
+
+/// A word, or a JSON array of words; nothing, to have none.
+pub fn entrypoint(text: &str) -> Result<Vec<String>> {
+    match text {
+        "" => Ok(Vec::new()),
+        text if text.starts_with('[') => {
+            serde_json::from_str(text).with_context(|| format!("--entrypoint {text:?}: not a JSON array of words"))
+        }
+        text => Ok(vec![text.into()]),
+    }
+}
 
 /// `SRC[:DST[:rwm]]`: a device node of this machine.
 pub fn device(text: &str) -> Result<Device> {

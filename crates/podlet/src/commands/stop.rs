@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use pod::{Pod, Store};
 
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Stop containers: their stop signal first, SIGKILL for all in them after a while
 #[derive(Args)]
@@ -14,24 +14,25 @@ pub struct Stop {
     /// Seconds between the two
     #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     seconds: u64,
+    /// All pods
+    #[arg(short, long, conflicts_with = "targets")]
+    all: bool,
     /// POD (all its containers, then pause) or POD/CONTAINER
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     targets: Vec<String>,
 }
 
 impl Stop {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let grace = Duration::from_secs(self.seconds);
-        for text in &self.targets {
+        target::each(store, self.all, &self.targets, |text| {
             let target = Target::open(store, text)?;
             match target.named() {
-                Some(_) => {
-                    target.pod.stop(&target.one()?, grace)?;
-                }
+                Some(_) => target.pod.stop(&target.one()?, grace).map(drop)?,
                 None => stop_pod(&target.pod, grace)?,
             }
-        }
-        Ok(0)
+            Ok(())
+        })
     }
 }
 

@@ -23,14 +23,14 @@ crate::tests![
     run_in_the_foreground_passes_signals_on,
 ];
 
-fn detached(bed: &Bed, name: &str, script: &str) -> u32 {
+pub(super) fn detached(bed: &Bed, name: &str, script: &str) -> u32 {
     bed.podlet(&format!("run --pod web -d --name {name} --rootfs ROOT /probe {script} , echo up , block")).ok();
     bed.await_log(&format!("web/{name}"), "up");
     bed.pid_of(&format!("web/{name}"))
 }
 
 /// The processes whose root is the container's: its main one and its orphans.
-fn of_container(pid: u32) -> Vec<u32> {
+pub(super) fn of_container(pid: u32) -> Vec<u32> {
     let mounts = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let own = mounts(pid).expect("it runs");
     leaks::processes().into_iter().map(|seen| seen.pid).filter(|&pid| mounts(pid).as_ref() == Some(&own)).collect()

@@ -26,7 +26,7 @@ crate::tests![
     devices_by_the_command,
 ];
 
-fn config(args: &[&str]) -> Value {
+pub(super) fn config(args: &[&str]) -> Value {
     json!({
         "ociVersion": "1.3.0",
         "root": { "path": "rootfs" },
@@ -41,7 +41,7 @@ fn config(args: &[&str]) -> Value {
     })
 }
 
-fn write(bed: &Bed, config: &Value) {
+pub(super) fn write(bed: &Bed, config: &Value) {
     fs::write(bed.dir.join("config.json"), config.to_string()).expect("config.json");
 }
 

@@ -9,6 +9,7 @@ mod crash;
 mod ends;
 mod exits;
 mod files;
+mod first_hour;
 mod images;
 mod inside;
 mod limits;
@@ -36,6 +37,7 @@ mod reach;
 mod revealed;
 mod seccomp;
 mod security;
+mod streams;
 mod trees;
 mod users;
 mod versions;
@@ -58,6 +60,8 @@ pub fn all() -> Vec<Case> {
         inside::CASES,
         mounts::CASES,
         commands::CASES,
+        streams::CASES,
+        first_hour::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,

@@ -24,7 +24,7 @@ crate::tests![
 ];
 
 /// What is on a terminal until these words come.
-pub fn await_words(bed: &Bed, terminal: &mut File, words: &str) -> String {
+pub(super) fn await_words(bed: &Bed, terminal: &mut File, words: &str) -> String {
     let mut seen = String::new();
     bed.until(&format!("{words:?} on the terminal"), || {
         let mut bytes = [0; 4096];
@@ -38,7 +38,7 @@ pub fn await_words(bed: &Bed, terminal: &mut File, words: &str) -> String {
     seen
 }
 
-pub fn terminal(rows: u16, columns: u16) -> (File, OwnedFd) {
+pub(super) fn terminal(rows: u16, columns: u16) -> (File, OwnedFd) {
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(Some(&size), None).expect("a terminal");
     (File::from(pair.master), pair.slave)

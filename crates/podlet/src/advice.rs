@@ -1,0 +1,374 @@
+//! What to say of a word that podlet does not know: the option or command that
+//! was meant, or why there is none.
+//!
+//! Whoever comes from podman or docker types what works there. What podlet has
+//! not, and what does it here, stands in the tables below, command by command;
+//! for everything else the nearest name is proposed. A word in the tables is
+//! never taken for a slip of another: who asks for `top` does not mean `stop`.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory};
+
+use crate::Cli;
+
+/// For whom an entry is (everybody, if nobody is named), its names, and what
+/// is said.
+type Entry = (&'static [&'static str], &'static [&'static str], &'static str);
+
+/// Commands that make something.
+const RUN: &[&str] = &["run", "plan", "create"];
+const EVERY: &[&str] = &[];
+
+const NETWORK: &str = "a pod has no network but its loopback device yet (docs/limits.md)";
+const IMAGES: &str = "there are no images but `host` yet: use --rootfs DIR or --bundle DIR";
+const TERMINAL: &str = "there are no terminals in pods yet: a container in the foreground has podlet's own standard \
+                        streams (Ctrl-D ends its input, Ctrl-C three times kills it)";
+const NO_DAEMON: &str = "nobody of podlet's is there to do it: a supervisor can, with `podlet wait` and `podlet start`";
+const CONFIG: &str = "not an option yet: a bundle's config.json can say it (--bundle DIR, docs/oci.md)";
+const SHARE: &str = "a pod says with --share LIST which namespaces its containers share; the others are each one's own";
+const ONLY_V1: &str = "cgroup v2 has no such setting (docs/limits.md)";
+const LABELS: &str = "there are no labels yet: a name is what containers are told apart by";
+const LATEST: &str = "podlet does not guess which one is meant: name it (`podlet ps` lists them)";
+const LOGS: &str = "the log is what the container wrote, byte by byte, without times: nobody of podlet's is there to \
+                    stamp it yet (docs/limits.md)";
+
+const OPTIONS: &[Entry] = &[
+    (&["run", "plan", "exec"], &["-t", "--tty"], TERMINAL),
+    (EVERY, &["--detach-keys"], TERMINAL),
+    (
+        &["run", "plan", "start"],
+        &["-a", "--attach"],
+        "there is no attach yet: `podlet run` without -d has podlet's own standard streams, `podlet logs -f` follows \
+         what a detached container writes",
+    ),
+    (&["start"], &["-i", "--interactive"], "what is started again has no input: use `podlet run` without -d"),
+    (EVERY, &["--sig-proxy"], "signals are always passed on, to what runs in the foreground"),
+    (
+        RUN,
+        &[
+            "--network",
+            "--net",
+            "-p",
+            "--publish",
+            "-P",
+            "--publish-all",
+            "--expose",
+            "--ip",
+            "--ip6",
+            "--mac-address",
+            "--network-alias",
+            "--dns",
+            "--dns-opt",
+            "--dns-option",
+            "--dns-search",
+            "--add-host",
+            "--no-hosts",
+            "--http-proxy",
+        ],
+        NETWORK,
+    ),
+    (
+        RUN,
+        &[
+            "--pull",
+            "--platform",
+            "--arch",
+            "--os",
+            "--variant",
+            "--authfile",
+            "--tls-verify",
+            "--rmi",
+            "--image-volume",
+            "--disable-content-trust",
+            "--seccomp-policy",
+            "-q",
+            "--quiet",
+        ],
+        IMAGES,
+    ),
+    (RUN, &["--pid", "--ipc", "--uts", "--cgroupns"], SHARE),
+    (RUN, &["--userns", "--subuidname", "--subgidname", "--hostuser"], "use --uidmap and --gidmap"),
+    (RUN, &["--cgroup-parent", "--cgroups"], "podlet chooses the cgroup itself (docs/limits.md)"),
+    (
+        &["run", "plan", "update"],
+        &["--cpu-period", "--cpu-quota"],
+        "use --cpus, such as --cpus 1.5; a bundle's config.json takes both numbers",
+    ),
+    (
+        &["run", "plan", "update"],
+        &["--cpu-rt-period", "--cpu-rt-runtime", "--memory-swappiness", "--oom-kill-disable", "--kernel-memory"],
+        ONLY_V1,
+    ),
+    (
+        &["run", "plan", "update"],
+        &[
+            "--blkio-weight",
+            "--blkio-weight-device",
+            "--device-read-bps",
+            "--device-read-iops",
+            "--device-write-bps",
+            "--device-write-iops",
+            "--cgroup-conf",
+            "--group-add",
+            "--umask",
+            "--personality",
+            "--stop-signal",
+        ],
+        CONFIG,
+    ),
+    (RUN, &["--device-cgroup-rule"], "there are no rules for devices in pods yet: name each one by --device"),
+    (RUN, &["--gpus"], "name the device nodes by --device"),
+    (RUN, &["-l", "--label", "--label-file", "--annotation"], LABELS),
+    (
+        RUN,
+        &[
+            "--health-cmd",
+            "--health-interval",
+            "--health-on-failure",
+            "--health-retries",
+            "--health-start-period",
+            "--health-timeout",
+            "--no-healthcheck",
+            "--restart",
+            "--sdnotify",
+            "--requires",
+        ],
+        NO_DAEMON,
+    ),
+    (RUN, &["--log-driver", "--log-opt"], "there is one log, a file that `podlet logs` prints (docs/limits.md)"),
+    (RUN, &["--mount"], "use -v SRC:DST[:OPTIONS] or --tmpfs DST[:OPTIONS]"),
+    (RUN, &["--volumes-from", "--chrootdirs"], "name each volume by -v SRC:DST[:OPTIONS]"),
+    (RUN, &["--shm-size"], "the pod has one /dev/shm for all its containers, whose size cannot be said yet"),
+    (RUN, &["--read-only-tmpfs"], "name each place that can be written by --tmpfs DST"),
+    (
+        RUN,
+        &["--privileged"],
+        "say what it is to have: --cap-add, --device, --security-opt seccomp=unconfined (docs/security.md)",
+    ),
+    (&["exec"], &["--privileged"], "an exec has the capabilities of its container: give them to that by --cap-add"),
+    (RUN, &["--init", "--init-path"], "there is no need: pause is pid 1 of the pod and reaps what is orphaned"),
+    (
+        &["create"],
+        &["--infra", "--infra-command", "--infra-image", "--infra-name", "--exit-policy"],
+        "pause holds every pod, and `podlet stop POD` ends it",
+    ),
+    (RUN, &["--systemd"], "there is nothing special for systemd in a container"),
+    (RUN, &["--secret"], "there are no secrets yet: bind a file by -v SRC:DST:ro"),
+    (
+        EVERY,
+        &["--cidfile", "--pidfile", "--conmon-pidfile", "--pod-id-file"],
+        "names are chosen by --name and are what every command takes; `podlet inspect -f '{{.Pid}}' NAME` prints a pid",
+    ),
+    (RUN, &["--stop-timeout"], "`podlet stop -t S` says how long to wait"),
+    (RUN, &["--timeout"], "`timeout S podlet run ...` sends SIGTERM, which is passed on; `podlet exec` has --timeout"),
+    (RUN, &["--replace"], "`podlet rm -f NAME` first removes what has the name"),
+    (RUN, &["--env-host", "--env-merge"], "`-e NAME` takes a variable of podlet's own"),
+    (RUN, &["--unsetenv", "--unsetenv-all"], "nothing is set but PATH and HOME, and what a bundle's config.json says"),
+    (RUN, &["--passwd", "--passwd-entry"], "podlet changes no file of the image"),
+    (RUN, &["--tz"], "`-e TZ=ZONE` says it to the C library, if the image knows zones"),
+    (&["run", "plan", "exec"], &["--preserve-fds"], "a container has its three standard streams and nothing else"),
+    (&["logs"], &["-t", "--timestamps", "--since", "--until"], LOGS),
+    (&["logs"], &["--names", "--color"], "it prints the log of one container, as it is"),
+    (EVERY, &["-l", "--latest"], LATEST),
+    (&["ps"], &["-n", "--last"], LATEST),
+    (&["ps"], &["-p", "--pod"], "the pod is always shown"),
+    (&["ps"], &["-s", "--size"], "du(1) tells sizes: the state directory holds what containers of `host` change"),
+    (&["ps"], &["--sort", "--noheading", "--ns"], "use --format json and jq(1), or -q"),
+    (&["ps"], &["-w", "--watch"], "use watch(1)"),
+    (&["ps"], &["--sync", "--external"], "there is no need: the kernel is asked each time, and nothing else is there"),
+    (&["inspect"], &["-s", "--size", "-t", "--type"], "POD is a pod and POD/CONTAINER a container, without sizes"),
+    (&["wait"], &["-i", "--interval"], "there is no need: the kernel tells, and nobody asks again and again"),
+    (&["wait"], &["--condition"], "it waits for the end"),
+    (&["rm"], &["-v", "--volumes"], "there are no volumes but directories of this machine, which stay"),
+    (&["rm"], &["--depend"], "a pod goes with all its containers"),
+    (&["rm"], &["-i", "--ignore"], "-f takes what is not there for removed"),
+    (&["stop", "rm", "start", "restart"], &["--filter"], "`podlet ps -q --filter ...` prints the names to give"),
+    (&["rm"], &["-t", "--time"], "`podlet stop -t S` first, or -f at once"),
+    (&["restart"], &["--running"], "name them: `podlet ps -q` prints what runs"),
+];
+
+const COMMANDS: &[Entry] = &[
+    (EVERY, &["top"], "`podlet exec NAME ps` runs the container's own; `podlet inspect` tells pids and usage"),
+    (EVERY, &["attach"], "there is no attach yet: `podlet logs -f` follows the output, `podlet exec` runs a shell"),
+    (
+        EVERY,
+        &[
+            "pull", "push", "images", "image", "rmi", "tag", "untag", "search", "login", "logout", "save", "load",
+            "import", "build", "commit", "history", "diff", "manifest", "farm", "artifact", "buildx",
+        ],
+        "there are no images but `host` yet: `podlet run` takes --rootfs DIR (README.md shows how to make one) and \
+         --bundle DIR",
+    ),
+    (EVERY, &["export"], "the root is a directory: tar(1) does it"),
+    (EVERY, &["cp"], "the root is a directory, and -v binds others: cp(1) does it, or `podlet exec NAME tar c ...`"),
+    (EVERY, &["network", "port"], NETWORK),
+    (EVERY, &["volume"], "volumes are directories of this machine: -v SRC:DST"),
+    (EVERY, &["secret"], "there are no secrets yet: bind a file by -v SRC:DST:ro"),
+    (EVERY, &["pod"], "every command takes pods: `podlet create POD`, `ps`, `stop POD`, `rm POD`"),
+    (EVERY, &["container"], "leave the word out: every command takes containers"),
+    (EVERY, &["list", "ls"], "`podlet ps` lists"),
+    (EVERY, &["delete", "remove"], "`podlet rm` removes"),
+    (EVERY, &["stats"], "`podlet inspect` tells what is used, `podlet-oci events` goes on telling"),
+    (EVERY, &["events"], "there are none yet: `podlet wait` tells the end of a container"),
+    (
+        EVERY,
+        &["pause", "unpause"],
+        "not a command yet: the library has Pod::freeze and thaw, podlet-oci pause and resume",
+    ),
+    (EVERY, &["checkpoint", "restore"], "needs CRIU, which podlet does not drive"),
+    (EVERY, &["rename"], "a name is for good: remove it and run it under another"),
+    (EVERY, &["version"], "`podlet --version`"),
+    (EVERY, &["info", "system"], "`podlet ps -a` shows what there is, docs/limits.md what can be here"),
+    (EVERY, &["prune"], "what dead pods left goes by itself; `podlet rm -a` removes what has ended"),
+    (EVERY, &["kube", "play", "generate", "compose"], "not yet: `podlet create` and `podlet run --pod` make pods"),
+    (EVERY, &["healthcheck", "auto-update"], NO_DAEMON),
+    (EVERY, &["init"], "`podlet run` makes and starts at once"),
+    (EVERY, &["mount", "unmount", "umount"], "the root is a directory: `podlet run --rootfs DIR` says which"),
+    (EVERY, &["unshare", "machine"], "podlet has none: it runs where it is"),
+    (EVERY, &["doctor"], "there is none yet: podlet says what is missing when something needs it"),
+];
+
+/// What an error of the command line means, if this knows better than clap.
+pub fn explain(error: &clap::Error) -> Option<String> {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => Some(command(word(ContextKind::InvalidSubcommand)?)),
+        ErrorKind::UnknownArgument => {
+            let word = word(ContextKind::InvalidArg)?;
+            word.starts_with('-').then(|| option(&asked_for(), word))
+        }
+        _ => None,
+    }
+}
+
+/// The command on the command line, as far as that can be read.
+fn asked_for() -> String {
+    let words: Vec<_> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+    let cli = Cli::command();
+    let names = || cli.get_subcommands().map(Command::get_name);
+    words.into_iter().find(|word| names().any(|name| name == word)).unwrap_or_default()
+}
+
+fn command(word: &str) -> String {
+    let cli = Cli::command();
+    let names = cli.get_subcommands().map(Command::get_name);
+    let help = "see `podlet --help`";
+    match find(COMMANDS, "", word).or_else(|| nearest(word, names).map(|name| format!("do you mean `podlet {name}`?")))
+    {
+        Some(advice) => format!("there is no command {word:?}: {advice}"),
+        None => format!("there is no command {word:?}: {help}"),
+    }
+}
+
+/// What to say of an option that `command` does not have; of several letters
+/// behind one `-` the first one that is not known counts.
+pub fn option(command: &str, word: &str) -> String {
+    let mut cli = Cli::command();
+    // The options of a command are made when they are needed.
+    cli.build();
+    let known = cli.find_subcommand(command).unwrap_or(&cli);
+    let word = word.split_once('=').map_or(word, |(name, _)| name);
+    let letters = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
+    let is_known = |letter: char| known.get_arguments().any(|arg| arg.get_short() == Some(letter));
+    let unknown = letters.and_then(|letters| letters.chars().find(|letter| !is_known(*letter)));
+    let word = unknown.map_or(word.to_string(), |letter| format!("-{letter}"));
+    let longs: Vec<_> = known.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+    let program = if command.is_empty() { "podlet".to_string() } else { format!("podlet {command}") };
+    let meant = || Some(format!("do you mean {}?", nearest(&word, longs.iter().map(String::as_str))?));
+    match find(OPTIONS, command, &word).or_else(meant) {
+        Some(advice) => format!("`{program}` has no option {word}: {advice}"),
+        None => format!("`{program}` has no option {word}: see `{program} --help`"),
+    }
+}
+
+fn find(table: &[Entry], command: &str, word: &str) -> Option<String> {
+    let mut found = table.iter().filter(|(_, names, _)| names.contains(&word));
+    let entry = found.find(|(commands, ..)| commands.is_empty() || commands.contains(&command))?;
+    Some(entry.2.to_string())
+}
+
+/// The name that differs from `word` by one slip in every three letters at the
+/// most; two if there are several.
+fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (word.trim_start_matches('-').chars().count() / 3).clamp(1, 2);
+    names.map(|name| (slips(word, name), name)).filter(|(slips, _)| *slips <= most).min().map(|(_, name)| name)
+}
+
+/// How many letters must be added, left out, replaced, or exchanged with their
+/// neighbour to come from one word to the other (the distance of Damerau and
+/// Levenshtein, where no letter is touched twice).
+fn slips(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows = vec![(0..=to.len()).collect::<Vec<_>>()];
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let is_other = usize::from(from[i - 1] != to[j - 1]);
+            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + is_other);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `podman run --help` of podman 4.3 lists, but for what podlet has.
+    const PODMANS: &str = "--add-host --annotation --arch -a --attach --authfile --blkio-weight --blkio-weight-device \
+        --cgroup-conf --cgroup-parent --cgroupns --cgroups --chrootdirs --cidfile --conmon-pidfile --cpu-period \
+        --cpu-quota --cpu-rt-period --cpu-rt-runtime --detach-keys --device-cgroup-rule --device-read-bps \
+        --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option \
+        --dns-search --env-host --env-merge --expose --group-add --health-cmd --health-interval --health-on-failure \
+        --health-retries --health-start-period --health-timeout --hostuser --http-proxy --image-volume --init \
+        --init-path --ip --ip6 --ipc -l --label --label-file --log-driver --log-opt --mac-address \
+        --memory-swappiness --mount --network --network-alias --no-healthcheck --no-hosts --oom-kill-disable --os \
+        --passwd --passwd-entry --personality --pid --pidfile --platform --pod-id-file --preserve-fds --privileged \
+        -p --publish -P --publish-all --pull -q --quiet --read-only-tmpfs --replace --requires --restart --rmi \
+        --sdnotify --seccomp-policy --secret --shm-size --sig-proxy --stop-signal --stop-timeout --subgidname \
+        --subuidname --systemd --timeout --tls-verify -t --tty --tz --umask --unsetenv --unsetenv-all --userns --uts \
+        --variant --volumes-from";
+
+    #[test]
+    fn every_option_of_podmans_run_is_there_or_its_absence_explained() {
+        for word in PODMANS.split_whitespace() {
+            assert!(find(OPTIONS, "run", word).is_some(), "{word}: {}", option("run", word));
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_explained_away() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands() {
+            assert!(find(COMMANDS, "", command.get_name()).is_none(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                let short = arg.get_short().map(|letter| format!("-{letter}"));
+                let long = arg.get_long().map(|name| format!("--{name}"));
+                for word in [short, long].into_iter().flatten() {
+                    let reason = find(OPTIONS, command.get_name(), &word);
+                    assert!(reason.is_none(), "{} {word}: {reason:?}", command.get_name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_nearest() {
+        assert!(option("run", "--nmae=x").contains("do you mean --name?"), "{}", option("run", "--nmae=x"));
+        assert!(option("run", "--volumes").contains("do you mean --volume?"));
+        assert!(option("run", "-it").contains("no option -t: there are no terminals"), "{}", option("run", "-it"));
+        assert!(option("ps", "--frobnicate").contains("see `podlet ps --help`"));
+        assert!(command("strat").contains("do you mean `podlet start`?"));
+        assert!(command("top").contains("exec NAME ps") && !command("top").contains("stop"));
+        assert!(command("frobnicate").contains("see `podlet --help`"));
+    }
+}

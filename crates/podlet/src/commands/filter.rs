@@ -1,0 +1,148 @@
+//! `--filter` of `podlet ps`: which of the pods and containers are meant.
+
+use anyhow::{Result, bail};
+use pod::{ContainerState, ContainerStatus, ContainerSummary};
+
+use crate::target;
+
+/// What one `--filter KEY=VALUE` asks.
+#[derive(Clone)]
+enum Filter {
+    /// Part of a name; with `^` or `$` its beginning or end.
+    Name(String),
+    Pod(String),
+    Status(ContainerState),
+    Exited(i32),
+}
+
+/// What is asked about a container.
+pub struct Seen<'a> {
+    name: &'a str,
+    state: ContainerState,
+    exit_code: Option<u8>,
+}
+
+impl<'a> From<&'a ContainerStatus> for Seen<'a> {
+    fn from(status: &'a ContainerStatus) -> Seen<'a> {
+        Seen { name: &status.name, state: status.state, exit_code: status.exit_code }
+    }
+}
+
+impl<'a> From<&'a ContainerSummary> for Seen<'a> {
+    fn from(summary: &'a ContainerSummary) -> Seen<'a> {
+        Seen { name: &summary.name, state: summary.state, exit_code: summary.exit.map(|exit| exit.code()) }
+    }
+}
+
+/// As podman has it: of one kind any, and of each kind one.
+pub struct Filters(Vec<Filter>);
+
+impl Filters {
+    pub fn parse(texts: &[String]) -> Result<Filters> {
+        texts.iter().map(|text| parse(text)).collect::<Result<_>>().map(Filters)
+    }
+
+    /// Whether only what has ended can be meant, or may be: then those are
+    /// looked at, too.
+    pub fn ask_for_ended(&self) -> bool {
+        self.0.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
+    }
+
+    /// Keeps what is meant of pods that have a name and containers. One without
+    /// containers only has a name.
+    pub fn apply<P, C>(&self, pods: &mut Vec<P>, parts: impl Fn(&mut P) -> (&str, &mut Vec<C>))
+    where
+        for<'a> Seen<'a>: From<&'a C>,
+    {
+        if self.0.is_empty() {
+            return;
+        }
+        pods.retain_mut(|pod| {
+            let (name, containers) = parts(pod);
+            if containers.is_empty() {
+                return self.mean(name, None);
+            }
+            containers.retain(|container| self.mean(name, Some(Seen::from(container))));
+            !containers.is_empty()
+        });
+    }
+
+    fn mean(&self, pod: &str, container: Option<Seen<'_>>) -> bool {
+        let alike = |filter: &Filter| {
+            let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
+            self.0.iter().filter(same).any(|filter| meets(filter, pod, container.as_ref()))
+        };
+        self.0.iter().all(alike)
+    }
+}
+
+fn parse(text: &str) -> Result<Filter> {
+    let Some((key, value)) = text.split_once('=') else { bail!("--filter {text:?}: give KEY=VALUE") };
+    Ok(match key {
+        "name" => {
+            let name = value.trim_start_matches('^').trim_end_matches('$');
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/".contains(c)) {
+                bail!("--filter {text:?}: give part of a name, with ^ in front or $ behind for its beginning or end");
+            }
+            Filter::Name(value.into())
+        }
+        "pod" => Filter::Pod(value.into()),
+        "status" => Filter::Status(match value {
+            "running" => ContainerState::Running,
+            "exited" | "stopped" => ContainerState::Exited,
+            "created" => ContainerState::Created,
+            _ => bail!("--filter {text:?}: a container is created, running or exited"),
+        }),
+        "exited" => match value.parse() {
+            Ok(code) => Filter::Exited(code),
+            Err(_) => bail!("--filter {text:?}: give an exit code"),
+        },
+        _ => bail!("--filter {text:?}: there is name, pod, status and exited; use --format json and jq(1) for more"),
+    })
+}
+
+fn meets(filter: &Filter, pod: &str, container: Option<&Seen<'_>>) -> bool {
+    match filter {
+        Filter::Name(wanted) => {
+            let shown = container.map_or(pod.into(), |container| target::show(pod, container.name));
+            let names = [Some(shown.as_str()), container.map(|container| container.name)];
+            names.into_iter().flatten().any(|name| is_like(name, wanted))
+        }
+        Filter::Pod(wanted) => pod == wanted,
+        Filter::Status(wanted) => container.is_some_and(|container| container.state == *wanted),
+        Filter::Exited(code) => container.is_some_and(|container| container.exit_code.map(i32::from) == Some(*code)),
+    }
+}
+
+fn is_like(name: &str, wanted: &str) -> bool {
+    let (begins, rest) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
+    let (ends, text) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+    match (begins, ends) {
+        (true, true) => name == text,
+        (true, false) => name.starts_with(text),
+        (false, true) => name.ends_with(text),
+        (false, false) => name.contains(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_in_part() {
+        for (name, wanted, is) in [
+            ("web", "e", true),
+            ("web", "^we", true),
+            ("web", "^eb", false),
+            ("web", "eb$", true),
+            ("web", "^web$", true),
+            ("web2", "^web$", false),
+        ] {
+            assert_eq!(is_like(name, wanted), is, "{name} {wanted}");
+        }
+        for wrong in ["name", "name=w*", "status=gone", "exited=x", "label=a"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
