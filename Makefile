@@ -13,7 +13,8 @@ MUSL = x86_64-unknown-linux-musl
 TARGET ?= $(if $(wildcard $(shell $(RUSTC) --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 PROGRAMS = target/$(if $(TARGET),$(TARGET)/)release
 
-.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-podman bench lint doc clean install
+.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-podman \
+	bench lint doc clean install
 
 all: build
 
@@ -50,6 +51,11 @@ test-musl:
 # but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it.
 test-vm:
 	tests/vm/run $(ARGS)
+
+# What limits have to hold against where cgroup2 is mounted without nsdelegate.
+test-vm-undelegated:
+	tests/vm/run -- sh -c 'mount -o remount,rw cgroup2 /sys/fs/cgroup && \
+		suite --mode root,vm still_hold doubled_limits memory_limit fork_bomb limits_change a_change_that_fails'
 
 # The suite as in a sandbox that denies openat2 and the new mount calls.
 test-old-calls:

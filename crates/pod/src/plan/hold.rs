@@ -183,6 +183,7 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
         namespaces |= Namespace::User.flag();
     }
     if let Some((uid, gid)) = pod.users.nobodys(facts) {
+        // Before it is in the namespace that does not know them.
         if nested || (uid, gid) != (facts.uid, facts.gid) {
             ids::keep_capabilities(p);
         }
@@ -397,3 +398,53 @@ const PAUSE_CALLS: [libc::c_long; 12] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_exit_group,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Calls;
+
+    fn facts() -> Facts {
+        Facts {
+            uid: 0,
+            gid: 0,
+            privileged: true,
+            initial_users: true,
+            setgroups: true,
+            tty_group: true,
+            capabilities: !0,
+            last_capability: 40,
+            calls: Calls::ALL,
+            pids: 1,
+        }
+    }
+
+    #[test]
+    fn pause_has_ids_that_the_pod_has_not() {
+        let map = |outside, count| vec![IdMap { inside: 0, outside, count }];
+        let new = |uids, gids| Users::New { uids, gids };
+        let others = new(map(100_000, 65536), map(100_000, 65536));
+        assert_eq!(others.nobodys(&facts()), Some((0, 0)), "the caller's");
+        let callers = new(map(0, 65536), map(100_000, 65536));
+        assert_eq!(callers.nobodys(&facts()), Some((u32::MAX - 1, 0)), "where that is the container's");
+        let all = new(map(0, u32::MAX), map(0, u32::MAX));
+        assert_eq!(all.nobodys(&facts()), None, "there is none");
+        for facts in [Facts { initial_users: false, ..facts() }, Facts { capabilities: 0, ..facts() }] {
+            assert_eq!(callers.nobodys(&facts), None);
+            assert_eq!(others.nobodys(&facts), Some((0, 0)), "that takes nothing");
+        }
+    }
+
+    #[test]
+    fn the_last_id_of_a_range_is_pauses() {
+        let own = |id| IdMap { inside: 0, outside: id, count: 1 };
+        let maps = vec![own(1000), IdMap { inside: 1, outside: 100_000, count: 65535 }];
+        let users = |apart| Users::Nested { uids: maps.clone(), gids: maps.clone(), by_helper: true, apart };
+        assert_eq!(users(true).nobodys(&facts()), Some((65536, 65536)));
+        let [uids, _] = users(true).of_outer();
+        assert_eq!(show_maps(&uids), "0 1000 1\n1 100000 65536\n");
+        // As a record of before has it.
+        assert_eq!(users(false).nobodys(&facts()), None);
+        assert_eq!(users(false).of_outer(), [maps.clone(), maps]);
+    }
+}
