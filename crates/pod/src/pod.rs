@@ -13,13 +13,13 @@ use crate::cgroup::{self, PodCgroup};
 use crate::doubled;
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
+use crate::here::{Here, pause_of};
 use crate::idmaps::{decide_users, map_by_helper};
 use crate::launch::{Ignition, Question, ignite, seal};
 use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
-use crate::procfs;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
@@ -478,46 +478,6 @@ impl Drop for Pod {
             }
         }
     }
-}
-
-/// Where this program is, and since when: what a pid means depends on it.
-pub(crate) struct Here {
-    /// Its pid namespace, by inode.
-    pub pids: u64,
-    /// See [`state::boot_id`].
-    pub boot: String,
-}
-
-impl Here {
-    pub(crate) fn read() -> Result<Here> {
-        Ok(Here { pids: procfs::own()?.pids, boot: state::boot_id()? })
-    }
-}
-
-/// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.
-///
-/// # Errors
-/// [`Error::Os`] if the kernel does not tell, which is not "none".
-pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<(ProcessId, OwnedFd)>> {
-    let Some(process) = recorded_pause(dir, cgroup, here)? else { return Ok(None) };
-    Ok(process.open()?.map(|pidfd| (process, pidfd)))
-}
-
-/// The pause that was written down for the pod in `dir`, if it can be alive.
-/// Elsewhere, only that a pod has ended can be told, by its `cgroup`.
-pub(crate) fn recorded_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<ProcessId>> {
-    let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
-    let record = record.filter(|record| record.boot == here.boot);
-    let Some(PauseRecord { process, pids, cgroup: number, .. }) = record else { return Ok(None) };
-    if pids != here.pids {
-        // It was born into its cgroup, which stays empty once it has ended.
-        if cgroup.zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number)) {
-            return Ok(None);
-        }
-        let pod = dir.file_name().unwrap_or_default().to_string_lossy();
-        return Err(Error::state(format!("pod {pod}"), "belongs to another pid namespace: use it from there"));
-    }
-    Ok(Some(process))
 }
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would

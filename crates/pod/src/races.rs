@@ -4,8 +4,7 @@
 //! answers the next step with whatever it says of something that is gone:
 //! `setns(2)` with ESRCH, `clone3(2)` into a pid namespace that is being taken
 //! down with ENOMEM, a cgroup's file with ENOENT or ENODEV, pause's /proc with
-//! EACCES. Here that becomes
-//! what happened, to whom, and what to do.
+//! EACCES. Here that becomes what happened, to whom, and what to do.
 
 use std::time::Duration;
 
@@ -27,9 +26,12 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// only what is said before it is born raises suspicion.
 fn suspicion(error: &Error) -> Option<Duration> {
     match error {
-        Error::Step { step, errno: Number(libc::ESRCH | libc::ENOMEM), .. } => {
-            ["setns(", "clone3("].iter().any(|call| step.starts_with(call)).then_some(MOMENT)
+        // Whether one may enter a process depends on its memory, too, which goes
+        // before its namespaces do.
+        Error::Step { step, errno: Number(libc::ESRCH | libc::EPERM), .. } if step.starts_with("setns(") => {
+            Some(MOMENT)
         }
+        Error::Step { step, errno: Number(libc::ENOMEM), .. } if step.starts_with("clone3(") => Some(MOMENT),
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
         // The last is said of the /proc of one whose memory is gone already.
         Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),

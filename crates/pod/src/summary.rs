@@ -12,12 +12,14 @@ use serde::Deserialize;
 
 use crate::containers::ProcessRecord;
 use crate::error::{Error, Result};
-use crate::pod::{Here, Pod, recorded_pause};
+use crate::here::{Here, recorded_pause};
+use crate::pod::Pod;
 use crate::procfs::lives;
 use crate::resources::OomWatch;
+use crate::snapshot::Snapshot;
 use crate::state::{self, CONTAINER, CONTAINERS, OOM, POD, PROCESS, Store, TABLE};
 use crate::status::{ContainerState, PodState, state_of};
-use crate::table::{Exit, Reservation, Snapshot};
+use crate::table::{Exit, Reservation};
 
 /// A pod, in short.
 #[derive(Clone, Debug)]

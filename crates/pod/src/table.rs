@@ -3,14 +3,13 @@
 //! [`pause::table`] explains the page itself.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pause::table::{
-    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, Head, RESERVED, RUNNING, SLOTS, STATE_MASK,
+    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
     TABLE_SIZE, VERSION,
 };
 use serde::{Deserialize, Serialize};
@@ -129,13 +128,13 @@ pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
     state::write_renamed(path, &page)
 }
 
-const NOT_ONE_PAGE: &str = "the exit table is not one page";
+pub(crate) const NOT_ONE_PAGE: &str = "the exit table is not one page";
 
-fn corrupt(path: &Path, reason: &str) -> Error {
+pub(crate) fn corrupt(path: &Path, reason: &str) -> Error {
     Error::Corrupt { path: path.display().to_string(), reason: reason.into() }
 }
 
-fn check_version(path: &Path, version: u32) -> Result<()> {
+pub(crate) fn check_version(path: &Path, version: u32) -> Result<()> {
     match version {
         VERSION => Ok(()),
         // (Any other number is none that a build would have come to.)
@@ -421,7 +420,7 @@ impl ExitTable {
 }
 
 /// What a slot says of a reservation.
-fn phase_of(slot: &Entry, reservation: Reservation) -> Phase {
+pub(crate) fn phase_of(slot: &Entry, reservation: Reservation) -> Phase {
     let phase = match slot.state.load(Acquire) & STATE_MASK {
         RESERVED => Phase::Reserved,
         RUNNING => Phase::Running(slot.pid.load(Acquire)),
@@ -430,43 +429,6 @@ fn phase_of(slot: &Entry, reservation: Reservation) -> Phase {
     };
     // Read last: it was this reservation's all the while.
     if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
-}
-
-/// The bytes of an exit table as they were when they were read: for one look,
-/// which takes no mapping.
-///
-/// pause writes a slot's state last and the kernel copies from the front, so
-/// what stands behind a state is at least as new.
-pub(crate) struct Snapshot(Vec<u8>);
-
-impl Snapshot {
-    /// The table at `path`, if there is one.
-    pub(crate) fn read(path: &Path) -> Result<Option<Snapshot>> {
-        let Some((mut file, _)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
-        let mut bytes = vec![0; TABLE_SIZE + 1];
-        let size = file.read(&mut bytes).doing(|| format!("reading the exit table {}", path.display()))?;
-        if size != TABLE_SIZE {
-            return Err(corrupt(path, NOT_ONE_PAGE));
-        }
-        check_version(path, u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))?;
-        Ok(Some(Snapshot(bytes)))
-    }
-
-    pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
-        let at = size_of::<Head>() + reservation.entry.min(SLOTS) * size_of::<Entry>();
-        let Some(bytes) = self.0.get(at..at + size_of::<Entry>()) else { return Phase::Lost };
-        let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-        let long = |i: usize| u64::from_ne_bytes(bytes[i..i + 8].try_into().unwrap_or_default());
-        let slot = Entry {
-            pid: word(0).into(),
-            state: word(4).into(),
-            code: word(8).into(),
-            status: word(12).into(),
-            time: long(16).into(),
-            generation: long(24).into(),
-        };
-        phase_of(&slot, reservation)
-    }
 }
 
 fn exit_of(slot: &Entry) -> Exit {
@@ -479,4 +441,57 @@ fn exit_of(slot: &Entry) -> Exit {
     let finished = Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed)));
     let out_of_memory = LEVELS.get(((word >> LEVEL_SHIFT) as usize).wrapping_sub(1)).copied();
     Exit { status, finished, out_of_memory }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Snapshot;
+
+    /// A table with one container in it that was killed.
+    fn with_exit(dir: &Path) -> (ExitTable, Reservation) {
+        let path = dir.join("table");
+        create(&path, true).expect("a table");
+        let table = ExitTable::open(&path, None).expect("a table").expect("the table");
+        let reservation = table.reserve(false).expect("a slot");
+        let slot = table.entry(reservation).expect("its slot");
+        slot.pid.store(7, Relaxed);
+        slot.state.store(RUNNING, Release);
+        assert!(!table.is_ending());
+        assert!(slot.record(7, libc::SIGKILL as u32, 1));
+        (table, reservation)
+    }
+
+    #[test]
+    fn an_exit_outlives_its_container_for_those_who_have_the_table() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (table, reservation) = with_exit(dir.path());
+        assert!(table.is_ending());
+        table.retire(reservation, Some(OomLevel::Pod));
+        let exit = table.try_wait(reservation).expect("known").expect("an end");
+        assert_eq!((exit.code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
+        let snapshot = Snapshot::read(&dir.path().join("table")).expect("readable").expect("a table");
+        assert_eq!(snapshot.phase(reservation), Phase::Exited(exit));
+        assert!(table.is_ending(), "who removed it does not keep pause alive");
+
+        // Given to others last, and then it says so.
+        for _ in 1..SLOTS {
+            assert!(table.reserve(false).is_some());
+            assert_eq!(table.try_wait(reservation), Ok(Some(exit)));
+        }
+        assert!(!table.is_ending());
+        assert!(table.reserve(false).is_some());
+        assert!(table.try_wait(reservation).expect_err("lost").to_string().contains("removed or started anew"));
+        assert!(table.reserve(false).is_none(), "full");
+    }
+
+    #[test]
+    fn a_container_that_was_removed_was_not_started_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (table, reservation) = with_exit(dir.path());
+        // As a build before left it.
+        table.release(reservation);
+        let error = table.try_wait(reservation).expect_err("lost").to_string();
+        assert!(error.contains("was removed before") && !error.contains("anew"), "{error}");
+    }
 }
