@@ -15,8 +15,9 @@
 //! need every cgroup controller and capability, which a container or a login
 //! does not have, and run where somebody asks for that mode (`make test-vm`).
 //!
-//! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
-//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`,
+//! `suite [--mode M,...] [--jobs N] [--every N] [--list] [FILTER...]`, with `all`
+//! for every mode and vm; `--every 1` is the long form of the tests that have one
+//! (`make test-kill`, `make test-soak`); `PODLET_TEST_BIN` names a directory with the commands `podlet`,
 //! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_PATIENCE`
 //! says how many times slower than usual the machine is.
 
@@ -26,6 +27,7 @@ mod harness;
 mod leaks;
 mod modes;
 mod sys;
+mod tracer;
 
 mod cases;
 
@@ -46,7 +48,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 3] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -57,24 +59,6 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] 
         ),
         (cases::podman().is_some(), &[Mode::Vm], "podman_limits_memory", "podman is not installed; .ci/run does that"),
         (cases::ip().is_some(), USUAL, "network_devices_of_a_config", "iproute2 is not installed; .ci/run does that"),
-        (
-            cases::strace().is_some(),
-            USUAL,
-            "killed_at_its_system_calls_one_after_the_other",
-            "strace is not installed; .ci/run does that",
-        ),
-        (
-            cases::strace().is_some(),
-            USUAL,
-            "a_start_that_is_killed_at_the_gate_leaves_nobody_waiting",
-            "strace is not installed; .ci/run does that",
-        ),
-        (
-            cases::strace().is_some(),
-            USUAL,
-            "a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on",
-            "strace is not installed; .ci/run does that",
-        ),
     ]
 }
 
@@ -152,6 +136,7 @@ fn main() -> std::process::ExitCode {
         ["--supervise", mode, test, dir, cgroup] => harness::supervise(mode, test, dir, cgroup),
         ["--guard", mode, test, dir] => harness::guard(mode, test, dir),
         ["--body", mode, test, dir] => harness::body(mode, test, dir),
+        ["--trace", log, what, ref command @ ..] => tracer::main(log, what, command),
         ["--embed", ref rest @ ..] => embed::run(rest),
         ref rest => harness::all(rest),
     }
