@@ -190,7 +190,7 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
 /// has moved its first process down: there the others go, too.
 pub(crate) fn open_beside(dir: &Path, first: &OwnedFd) -> Result<OwnedFd> {
     let gives_on = fs::read_to_string(dir.join("cgroup.subtree_control")).is_ok_and(|given| !given.trim().is_empty());
-    let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd())?.to_string())?));
+    let beside = || Some(hierarchy()?.join(of(&sys::pid_of(first.as_fd()).ok()??.to_string())?));
     let Some(below) = gives_on.then(beside).flatten().filter(|beside| beside.starts_with(dir)) else {
         return open_dir(dir);
     };

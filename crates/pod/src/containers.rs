@@ -34,7 +34,8 @@ impl Pod {
         let never =
             || Error::state(format!("container {}/{name}", self.name()), "has not been started since the pod was");
         let (reservation, table) = record.reservation.zip(self.table.as_ref()).ok_or_else(never)?;
-        let pidfd = match self.find_process(name, reservation, table).and_then(|record| record.process.open()) {
+        let found = self.find_process(name, reservation, table)?;
+        let pidfd = match found.map(|record| record.process.open()).transpose()?.flatten() {
             Some(pidfd) => pidfd,
             None => sys::always_readable().doing(|| "making an eventfd".into())?,
         };
@@ -43,26 +44,36 @@ impl Pod {
     }
 
     /// The main process on this machine, while it runs.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell, which is not "none".
     pub(crate) fn find_process(
         &self,
         name: &str,
         reservation: Reservation,
         table: &ExitTable,
-    ) -> Option<ProcessRecord> {
-        let Phase::Running(inner) = table.phase(reservation) else { return None };
+    ) -> Result<Option<ProcessRecord>> {
+        let Phase::Running(inner) = table.phase(reservation) else { return Ok(None) };
         if !table.is_alive() {
-            return None;
+            return Ok(None);
         }
         let path = self.container_dir(name).join(PROCESS);
+        // One that cannot be read says no more than none.
         let recorded = state::read_record::<ProcessRecord>(&path).ok().flatten();
-        // Who started it died before it could write that down: look for the
-        // one with this pid in the pod.
-        recorded.or_else(|| {
-            let pause = self.pause?.pid;
-            let pid = self.pod_processes().into_iter().find(|&pid| inner_pid(pid, pause) == Some(inner))?;
-            let process = ProcessId::of(pid)?;
-            Some(ProcessRecord { process, mounts: mount_namespace(pid) })
-        })
+        if let Some(record) = recorded.filter(|record| record.process.pid != 0) {
+            return Ok(Some(record));
+        }
+        // Who started it died before it could write that down, or was not told
+        // by the kernel: look for the one with this pid in the pod.
+        let Some(pause) = self.pause.map(|pause| pause.pid) else { return Ok(recorded) };
+        for pid in self.pod_processes()? {
+            if inner_pid(pid, pause)? == Some(inner)
+                && let Some(process) = ProcessId::of(pid)?
+            {
+                return Ok(Some(ProcessRecord { process, mounts: mount_namespace(pid)? }));
+            }
+        }
+        Ok(recorded)
     }
 
     /// How a container's latest run ended; `None` if it runs or never ran.
@@ -130,20 +141,27 @@ impl Pod {
     pub(crate) fn keep_ooms(&self) -> Result<()> {
         for name in self.containers()? {
             let record = self.container_record(&name)?;
-            self.oom_watch(&record).map_or(Ok(()), |watch| watch.keep())?;
+            let Some(watch) = self.oom_watch(&record) else { continue };
+            let level = watch.keep()?;
+            // For those who have mapped the table, and get no other answer once
+            // the pod is removed.
+            if let Some((table, reservation)) = self.table.as_ref().zip(record.reservation) {
+                table.keep_level(reservation, level);
+            }
         }
         Ok(())
     }
 
     /// All processes whose pid namespace is pause's or nested in it, by their
     /// pids on this machine; pause itself left out.
-    pub(crate) fn pod_processes(&self) -> Vec<u32> {
-        let Some(pause) = self.pause else { return Vec::new() };
+    pub(crate) fn pod_processes(&self) -> Result<Vec<u32>> {
+        let Some(pause) = self.pause else { return Ok(Vec::new()) };
         if let Some(cgroup) = self.cgroup() {
-            let containers = state::names_in(&cgroup.path().join("ctr")).unwrap_or_default();
-            return containers.iter().flat_map(|name| cgroup::all_processes(&cgroup.container(name))).collect();
+            let containers = state::names_in(&cgroup.path().join("ctr"))?;
+            return Ok(containers.iter().flat_map(|name| cgroup::all_processes(&cgroup.container(name))).collect());
         }
-        all_pids().filter(|&pid| pid != pause.pid && inner_pid(pid, pause.pid).is_some()).collect()
+        let is_in = |&pid: &u32| Ok((pid != pause.pid && inner_pid(pid, pause.pid)?.is_some()).then_some(pid));
+        all_pids()?.iter().filter_map(|pid| is_in(pid).transpose()).collect()
     }
 
     /// Before the table goes: writes down how everything in it ended.

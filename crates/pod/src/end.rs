@@ -76,8 +76,11 @@ impl Pod {
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn(name)?;
         self.end_all(name)?;
-        if let Ok(process) = self.process(name) {
-            process.wait_timeout(PATIENCE)?;
+        match self.process(name) {
+            Ok(process) => drop(process.wait_timeout(PATIENCE)?),
+            // It never ran in this life of the pod.
+            Err(Error::State { .. }) => {}
+            Err(error) => return Err(error),
         }
         self.remove_container(name)
     }
@@ -95,11 +98,14 @@ impl Pod {
             // Nobody launches while we have the lock: what is not born by now
             // never will be.
             let unborn = matches!(phase, Phase::Reserved | Phase::Running(0));
-            if !unborn && table.try_wait(reservation).ok() == Some(None) {
+            // A slot that has moved on is nobody's of this container any more.
+            let ended = if unborn { None } else { table.try_wait(reservation).ok().flatten() };
+            if !unborn && ended.is_none() && phase != Phase::Lost {
                 return Err(Error::state(format!("container {}/{name}", self.name()), "is running"));
             }
+            let level = ended.and_then(|exit| exit.explained(self.oom_watch(&record).as_ref()).out_of_memory);
             self.end_for_good(name)?;
-            table.release(reservation);
+            table.retire(reservation, level);
             self.release_unborn();
         } else if let Some(cgroup) = self.container_cgroup(name) {
             cgroup::remove_tree(&cgroup)?;
@@ -136,12 +142,13 @@ impl Pod {
         let path = self.container_dir(name).join(PROCESS);
         let recorded = state::read_record::<ProcessRecord>(&path)?;
         // Who started it may have died before it could write that down.
-        let unrecorded = || {
-            let (reservation, table) = self.container_record(name).ok()?.reservation.zip(self.table.as_ref())?;
-            self.find_process(name, reservation, table)
+        let known = recorded.filter(|record| record.process.pid != 0);
+        let running = match (known, self.container_record(name)?.reservation.zip(self.table.as_ref())) {
+            (None, Some((reservation, table))) => self.find_process(name, reservation, table)?,
+            (known, _) => known,
         };
-        let Some(record) = recorded.or_else(unrecorded) else { return Ok(()) };
-        if let Some(main) = record.process.open() {
+        let Some(record) = running.or(recorded) else { return Ok(()) };
+        if let Some(main) = record.process.open()? {
             // Gone already is as good.
             sys::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
         }
@@ -152,7 +159,7 @@ impl Pod {
         }
         let candidates = || match may_be_anothers {
             true => self.pod_processes(),
-            false => all_pids().collect(),
+            false => all_pids(),
         };
         kill_in(mounts, candidates, || format!("container {}/{name}", self.name()))
     }

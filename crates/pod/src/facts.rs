@@ -70,7 +70,6 @@ impl Facts {
         let own = procfs::own()?;
         let users = fs::metadata("/proc/self/ns/user").doing(|| "looking at /proc/self/ns/user".into())?;
         let initial_users = users.ino() == INITIAL_USERS;
-        let may_setgroups = || read("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow");
         let tty_group = initial_users || parse_map(&read("/proc/self/gid_map")?).iter().any(|map| map.contains(5));
         let effective = sys::effective_capabilities().doing(|| "reading the capabilities".into())?;
         let privileged = effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0;
@@ -80,7 +79,7 @@ impl Facts {
             privileged,
             initial_users,
             // Only a user namespace can forbid it.
-            setgroups: initial_users || may_setgroups(),
+            setgroups: initial_users || read("/proc/self/setgroups")?.trim() == "allow",
             tty_group,
             capabilities: effective & own.bounding,
             last_capability: sys::last_capability(),

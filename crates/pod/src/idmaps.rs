@@ -1,7 +1,5 @@
 //! Which ids a pod's user namespace has, and who may write that down.
 
-use std::path::Path;
-
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap, parse_map};
 use crate::plan::hold::Users;
@@ -28,9 +26,9 @@ pub(crate) fn decide_users(facts: &Facts, options: &PodOptions) -> Result<Users>
     let own = |id| IdMap { inside: 0, outside: id, count: 1 };
     let (mut uids, mut gids) = (vec![own(facts.uid)], vec![own(facts.gid)]);
     let helpers = in_path("newuidmap") && in_path("newgidmap");
-    let ours = |path| parse_map(&std::fs::read_to_string(path).unwrap_or_default());
-    let (our_uids, our_gids) = (ours("/proc/self/uid_map"), ours("/proc/self/gid_map"));
-    let more = (sub_ids("/etc/subuid", facts.uid, &our_uids), sub_ids("/etc/subgid", facts.uid, &our_gids));
+    let ours = |path| read_if_there(path).map(|text| parse_map(&text));
+    let (our_uids, our_gids) = (ours("/proc/self/uid_map")?, ours("/proc/self/gid_map")?);
+    let more = (sub_ids("/etc/subuid", facts.uid, &our_uids)?, sub_ids("/etc/subgid", facts.uid, &our_gids)?);
     let by_helper = match more {
         (Some(more_uids), Some(more_gids)) if helpers => {
             uids.push(more_uids);
@@ -48,19 +46,29 @@ fn in_path(program: &str) -> bool {
 
 /// The user's range in a file as subuid(5) describes it, as ids from 1 on;
 /// of several the first that our own user namespace has.
-fn sub_ids(path: &str, uid: u32, ours: &[IdMap]) -> Option<IdMap> {
-    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+fn sub_ids(path: &str, uid: u32, ours: &[IdMap]) -> Result<Option<IdMap>> {
+    let text = read_if_there(path)?;
     let number = uid.to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = read_if_there("/etc/passwd")?;
     let mine = |line: &&str| line.split(':').nth(2) == Some(&number);
     let name = passwd.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or(&number);
-    text.lines().find_map(|line| {
+    let range = |line: &str| {
         let mut fields = line.split(':');
         let owner = fields.next()?;
         let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         let is_there = ours.iter().any(|map| map.covers(outside, count));
         ((owner == name || owner == number) && is_there).then_some(IdMap { inside: 1, outside, count })
-    })
+    };
+    Ok(text.lines().find_map(range))
+}
+
+/// A file of this machine; empty if it has none. One that cannot be read just
+/// now would make a pod of fewer ids than asked for.
+fn read_if_there(path: &str) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.doing(|| format!("reading {path}")),
+    }
 }
 
 /// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.

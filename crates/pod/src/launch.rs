@@ -219,7 +219,8 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
     let mut note = |heard: &Heard| {
         let known = |note: &&Note<'_>| heard.born.is_some() && (heard.mounts.is_some() || !note.with_mounts);
         let (Some(note), Some(born)) = (unwritten.take_if(|note| known(note)), &heard.born) else { return Ok(()) };
-        let pid = if plan.born_in() != 0 { Some(child.pid()) } else { sys::pid_of(born.as_fd()) };
+        let pid = if plan.born_in() != 0 { Ok(Some(child.pid())) } else { sys::pid_of(born.as_fd()) };
+        let pid = pid.doing(|| format!("starting {}", ignition.object))?;
         (note.write)(pid.ok_or_else(died)?, heard.mounts)?;
         go_on(report)
     };
@@ -268,7 +269,8 @@ fn hear(
         match record.kind {
             Record::BORN => heard.born = descriptor,
             Record::MOUNTS => {
-                let namespace = descriptor.and_then(|namespace| mount_namespace_of(&File::from(namespace)));
+                let namespace = descriptor.map(|namespace| mount_namespace_of(&File::from(namespace))).transpose();
+                let namespace = namespace.doing(|| format!("looking at the mount namespace of {object}"))?;
                 heard.mounts = Some(namespace.ok_or_else(|| Error::Died { object: object.into() })?);
             }
             Record::CONSOLE => heard.console = descriptor,

@@ -62,6 +62,7 @@ mod pod;
 mod prepare;
 mod process;
 mod procfs;
+mod races;
 pub mod resources;
 pub mod seccomp;
 pub mod spec;

@@ -71,7 +71,7 @@ impl Pod {
             resources::check_reachable(&options.resources, &facts, cgroup::usable_parent(&facts).as_deref())?;
         }
         let dir = store.pod_dir(&options.name);
-        if dir.exists() && !state::is_pod_dir(&dir) {
+        if dir.exists() && !state::is_pod_dir(&dir)? {
             let reason = "the state directory has something of that name that is no pod";
             return Err(Error::invalid("pod name", &options.name, reason));
         }
@@ -79,13 +79,13 @@ impl Pod {
         store.mark_for_sweep(&options.name, true)?;
         let _lock = loop {
             state::make_private(&dir)?;
-            if let Some(lock) = Lock::take(&dir, Hold::Exclusive, true)? {
-                break lock;
+            let Some(lock) = Lock::take(&dir, Hold::Exclusive, true)? else { continue };
+            store.keep_mark(&options.name)?;
+            match state::read_record(&dir.join(POD))? {
+                None => break lock,
+                Some(record) => Pod::make_room(store, &dir, record, &facts)?,
             }
         };
-        if dir.join(POD).exists() {
-            return Err(Error::Exists(format!("pod {}", options.name)));
-        }
         // What a remover left that was killed half-way.
         state::remove_all(&dir.join(CONTAINERS))?;
         let id = state::new_id()?;
@@ -96,7 +96,7 @@ impl Pod {
             options.share.insert(Namespace::User);
         }
         let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true };
-        let mut pod = Pod { store: store.clone(), dir, record, facts, table: None, pause: None, lifeline: None };
+        let mut pod = Pod::new(store, &dir, record, facts);
         let made = pod.write().and_then(|()| pod.hold());
         match made {
             Ok(()) => Ok(pod),
@@ -106,6 +106,31 @@ impl Pod {
                 Err(error)
             }
         }
+    }
+
+    /// Removes a dead pod that nobody will ask for any more, of which there is
+    /// the record; the caller has the lock.
+    fn make_room(store: &Store, dir: &Path, record: PodRecord, facts: &Facts) -> Result<()> {
+        let mut pod = Pod::new(store, dir, record, facts.clone());
+        pod.look()?;
+        if pod.is_wanted() || pod.lives_on() {
+            return Err(Error::Exists(format!("pod {}", pod.name())));
+        }
+        pod.erase()
+    }
+
+    fn new(store: &Store, dir: &Path, record: PodRecord, facts: Facts) -> Pod {
+        Pod { store: store.clone(), dir: dir.into(), record, facts, table: None, pause: None, lifeline: None }
+    }
+
+    /// Whether somebody may ask for its records once it is dead.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.record.attached && !self.record.options.remove_when_dead
+    }
+
+    /// Whether its last container has ended and pause is about to.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.is_ending())
     }
 
     /// The plans by which a pod and its first container would be made here.
@@ -134,8 +159,7 @@ impl Pod {
         crate::spec::check_name("pod", name).map_err(|_| not_found())?;
         let dir = store.pod_dir(name);
         let record = state::read_record(&dir.join(POD))?.ok_or_else(not_found)?;
-        let facts = Facts::read()?;
-        let mut pod = Pod { store: store.clone(), dir, record, facts, table: None, pause: None, lifeline: None };
+        let mut pod = Pod::new(store, &dir, record, Facts::read()?);
         pod.look()?;
         Ok(pod)
     }
@@ -172,6 +196,12 @@ impl Pod {
     /// Whether pause lives.
     pub fn is_alive(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.is_alive())
+    }
+
+    /// Whether pause lives and will: not if it is about to follow the last
+    /// container.
+    pub fn lives_on(&self) -> bool {
+        self.is_alive() && !self.is_ending()
     }
 
     /// Whether any container of it runs or is about to.
@@ -220,6 +250,9 @@ impl Pod {
         if !sys::wait_readable(&pause, Some(PATIENCE)).doing(|| "waiting for pause".into())? {
             return Err(Error::Deadline { what: format!("the end of pod {}", self.name()), after: PATIENCE });
         }
+        if self.options().pause_is_child {
+            sys::reap(pause);
+        }
         self.remove_cgroup()
     }
 
@@ -228,8 +261,12 @@ impl Pod {
     /// # Errors
     /// What could not be removed; calling it again goes on.
     pub fn remove(mut self) -> Result<()> {
-        // First of all: somebody in the pod may be what keeps the lock.
-        self.kill()?;
+        // First of all: somebody in the pod may be what keeps the lock. But
+        // where no pause has been written down yet it is who makes the pod,
+        // who would find it taken away piece by piece.
+        if self.pause.is_some() || self.dir.join(PAUSE).exists() {
+            self.kill()?;
+        }
         let lock = self.lock(Hold::Exclusive, true)?;
         if lock.is_some() {
             // Whoever had the lock before may have started it again. An
@@ -252,17 +289,23 @@ impl Pod {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
         let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
         self.look()?;
-        if self.is_alive() {
+        if self.lives_on() {
             return Ok(());
+        }
+        if self.is_alive() {
+            // Its last container has ended, and nobody can start another one
+            // while we have the lock.
+            self.kill()?;
         }
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
         let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
-        if result.is_err() {
+        result.map_err(|error| {
+            let error = self.explain_revival(error);
             self.kill().ok();
-        }
-        result
+            error
+        })
     }
 
     /// Takes the lock of this very pod: `None` if it is gone, though another of
@@ -279,12 +322,10 @@ impl Pod {
 
     /// Finds pause and the table, if they are there.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref())?.unzip();
+        let here = Here { pids: self.facts.pids, boot: state::boot_id()? };
+        let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref(), &here)?.unzip();
         self.pause = process;
-        self.table = match self.dir.join(TABLE) {
-            path if path.exists() => Some(Arc::new(ExitTable::open(&path, pause)?)),
-            _ => None,
-        };
+        self.table = ExitTable::find(&self.dir.join(TABLE), pause)?.map(Arc::new);
         Ok(())
     }
 
@@ -354,20 +395,15 @@ impl Pod {
         let pause = ignite(&plan, ignition)?.pidfd;
         drop(fds);
         let lost = || Error::Died { object: object.clone() };
-        let pid = sys::pid_of(pause.as_fd()).ok_or_else(lost)?;
-        let process = ProcessId::of(pid).ok_or_else(lost)?;
-        self.pause = Some(process);
+        let pid = sys::pid_of(pause.as_fd()).doing(context);
+        // From here on whoever gives up ends it.
         self.table = Some(Arc::new(table.kept_by(pause)));
         self.lifeline = Some(lifeline);
-        state::write_record(
-            &self.dir.join(PAUSE),
-            &PauseRecord {
-                process,
-                boot: state::boot_id(),
-                pids: self.facts.pids,
-                cgroup: self.record.cgroup.as_deref().and_then(cgroup::number),
-            },
-        )
+        let process = ProcessId::of(pid?.ok_or_else(lost)?)?.ok_or_else(lost)?;
+        self.pause = Some(process);
+        let cgroup = self.record.cgroup.as_deref().and_then(cgroup::number);
+        let record = PauseRecord { process, boot: state::boot_id()?, pids: self.facts.pids, cgroup };
+        state::write_record(&self.dir.join(PAUSE), &record)
     }
 
     pub(crate) fn cgroup(&self) -> Option<PodCgroup> {
@@ -396,14 +432,10 @@ impl Pod {
         for mark in self.store.to_sweep().iter().filter(|mark| mark.starts_with(&prefix)) {
             self.store.mark_for_sweep(mark, false)?;
         }
-        // The record goes last but for the directory: as long as it is there,
-        // whoever comes by can go on.
-        for file in [TABLE, PAUSE, POD] {
-            let path = self.dir.join(file);
-            state::ignore_missing(std::fs::remove_file(&path)).doing(|| format!("removing {}", path.display()))?;
-        }
-        state::remove_all(&self.dir)?;
-        self.store.mark_for_sweep(self.name(), false)
+        // The record goes last: as long as it is there, whoever comes by can go
+        // on.
+        self.store.remove_pod_dir(self.name())?;
+        self.store.unmark_gone(self.name())
     }
 
     /// The pod as its containers' plans see it.
@@ -429,13 +461,36 @@ impl Drop for Pod {
     }
 }
 
+/// Where this program is, and since when: what a pid means depends on it.
+pub(crate) struct Here {
+    /// Its pid namespace, by inode.
+    pub pids: u64,
+    /// See [`state::boot_id`].
+    pub boot: String,
+}
+
+impl Here {
+    pub(crate) fn read() -> Result<Here> {
+        Ok(Here { pids: procfs::own()?.pids, boot: state::boot_id()? })
+    }
+}
+
 /// The pause of the pod in `dir` and its pidfd, if it lives or is a zombie.
+///
+/// # Errors
+/// [`Error::Os`] if the kernel does not tell, which is not "none".
+pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<(ProcessId, OwnedFd)>> {
+    let Some(process) = recorded_pause(dir, cgroup, here)? else { return Ok(None) };
+    Ok(process.open()?.map(|pidfd| (process, pidfd)))
+}
+
+/// The pause that was written down for the pod in `dir`, if it can be alive.
 /// Elsewhere, only that a pod has ended can be told, by its `cgroup`.
-pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>) -> Result<Option<(ProcessId, OwnedFd)>> {
+pub(crate) fn recorded_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<ProcessId>> {
     let record: Option<PauseRecord> = state::read_record(&dir.join(PAUSE))?;
-    let record = record.filter(|record| record.boot == state::boot_id());
+    let record = record.filter(|record| record.boot == here.boot);
     let Some(PauseRecord { process, pids, cgroup: number, .. }) = record else { return Ok(None) };
-    if pids != procfs::own()?.pids {
+    if pids != here.pids {
         // It was born into its cgroup, which stays empty once it has ended.
         if cgroup.zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number)) {
             return Ok(None);
@@ -443,7 +498,7 @@ pub(crate) fn pause_of(dir: &Path, cgroup: Option<&Path>) -> Result<Option<(Proc
         let pod = dir.file_name().unwrap_or_default().to_string_lossy();
         return Err(Error::state(format!("pod {pod}"), "belongs to another pid namespace: use it from there"));
     }
-    Ok(process.open().map(|pidfd| (process, pidfd)))
+    Ok(Some(process))
 }
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would

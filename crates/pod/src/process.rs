@@ -76,12 +76,16 @@ impl Process {
         &self.name
     }
 
-    /// Its pid on this machine, until it has been reaped.
+    /// Its pid on this machine, until it has been reaped. `None` also where /proc
+    /// cannot be read just now.
     pub fn pid(&self) -> Option<u32> {
-        sys::pid_of(self.pidfd.as_fd())
+        sys::pid_of(self.pidfd.as_fd()).ok().flatten()
     }
 
-    /// Waits until it has ended. Holds no lock and needs no thread of its own.
+    /// Waits until it has ended. If pause follows it, as the last one of a pod
+    /// that [ends with it](crate::PodOptions::end_with_last), waits for that,
+    /// too: what was returned from has happened. Holds no lock and needs no
+    /// thread of its own.
     ///
     /// # Errors
     /// [`Error::State`] if the container was started anew before its exit was

@@ -2,19 +2,64 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::error::{Context, Error, Result};
 use crate::pod::PATIENCE;
+use crate::state::ProcessId;
 use crate::sys;
 
+/// What is asked of a process that may have ended: `None` if it has. Any other
+/// failure is one to look, and no answer.
+fn unless_gone<T>(result: std::io::Result<T>, doing: impl FnOnce() -> String) -> Result<Option<T>> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        result => result.map(Some).doing(doing),
+    }
+}
+
 /// All processes of this machine, or of as much of it as /proc shows.
-pub(crate) fn all_pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+pub(crate) fn all_pids() -> Result<Vec<u32>> {
+    let pids = fs::read_dir("/proc").and_then(|entries| {
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        entries.filter_map(|entry| entry.map(pid).transpose()).collect()
+    });
+    pids.doing(|| "reading /proc".into())
+}
+
+/// A pidfd of the process that has this pid now.
+pub(crate) fn open_process(pid: u32) -> Result<Option<OwnedFd>> {
+    match sys::pidfd_open(pid) {
+        // The second two are said of what is no process: 0, or a thread of one
+        // (pidfd_open(2)).
+        Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
+        result => result.map(Some).doing(|| format!("opening the process {pid}")),
+    }
+}
+
+/// What is needed of `/proc/<pid>/stat` (proc_pid_stat(5)).
+pub(crate) struct Stat {
+    /// Field 3: `Z` and `X` have ended.
+    pub state: u8,
+    /// Field 22: clock ticks since boot.
+    pub start: u64,
+}
+
+/// Of a process that lives or is a zombie.
+pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
+    let path = format!("/proc/{pid}/stat");
+    let Some(text) = unless_gone(read(&path), || format!("reading {path}"))? else { return Ok(None) };
+    let parse = || {
+        // The name, field 2, may hold anything; it ends at the last ")".
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        Some(Stat { state: *fields.next()?.as_bytes().first()?, start: fields.nth(18)?.parse().ok()? })
+    };
+    parse().map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
 }
 
 /// A file of /proc, or one like it, whose size nobody knows before: most are
@@ -29,7 +74,7 @@ pub(crate) fn read(path: &str) -> std::io::Result<String> {
 /// linux/nsfs.h).
 pub(crate) fn sees_all_pids() -> bool {
     const INITIAL_PIDS: u64 = 0xEFFF_FFFC;
-    namespace_inode(std::process::id(), "pid") == Some(INITIAL_PIDS)
+    namespace_inode(std::process::id(), "pid").is_ok_and(|inode| inode == Some(INITIAL_PIDS))
 }
 
 /// A mount namespace.
@@ -43,17 +88,33 @@ pub(crate) enum MountNamespace {
     Inode(u64),
 }
 
-/// The mount namespace of a process.
-pub(crate) fn mount_namespace(pid: u32) -> Option<MountNamespace> {
-    mount_namespace_of(&fs::File::open(format!("/proc/{pid}/ns/mnt")).ok()?)
+/// The mount namespace of a process; `None` if it is gone, or another user's.
+pub(crate) fn mount_namespace(pid: u32) -> Result<Option<MountNamespace>> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let context = || format!("opening {path}");
+    let namespace = match fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(None),
+        result => unless_gone(result, context)?,
+    };
+    namespace.map(|namespace| mount_namespace_of(&namespace)).transpose().doing(context)
 }
 
 /// The mount namespace behind an open `/proc/<pid>/ns/mnt`.
-pub(crate) fn mount_namespace_of(namespace: &fs::File) -> Option<MountNamespace> {
+pub(crate) fn mount_namespace_of(namespace: &fs::File) -> std::io::Result<MountNamespace> {
     match sys::mount_namespace_id(namespace) {
-        Ok(id) => Some(MountNamespace::Id(id)),
-        Err(_) => Some(MountNamespace::Inode(namespace.metadata().ok()?.ino())),
+        Ok(id) => Ok(MountNamespace::Id(id)),
+        Err(_) => Ok(MountNamespace::Inode(namespace.metadata()?.ino())),
     }
+}
+
+/// The processes of a mount namespace.
+pub(crate) fn processes_in(mounts: MountNamespace) -> Result<Vec<u32>> {
+    select(all_pids()?, mounts)
+}
+
+fn select(pids: Vec<u32>, mounts: MountNamespace) -> Result<Vec<u32>> {
+    let is_in = |pid| Ok((mount_namespace(pid)? == Some(mounts)).then_some(pid));
+    pids.into_iter().filter_map(|pid| is_in(pid).transpose()).collect()
 }
 
 /// Kills what is in a mount namespace, of the processes that `candidates` finds.
@@ -63,30 +124,30 @@ pub(crate) fn mount_namespace_of(namespace: &fs::File) -> Option<MountNamespace>
 /// # Errors
 /// [`Error::Deadline`], naming what was to end; [`Error::State`] if it is this
 /// program's own mount namespace.
-pub(crate) fn kill_in<P: IntoIterator<Item = u32>>(
+pub(crate) fn kill_in(
     mounts: MountNamespace,
-    candidates: impl Fn() -> P,
+    candidates: impl Fn() -> Result<Vec<u32>>,
     what: impl Fn() -> String,
 ) -> Result<()> {
-    if fs::File::open("/proc/self/ns/mnt").ok().and_then(|ours| mount_namespace_of(&ours)) == Some(mounts) {
+    let ours = fs::File::open("/proc/self/ns/mnt").and_then(|ours| mount_namespace_of(&ours));
+    if ours.doing(|| "looking at /proc/self/ns/mnt".into())? == mounts {
         // The caller would be among them.
         return Err(Error::state(what(), "is in this program's own mount namespace: use it from outside"));
     }
-    let here = |pid: &u32| mount_namespace(*pid) == Some(mounts);
     let end = Instant::now() + PATIENCE;
     // A process that forks and ends while /proc is read can leave a child that
     // was not seen: only the second look in vain counts.
     let mut in_vain = 0;
     while in_vain < 2 {
-        let found: Vec<_> = candidates().into_iter().filter(here).collect();
+        let found = select(candidates()?, mounts)?;
         in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
         if Instant::now() > end {
             return Err(Error::Deadline { what: format!("the end of all processes of {}", what()), after: PATIENCE });
         }
         for pid in found {
             // Opened, then looked at again: the pid may be another's now.
-            if let Ok(pidfd) = sys::pidfd_open(pid)
-                && here(&pid)
+            if let Some(pidfd) = open_process(pid)?
+                && mount_namespace(pid)? == Some(mounts)
             {
                 sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
                 sys::wait_readable(&pidfd, Some(Duration::from_millis(100))).ok();
@@ -96,9 +157,12 @@ pub(crate) fn kill_in<P: IntoIterator<Item = u32>>(
     Ok(())
 }
 
-/// The inode of a process's namespace.
-pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|meta| meta.ino())
+/// The inode of a process's namespace; `None` if it is gone, or the kernel has
+/// no such kind.
+pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Result<Option<u64>> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    let meta = unless_gone(fs::metadata(&path), || format!("looking at {path}"))?;
+    Ok(meta.map(|meta| meta.ino()))
 }
 
 /// What the kernel tells of the calling thread.
@@ -115,7 +179,9 @@ pub(crate) struct Own {
 /// [`Error::Invalid`] if /proc is not that of this pid namespace: what it says
 /// of a pid is said of another process then.
 pub(crate) fn own() -> Result<Own> {
-    let status = read("/proc/thread-self/status").unwrap_or_default();
+    const STATUS: &str = "/proc/thread-self/status";
+    // Missing in the /proc of another pid namespace.
+    let status = unless_gone(read(STATUS), || format!("reading {STATUS}"))?.unwrap_or_default();
     let find = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     let pids = find("NSpid:");
     // One for each namespace from that of /proc to ours.
@@ -126,36 +192,65 @@ pub(crate) fn own() -> Result<Own> {
     }
     let meta = fs::metadata("/proc/self/ns/pid").doing(|| "looking at /proc/self/ns/pid".into())?;
     let bounding = u64::from_str_radix(find("CapBnd:"), 16).map_err(std::io::Error::other);
-    Ok(Own { pids: meta.ino(), bounding: bounding.doing(|| "reading /proc/thread-self/status".into())? })
+    Ok(Own { pids: meta.ino(), bounding: bounding.doing(|| format!("reading {STATUS}"))? })
 }
 
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.
-pub(crate) fn inner_pid(pid: u32, pause: u32) -> Option<u32> {
-    let depth = |pid: u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_string();
-        Some(line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
+    let Some(level) = status_line(pause, "NSpid:")?.map(|pids| pids.split_whitespace().count()) else {
+        return Ok(None);
     };
-    let level = depth(pause)?.len();
-    let pids = depth(pid)?;
-    let inner = *pids.get(level - 1)?;
+    let pids = status_line(pid, "NSpid:")?;
+    let inner = pids.and_then(|pids| pids.split_whitespace().nth(level - 1)?.parse().ok());
+    let Some(inner) = inner else { return Ok(None) };
     // Deep enough, but is it this pod? Its namespace is pause's, or its
     // ancestor at that depth is a child of pause: then its parents lead there.
-    let same = |pid: u32| namespace_inode(pid, "pid") == namespace_inode(pause, "pid");
+    let of_pod = namespace_inode(pause, "pid")?;
     let mut ancestor = pid;
     for _ in 0..64 {
-        if ancestor == pause || same(ancestor) {
-            return Some(inner);
+        if ancestor == pause || namespace_of_pids(ancestor)? == of_pod {
+            return Ok(Some(inner));
         }
-        ancestor = parent(ancestor)?;
+        let parent = status_line(ancestor, "PPid:")?.and_then(|pid| pid.parse().ok());
+        match parent.filter(|&pid| pid > 1) {
+            Some(parent) => ancestor = parent,
+            None => return Ok(None),
+        }
     }
-    None
+    Ok(None)
 }
 
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    line.trim().parse().ok().filter(|&pid| pid > 1)
+/// The pid namespace of a process that may be another user's.
+fn namespace_of_pids(pid: u32) -> Result<Option<u64>> {
+    match namespace_inode(pid, "pid") {
+        Err(Error::Os { errno: Errno::EACCES | Errno::EPERM, .. }) => Ok(None),
+        result => result,
+    }
+}
+
+/// Whether a process lives; a zombie does not.
+pub(crate) fn lives(process: ProcessId) -> Result<bool> {
+    let stat = stat(process.pid)?.filter(|stat| stat.start == process.start);
+    Ok(stat.is_some_and(|stat| !matches!(stat.state, b'Z' | b'X')))
+}
+
+/// A file of `/proc/<pid>`; empty if the process is gone, or another user's.
+pub(crate) fn text_of(pid: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{file}");
+    match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(String::new()),
+        bytes => {
+            let bytes = unless_gone(bytes, || format!("reading {path}"))?.unwrap_or_default();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+    }
+}
+
+/// What stands behind `name` in `/proc/<pid>/status` (proc_pid_status(5)).
+fn status_line(pid: u32, name: &str) -> Result<Option<String>> {
+    let path = format!("/proc/{pid}/status");
+    let status = unless_gone(read(&path), || format!("reading {path}"))?.unwrap_or_default();
+    Ok(status.lines().find_map(|line| line.strip_prefix(name)).map(|line| line.trim().to_string()))
 }
 
 /// A mount, as `/proc/self/mountinfo` shows it (proc_pid_mountinfo(5)).

@@ -96,7 +96,8 @@ impl Pod {
                 pod_ooms: 0,
             };
             self.run(&object, &prepared, record, reservation, io, &lock)
-        })();
+        })()
+        .map_err(|error| self.explain(&object, error));
         if result.is_err() {
             // What went wrong first is what counts.
             if let Some(cgroup) = self.container_cgroup(&container.name) {
@@ -138,21 +139,36 @@ impl Pod {
         };
         let next = ContainerRecord { reservation: Some(reservation), exit: None, ..record.clone() };
         let result = self.run(&object, &prepared, next, reservation, io, &lock);
-        if result.is_err() {
+        result.map_err(|error| {
+            let error = self.explain(&object, error);
             // How it ended before is still what is known of it.
             let path = self.container_dir(name).join(CONTAINER);
             state::write_record(&path, &ContainerRecord { reservation: None, exit, ..record }).ok();
-        }
-        result
+            if self.options().end_with_last && !table.has_containers() {
+                // pause only looks when something has ended.
+                self.kill().ok();
+            }
+            error
+        })
     }
 
-    /// Clears away what a podlet left that was killed before it had written a
-    /// container's record. While we have the pod to ourselves nobody is at it.
+    /// Clears away what nobody wants, if it stands in a new container's way: one
+    /// that has ended and was to be removed then, and what a podlet left that
+    /// was killed before it had written the record. While we have the pod to
+    /// ourselves nobody is at it.
     pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
         let dir = self.container_dir(name);
         let is_stray = || dir.exists() && !dir.join(CONTAINER).exists();
-        if !is_stray() {
+        if !dir.exists() {
             return Ok(());
+        }
+        if !is_stray() {
+            return match self.container_record(name) {
+                Ok(record) if record.remove_when_ended && self.exit_of(name)?.is_some() => {
+                    unless_not_found(self.remove_container(name))
+                }
+                record => unless_not_found(record.map(drop)),
+            };
         }
         let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
         self.release_unborn();
@@ -287,8 +303,9 @@ impl Pod {
         if main.try_wait()?.is_some() {
             return Err(not_running());
         }
-        let pid = main.pid().ok_or_else(not_running)?;
-        let (ids, env) = self.exec_identity(container, command, pid)?;
+        let pid = sys::pid_of(main.pidfd.as_fd()).doing(|| object.clone())?.ok_or_else(not_running)?;
+        let identity = self.exec_identity(container, command, pid);
+        let (ids, env) = identity.map_err(|error| self.explain_exec(&object, &main, error))?;
         let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
         spec::check_path("cwd", cwd)?;
         if command.args.first().is_none_or(String::is_empty) {
@@ -325,7 +342,7 @@ impl Pod {
             }
             Err(error) => {
                 table.release_failed(reservation);
-                Err(error)
+                Err(self.explain_exec(&object, &main, error))
             }
         }
     }
@@ -422,10 +439,11 @@ impl Pod {
     }
 
     fn write_process(&self, dir: &Path, born: &Born) -> Result<()> {
+        let pid = sys::pid_of(born.pidfd.as_fd()).doing(|| "looking for its pid".into())?;
         // One that has ended already has no pid any more; what it left behind
         // still has its mount namespace.
         let gone = ProcessId { pid: 0, start: 0 };
-        let process = sys::pid_of(born.pidfd.as_fd()).and_then(ProcessId::of).unwrap_or(gone);
+        let process = pid.map(ProcessId::of).transpose()?.flatten().unwrap_or(gone);
         state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts: born.mounts })
     }
 
@@ -438,7 +456,15 @@ impl Pod {
         self.table.as_ref().filter(|table| table.is_alive()).ok_or_else(|| self.dead())
     }
 
-    fn dead(&self) -> Error {
+    pub(crate) fn dead(&self) -> Error {
         Error::state(format!("pod {}", self.name()), "is not running")
+    }
+}
+
+/// Somebody else may be faster.
+fn unless_not_found(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::NotFound(_)) => Ok(()),
+        result => result,
     }
 }

@@ -14,6 +14,7 @@
 //!       upper/ work/          what it changed of the machine's root
 //!   <root>/.sweep/<pod>       an empty file: nobody will ask for this pod once it is dead
 //!   <root>/.sweep/<pod>:<container>   the same of a container that has ended
+//!   <root>/.sweep/<pod>~<number>      a pod's directory that is being removed
 //! ```
 //!
 //! Every record is written beside its place and renamed into it; what was asked
@@ -123,6 +124,46 @@ impl Store {
         names_in(&self.root.join(SWEEP)).unwrap_or_default()
     }
 
+    /// Makes sure that a mark is there which a sweep may have taken, because it
+    /// did not see yet what the mark is for.
+    pub(crate) fn keep_mark(&self, mark: &str) -> Result<()> {
+        if self.root.join(SWEEP).join(mark).exists() { Ok(()) } else { self.mark_for_sweep(mark, true) }
+    }
+
+    /// Removes the mark of something that is gone. Whoever makes it anew makes
+    /// its directory first and looks for the mark then; we do it the other way
+    /// round, so that one of us sees the other.
+    pub(crate) fn unmark_gone(&self, mark: &str) -> Result<()> {
+        self.mark_for_sweep(mark, false)?;
+        let dir = match mark.split_once(':') {
+            Some((pod, container)) => self.pod_dir(pod).join(CONTAINERS).join(container),
+            None => self.pod_dir(mark),
+        };
+        if dir.exists() { self.mark_for_sweep(mark, true) } else { Ok(()) }
+    }
+
+    /// Removes a pod's directory, whose lock the caller has. It goes as a whole,
+    /// by its name: nobody can take the lock of one that is half removed.
+    pub(crate) fn remove_pod_dir(&self, pod: &str) -> Result<()> {
+        let dir = self.pod_dir(pod);
+        let sweep = self.root.join(SWEEP);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let removed = sweep.join(format!("{pod}{REMOVED}{}.{}", std::process::id(), now.as_nanos()));
+        make_private(&sweep)?;
+        ignore_missing(fs::rename(&dir, &removed)).doing(|| format!("removing {}", dir.display()))?;
+        remove_all(&removed)
+    }
+
+    /// Whether a mark is no mark but what a killed remover left.
+    pub(crate) fn is_removed(mark: &str) -> bool {
+        mark.contains(REMOVED)
+    }
+
+    /// Removes that.
+    pub(crate) fn remove_rest(&self, mark: &str) -> Result<()> {
+        remove_all(&self.root.join(SWEEP).join(mark))
+    }
+
     /// Makes or removes the mark of a pod, or of a container: `pod:container`.
     pub(crate) fn mark_for_sweep(&self, mark: &str, on: bool) -> Result<()> {
         let dir = self.root.join(SWEEP);
@@ -157,6 +198,8 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const OOM: &str = "oom.json";
 pub(crate) const LOCK: &str = "lock";
 const SWEEP: &str = ".sweep";
+/// No pod's name has it.
+const REMOVED: char = '~';
 
 /// `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -211,27 +254,33 @@ pub(crate) struct ProcessId {
 }
 
 impl ProcessId {
-    /// Of a process that lives or is a zombie.
-    pub(crate) fn of(pid: u32) -> Option<ProcessId> {
-        let stat = procfs::read(&format!("/proc/{pid}/stat")).ok()?;
-        // The name, field 2, may hold anything; it ends at the last ")".
-        let rest = stat.rsplit_once(')')?.1;
-        let start = rest.split_whitespace().nth(19)?.parse().ok()?;
-        Some(ProcessId { pid, start })
+    /// Of a process that lives or is a zombie; `None` if there is none of that
+    /// pid.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell, which is not "none".
+    pub(crate) fn of(pid: u32) -> Result<Option<ProcessId>> {
+        Ok(procfs::stat(pid)?.map(|stat| ProcessId { pid, start: stat.start }))
     }
 
     /// A pidfd, if the process is still this one.
     ///
     /// Opened first and compared then: were it another one's, the start time
     /// would be a later one.
-    pub(crate) fn open(&self) -> Option<OwnedFd> {
-        let pidfd = sys::pidfd_open(self.pid).ok()?;
-        (ProcessId::of(self.pid)? == *self).then_some(pidfd)
+    ///
+    /// # Errors
+    /// As [`of`](ProcessId::of).
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
+        let Some(pidfd) = procfs::open_process(self.pid)? else { return Ok(None) };
+        Ok((ProcessId::of(self.pid)? == Some(*self)).then_some(pidfd))
     }
 }
 
-pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_string()
+/// The number of this boot (random(4)).
+pub(crate) fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let id = procfs::read(PATH).doing(|| format!("reading {PATH}"))?;
+    Ok(id.trim().to_string())
 }
 
 /// 64 random hexadecimal digits.
@@ -275,7 +324,9 @@ pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.doing(|| format!("reading {}", dir.display()))?,
     };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let names = names.doing(|| format!("reading {}", dir.display()))?;
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
     let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
     names.sort();
     Ok(names)
@@ -289,11 +340,22 @@ pub(crate) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()>
 }
 
 /// Whether a directory holds nothing but what podlet puts into a pod's.
-pub(crate) fn is_pod_dir(dir: &Path) -> bool {
+pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
     let known = [POD, PAUSE, TABLE, CONTAINERS, LOCK, "pod.new", "pause.new", "table.new"];
-    fs::read_dir(dir).is_ok_and(|mut entries| {
-        entries.all(|entry| entry.is_ok_and(|entry| known.iter().any(|known| entry.file_name() == *known)))
-    })
+    let context = || format!("reading {}", dir.display());
+    let entries = match fs::read_dir(dir) {
+        // Removed just now.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(false),
+        entries => entries.doing(context)?,
+    };
+    for entry in entries {
+        let name = entry.doing(context)?.file_name();
+        if !known.iter().any(|known| name == *known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes a directory and all in it, missing or not.

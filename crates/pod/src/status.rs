@@ -116,7 +116,9 @@ impl Pod {
         let mut namespaces = BTreeMap::new();
         if let Some(pid) = pid {
             let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
-            namespaces.extend(kinds.into_iter().filter_map(|kind| Some((kind, namespace_inode(pid, kind)?))));
+            for kind in kinds {
+                namespaces.extend(namespace_inode(pid, kind)?.map(|inode| (kind, inode)));
+            }
         }
         let mut containers = Vec::new();
         for name in self.containers()? {
@@ -155,7 +157,7 @@ impl Pod {
             match table.phase(reservation) {
                 Phase::Running(1..) if alive => {
                     state = ContainerState::Running;
-                    let found = self.find_process(name, reservation, table);
+                    let found = self.find_process(name, reservation, table)?;
                     pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
                 }
                 // Never born, in flight, or its launch died.

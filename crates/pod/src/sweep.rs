@@ -6,14 +6,15 @@
 //! swept has a mark: an empty file in `<root>/.sweep`.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroup::{self, PodCgroup};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::plan::hold;
-use crate::pod::{PATIENCE, Pod, pause_of};
-use crate::procfs::all_pids;
+use crate::pod::{Here, PATIENCE, Pod, recorded_pause};
+use crate::procfs::{all_pids, lives, open_process, text_of};
 use crate::state::{self, Hold, Lock, POD, Store, TABLE};
 use crate::sys;
 
@@ -21,71 +22,67 @@ impl Pod {
     /// Removes the records of dead pods that nobody will ask for: attached
     /// ones, and those with [`PodOptions::remove_when_dead`](crate::PodOptions::remove_when_dead).
     pub fn sweep(store: &Store) {
-        for mark in store.to_sweep() {
+        let marks = store.to_sweep();
+        if marks.is_empty() {
+            return;
+        }
+        // Without it nobody knows who lives.
+        let Ok(here) = Here::read() else { return };
+        for mark in marks {
+            // What cannot be done now is done the next time.
             match mark.split_once(':') {
+                _ if Store::is_removed(&mark) => store.remove_rest(&mark),
                 Some((pod, container)) => Pod::sweep_container(store, &mark, pod, container),
-                None if Pod::lives(store, &mark) => {}
-                None => Pod::sweep_pod(store, &mark),
+                None => match has_ended(&store.pod_dir(&mark), &here) {
+                    Ok(true) => Pod::sweep_pod(store, &mark),
+                    lives => lives.map(drop),
+                },
             }
+            .ok();
         }
     }
 
-    /// Whether a pod's pause lives: all there is to know of most of them.
-    fn lives(store: &Store, name: &str) -> bool {
-        let pause = pause_of(&store.pod_dir(name), None).ok().flatten();
-        pause.is_some_and(|(_, pidfd)| !sys::wait_readable(&pidfd, Some(Duration::ZERO)).unwrap_or(true))
-    }
-
-    fn sweep_pod(store: &Store, name: &str) {
-        match Pod::open(store, name) {
-            Ok(pod) if pod.is_alive() => {}
-            // Whoever makes or starts it has the lock.
-            Ok(mut pod) => {
-                if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
-                    && pod.look().is_ok()
-                    && !pod.is_alive()
-                {
-                    pod.sweep_dead();
-                }
-            }
-            Err(Error::NotFound(_)) => Pod::sweep_rest(store, name),
-            Err(_) => {}
+    fn sweep_pod(store: &Store, name: &str) -> Result<()> {
+        let mut pod = match Pod::open(store, name) {
+            Err(Error::NotFound(_)) => return Pod::sweep_rest(store, name),
+            pod => pod?,
+        };
+        // Whoever makes or starts it has the lock.
+        let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
+        pod.look()?;
+        match pod.is_wanted() {
+            _ if pod.is_alive() => Ok(()),
+            // The mark is only a hint: whether somebody wants a dead pod's
+            // records stands in these.
+            true => store.mark_for_sweep(name, false),
+            false => pod.erase(),
         }
     }
 
     /// A container that nobody will ask for, if it has ended.
-    fn sweep_container(store: &Store, mark: &str, pod: &str, container: &str) {
-        let Ok(pod) = Pod::open(store, pod) else {
-            store.mark_for_sweep(mark, false).ok();
-            return;
+    fn sweep_container(store: &Store, mark: &str, pod: &str, container: &str) -> Result<()> {
+        let pod = match Pod::open(store, pod) {
+            Err(Error::NotFound(_)) => return store.unmark_gone(mark),
+            pod => pod?,
         };
-        match pod.container_record(container) {
-            Ok(record) if record.remove_when_ended => {
-                if matches!(pod.exit_of(container), Ok(Some(_))) {
-                    // Somebody else may be faster, or start it again.
-                    pod.remove_container(container).ok();
-                }
-            }
-            Ok(_) | Err(Error::NotFound(_)) => {
-                // Whoever is about to make its record has the lock.
-                if let Ok(Some(_lock)) = Lock::take(&pod.dir, Hold::Exclusive, false)
-                    && !pod.container_record(container).is_ok_and(|record| record.remove_when_ended)
-                {
-                    store.mark_for_sweep(mark, false).ok();
-                }
-            }
-            Err(_) => {}
+        if pod.is_unwanted(container)? {
+            return match pod.exit_of(container)? {
+                // Somebody else may be faster, or start it again.
+                Some(_) => pod.remove_container(container),
+                None => Ok(()),
+            };
         }
+        // Whoever is about to make its record has the lock.
+        let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
+        if pod.is_unwanted(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
     }
 
-    /// The mark is only a hint: whether somebody wants a dead pod's records
-    /// stands in these.
-    fn sweep_dead(&mut self) {
-        if self.record.attached || self.record.options.remove_when_dead {
-            // What stays is swept the next time.
-            self.erase().ok();
-        } else {
-            self.store.mark_for_sweep(self.name(), false).ok();
+    /// Whether there is such a container, and nobody will ask for it once it
+    /// has ended.
+    fn is_unwanted(&self, container: &str) -> Result<bool> {
+        match self.container_record(container) {
+            Err(Error::NotFound(_)) => Ok(false),
+            record => Ok(record?.remove_when_ended),
         }
     }
 
@@ -97,7 +94,7 @@ impl Pod {
     pub fn remove_damaged(store: &Store, name: &str) -> Result<()> {
         crate::spec::check_name("pod", name)?;
         let dir = store.pod_dir(name);
-        if dir.exists() && !state::is_pod_dir(&dir) {
+        if dir.exists() && !state::is_pod_dir(&dir)? {
             return Err(Error::invalid(
                 "pod name",
                 name,
@@ -109,10 +106,9 @@ impl Pod {
         // The file may have been replaced since.
         let maps_it = |maps: &str| maps.lines().any(|line| line.trim_end_matches(" (deleted)").ends_with(&table));
         let title = hold::title(name);
-        for pid in all_pids() {
-            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
-            if read("cmdline").starts_with(&title) && maps_it(&read("maps")) {
+        for pid in all_pids()? {
+            let Some(pidfd) = open_process(pid)? else { continue };
+            if text_of(pid, "cmdline")?.starts_with(&title) && maps_it(&text_of(pid, "maps")?) {
                 sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
                 sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| "waiting for pause".into())?;
             }
@@ -123,20 +119,30 @@ impl Pod {
                 cgroup.remove()?;
             }
         }
-        state::remove_all(&dir)?;
-        store.mark_for_sweep(name, false)
+        store.remove_pod_dir(name)?;
+        store.unmark_gone(name)
     }
 
-    /// A directory without a record: its maker died early, or its remover.
-    fn sweep_rest(store: &Store, name: &str) {
+    /// A directory without a record: its maker died early, or its remover. Or
+    /// none at all.
+    fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);
-        if !dir.exists() {
-            store.mark_for_sweep(name, false).ok();
-        } else if let Ok(Some(_lock)) = Lock::take(&dir, Hold::Exclusive, false)
-            && !dir.join(POD).exists()
-        {
-            store.mark_for_sweep(name, false).ok();
-            state::remove_all(&dir).ok();
+        if dir.exists() {
+            let Some(_lock) = Lock::take(&dir, Hold::Exclusive, false)? else { return Ok(()) };
+            if dir.join(POD).exists() {
+                return Ok(());
+            }
+            store.remove_pod_dir(name)?;
         }
+        store.unmark_gone(name)
+    }
+}
+
+/// Whether the pause of the pod in `dir` has ended: all there is to know of
+/// most pods, which live.
+fn has_ended(dir: &Path, here: &Here) -> Result<bool> {
+    match recorded_pause(dir, None, here)? {
+        Some(pause) => Ok(!lives(pause)?),
+        None => Ok(true),
     }
 }

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use pause::table::{
     CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
     TABLE_SIZE, VERSION,
@@ -18,6 +19,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::resources::{OomLevel, OomWatch};
 use crate::sys::{self, MappedTable};
+
+/// In [`Entry::code`]: how it ended, and from [`LEVEL_SHIFT`] on 1 more than the
+/// index in [`LEVELS`] of whose memory was used up, if somebody had to write
+/// that down.
+const CODE_MASK: u32 = 0xff;
+/// See [`CODE_MASK`].
+const LEVEL_SHIFT: u32 = 8;
+/// See [`CODE_MASK`].
+const LEVELS: [OomLevel; 3] = [OomLevel::Container, OomLevel::Pod, OomLevel::Machine];
 
 /// After so many naps of a waiter pause must have been stopped.
 const STOPPED: u32 = 20;
@@ -123,6 +133,14 @@ pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
 }
 
 impl ExitTable {
+    /// The table at `path`, if there is one.
+    pub(crate) fn find(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
+        match ExitTable::open(path, pause) {
+            Err(Error::Os { errno: Errno::ENOENT, .. }) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<ExitTable> {
         let context = || format!("opening the exit table {}", path.display());
         let mut options = File::options();
@@ -146,9 +164,33 @@ impl ExitTable {
     /// Whether pause lives: only then can anything still change.
     pub(crate) fn is_alive(&self) -> bool {
         match &self.pause {
-            Some(pause) => !sys::wait_readable(pause, Some(Duration::ZERO)).unwrap_or(true),
+            // Where the kernel does not tell, nothing says that it has ended.
+            Some(pause) => !sys::wait_readable(pause, Some(Duration::ZERO)).unwrap_or(false),
             None => false,
         }
+    }
+
+    /// Whether the last container has ended, and pause is about to follow it.
+    pub(crate) fn is_ending(&self) -> bool {
+        let follows = self.map.head.flags.load(Acquire) & END_WITH_LAST != 0;
+        // In this order: what has begun after the last end keeps pause alive.
+        follows && self.map.entries.iter().any(|entry| entry.phase() == EXITED) && !self.has_containers()
+    }
+
+    /// Waits until pause has followed the last container, if it is about to:
+    /// what comes next may begin the pod anew, and would find it half alive.
+    fn see_it_end(&self, timeout: Option<Duration>) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let end = Instant::now() + timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+        while let Some(pause) = self.pause.as_ref().filter(|_| self.is_ending()) {
+            let left = end.saturating_duration_since(Instant::now());
+            // Bounded, because another container may begin in this moment.
+            let ended = sys::wait_readable(pause, Some(left.min(Duration::from_millis(50))));
+            if ended.doing(|| "waiting for pause".into())? || left.is_zero() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn orphans(&self) -> u64 {
@@ -201,6 +243,27 @@ impl ExitTable {
         slot.time.store(0, Relaxed);
         slot.generation.store(generation, Release);
         Some(Reservation { entry, generation })
+    }
+
+    /// Gives back the slot of a container that is removed. What it says of the
+    /// container's end stays until nobody else has a free one: somebody may
+    /// have this table mapped, and wait. `level` is what nobody can find out
+    /// once the container is gone.
+    pub(crate) fn retire(&self, reservation: Reservation, level: Option<OomLevel>) {
+        let Phase::Exited(_) = self.phase(reservation) else { return self.release(reservation) };
+        self.keep_level(reservation, level);
+        if let Some(slot) = self.entry(reservation) {
+            // As that of an exec that nobody has asked about.
+            slot.state.compare_exchange(EXITED, EXEC_KIND | EXITED, AcqRel, Relaxed).ok();
+        }
+    }
+
+    /// Writes beside an exit whose memory was used up.
+    pub(crate) fn keep_level(&self, reservation: Reservation, level: Option<OomLevel>) {
+        if let (Some(slot), Some(level), Phase::Exited(_)) = (self.entry(reservation), level, self.phase(reservation)) {
+            let number = LEVELS.iter().position(|known| *known == level).map_or(0, |index| index as u32 + 1);
+            slot.code.fetch_or(number << LEVEL_SHIFT, AcqRel);
+        }
     }
 
     /// Gives a slot back.
@@ -286,14 +349,24 @@ impl ExitTable {
         // In this order: what pause wrote before it ended is there.
         match self.phase(reservation) {
             Phase::Exited(exit) => Ok(Some(exit)),
-            Phase::Lost => Err(Error::state("the container", "was started anew before its exit was read")),
+            Phase::Lost => Err(self.lost(reservation)),
             Phase::Running(_) | Phase::Reserved if alive => Ok(None),
             Phase::Running(_) | Phase::Reserved => Ok(Some(Exit::with_the_pod())),
         }
     }
 
+    fn lost(&self, reservation: Reservation) -> Error {
+        let is_free = self.entry(reservation).is_none_or(|slot| slot.generation.load(Acquire) == 0);
+        let state = match is_free {
+            true => "was removed before its exit was read",
+            false => "was removed or started anew before its exit was read",
+        };
+        Error::state("the container", state)
+    }
+
     /// Waits for the end of the process of this reservation: on its pidfd,
-    /// and then for pause to write it down, which can be a moment later.
+    /// and then for pause to write it down, which can be a moment later. If
+    /// that was the end of the pod, it waits for this, too.
     pub(crate) fn wait(
         &self,
         reservation: Reservation,
@@ -301,12 +374,13 @@ impl ExitTable {
         timeout: Option<Duration>,
     ) -> Result<Option<Exit>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let end = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
-        let left = || end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
         let mut gone = false;
         let mut naps = 0;
         loop {
             if let Some(exit) = self.try_wait(reservation)? {
+                self.see_it_end(left())?;
                 return Ok(Some(exit));
             }
             let left = left();
@@ -341,10 +415,12 @@ impl ExitTable {
 
 fn exit_of(slot: &Entry) -> Exit {
     let status = slot.status.load(Relaxed) as u8;
-    let status = match slot.code.load(Relaxed) {
+    let word = slot.code.load(Relaxed);
+    let status = match word & CODE_MASK {
         CLD_EXITED => ExitStatus::Code(status),
         code => ExitStatus::Signal { signal: status, core_dumped: code == CLD_DUMPED },
     };
     let finished = Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed)));
-    Exit { status, finished, out_of_memory: None }
+    let out_of_memory = LEVELS.get(((word >> LEVEL_SHIFT) as usize).wrapping_sub(1)).copied();
+    Exit { status, finished, out_of_memory }
 }

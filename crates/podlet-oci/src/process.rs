@@ -78,7 +78,7 @@ impl Told {
 /// Writes a pid beside its place, and renames it there.
 fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
-    let pid = bundle::pid_of(process).context("the process is gone already")?;
+    let pid = bundle::pid_of(process)?.context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     // One that a killed command left; what a link there leads to is not ours.

@@ -96,7 +96,10 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         None => Store::default_root(),
     };
     let store = Store::open(root)?;
-    Pod::sweep(&store);
+    // `wait` does so itself, once it has what it looks for.
+    if !matches!(cli.command, Command::Wait(_)) {
+        Pod::sweep(&store);
+    }
     match cli.command {
         Command::Run(run) => run.run(&store),
         Command::Create(create) => create.run(&store),

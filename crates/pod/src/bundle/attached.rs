@@ -20,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::record::Attached;
 use crate::error::{Context, Error, Result};
-use crate::procfs::{MountNamespace, Seen, all_pids, mount_namespace, mount_namespace_of, mounts, sees_all_pids};
+use crate::procfs::{MountNamespace, Seen, mount_namespace_of, mounts, processes_in, sees_all_pids};
 use crate::{sys, users};
 
 const MARK: &str = "podlet-oci:";
@@ -58,10 +58,10 @@ impl Attached {
     /// has been moved, or something else is mounted over it.
     pub(super) fn detach(&self, root: &Path, object: &str) -> Result<()> {
         let path = "/proc/self/ns/mnt";
-        let ours = mount_namespace_of(&File::open(path).doing(|| format!("opening {path}"))?);
-        if ours != Some(self.namespace) {
+        let ours = File::open(path).and_then(|file| mount_namespace_of(&file)).doing(|| format!("opening {path}"))?;
+        if ours != self.namespace {
             // It was taken down with its last user, and all that is in it.
-            return match has_gone(self.namespace) {
+            return match has_gone(self.namespace)? {
                 true => Ok(()),
                 false => {
                     let state = "has its root in another mount namespace: delete it from there (nsenter --mount), or \
@@ -106,11 +106,11 @@ impl Attached {
 }
 
 /// Whether a mount namespace is there no more, as far as that can be told.
-fn has_gone(namespace: MountNamespace) -> bool {
+fn has_gone(namespace: MountNamespace) -> Result<bool> {
     match namespace {
-        MountNamespace::Id(id) => !sys::is_mount_namespace(id),
+        MountNamespace::Id(id) => Ok(!sys::is_mount_namespace(id)),
         // Who sees all processes sees who is in it.
-        MountNamespace::Inode(_) => sees_all_pids() && !all_pids().any(|pid| mount_namespace(pid) == Some(namespace)),
+        MountNamespace::Inode(_) => Ok(sees_all_pids() && processes_in(namespace)?.is_empty()),
     }
 }
 

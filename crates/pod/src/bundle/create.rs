@@ -302,7 +302,8 @@ impl Instance {
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
                 Question::Runtime(pidfd, mounts) => {
-                    let pid = sys::pid_of(pidfd.as_fd()).ok_or_else(|| Error::Died { object: self.object() })?;
+                    let pid = sys::pid_of(pidfd.as_fd()).doing(|| self.object())?;
+                    let pid = pid.ok_or_else(|| Error::Died { object: self.object() })?;
                     // Before the hooks: one may hang.
                     if noted.get().is_none() {
                         note(pid, mounts)?;
@@ -334,7 +335,7 @@ impl Instance {
 
     /// Writes down who has to be ended if we are killed before it is made.
     fn note_process(&self, pid: u32, mounts: Option<MountNamespace>) -> Result<ProcessRecord> {
-        let process = ProcessId::of(pid).ok_or_else(|| Error::Died { object: self.object() })?;
+        let process = ProcessId::of(pid)?.ok_or_else(|| Error::Died { object: self.object() })?;
         let process = ProcessRecord { process, mounts, cgroup: self.cgroup().and_then(cgroup::number) };
         let path = self.dir.join(UNFINISHED);
         let context = || format!("writing {}", path.display());

@@ -10,7 +10,7 @@ use super::record::{State, Status};
 use super::{Instance, create, custom, hooks, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::launch::{Born, Ignition, Question, ignite, seal};
 use crate::plan::enter::{self, Enter};
 use crate::plan::launch::Ids;
@@ -71,10 +71,10 @@ impl Instance {
         };
         self.expect(wanted, "cannot be executed in")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be executed in");
-        let pidfd = self.pidfd().ok_or_else(gone)?;
+        let pidfd = self.pidfd()?.ok_or_else(gone)?;
         let mut process = extra.process;
         process.check()?;
-        let pid = crate::sys::pid_of(pidfd.as_fd()).ok_or_else(gone)?;
+        let pid = crate::sys::pid_of(pidfd.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let setgroups = self.record.users.setgroups(&self.facts);
         let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
         let found = users::look_up(root.as_fd(), &process.user, &self.record.users, setgroups)?;
@@ -120,7 +120,7 @@ impl Instance {
         let streams = hooks::Streams::new(kind, hook, state)?;
         let program = hook.path.to_string_lossy().into_owned();
         let gone = || Error::Died { object: self.object() };
-        let pid = crate::sys::pid_of(container.as_fd()).ok_or_else(gone)?;
+        let pid = crate::sys::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let mut process = self.record.container.clone();
         process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
         process.env = hook.env.clone().unwrap_or(env);
@@ -177,8 +177,9 @@ impl Instance {
             note: None,
             answer: &|question| match question {
                 Question::Listener { filter, process } => {
-                    let pid = process.and_then(|process| crate::sys::pid_of(process.as_fd()));
-                    listener::send(enter.filter, &filter, pid.unwrap_or(0), &self.state())
+                    let pid = process.map(|process| crate::sys::pid_of(process.as_fd())).transpose();
+                    let pid = pid.doing(|| self.object())?.flatten();
+                    listener::send(enter.filter, &filter, pid.unwrap_or(0), &self.state()?)
                 }
                 Question::Maps(_) | Question::Runtime(..) => Ok(()),
             },
@@ -190,7 +191,7 @@ impl Instance {
     /// The root that the container's process has now.
     fn open_root_of(&self, container: &OwnedFd) -> Result<OwnedFd> {
         let gone = || Error::Died { object: self.object() };
-        let pid = crate::sys::pid_of(container.as_fd()).ok_or_else(gone)?;
+        let pid = crate::sys::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
         // Else the pid may be another's by now, and its root the machine's.
         crate::sys::pidfd_signal(container.as_fd(), 0).map_err(|_| gone())?;

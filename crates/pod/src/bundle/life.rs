@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::Mode;
@@ -19,7 +20,9 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::launch::{Question, go_on, hear_start};
 use crate::pod::PATIENCE;
-use crate::procfs::{MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of};
+use crate::procfs::{
+    MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
+};
 use crate::resources::{self, Resources, Stats};
 use crate::state::{self, ProcessId};
 use crate::sys;
@@ -52,7 +55,7 @@ impl Instance {
     pub(super) fn start_held(&self, held: Held) -> Result<()> {
         let result = self.pass_gate();
         if result.is_err() {
-            self.kill_process();
+            self.kill_process()?;
         }
         drop(held);
         result?;
@@ -74,7 +77,7 @@ impl Instance {
             env.push(format!("HOME={}", user.home()));
         }
         for hook in hooks {
-            let pidfd = self.pidfd().ok_or_else(gone)?;
+            let pidfd = self.pidfd()?.ok_or_else(gone)?;
             let inside = Inside { cwd: &container.cwd, env: env.clone(), ids: Some(&user.ids) };
             self.run_inside("startContainer", hook, &state, &pidfd, inside)?;
         }
@@ -116,14 +119,15 @@ impl Instance {
         let container = &self.record.container;
         let filter = container.seccomp.filter(container.capabilities.bounding)?;
         let mut state = self.state_as(Status::Creating);
-        if let Some(pid) = process.and_then(|process| sys::pid_of(process.as_fd())) {
+        let pid = process.map(|process| sys::pid_of(process.as_fd())).transpose().doing(|| self.object())?;
+        if let Some(pid) = pid.flatten() {
             state.pid = pid;
         }
         listener::send(filter.as_ref(), fd, state.pid, &state)
     }
 
     fn explain(&self, report: &Report) -> Error {
-        let errno = nix::errno::Errno::from_raw(report.errno as i32);
+        let errno = Errno::from_raw(report.errno as i32);
         let steps = &self.record.late_steps;
         match steps.iter().find(|(number, _)| *number == report.step) {
             Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
@@ -139,7 +143,7 @@ impl Instance {
         let state = self.state_as(Status::Running);
         let result = hooks::run_all("poststart", &self.record.hooks.poststart, &state, &self.record.bundle, None);
         if result.is_err() {
-            self.kill_process();
+            self.kill_process()?;
         }
         result
     }
@@ -154,7 +158,7 @@ impl Instance {
     pub fn kill(&self, signal: i32) -> Result<()> {
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
-        let pidfd = self.pidfd().ok_or_else(gone)?;
+        let pidfd = self.pidfd()?.ok_or_else(gone)?;
         let (signal, _held) = self.signal_for(signal)?;
         match sys::pidfd_signal(pidfd.as_fd(), signal) {
             Err(nix::errno::Errno::ESRCH) => Err(gone()),
@@ -170,7 +174,7 @@ impl Instance {
     /// [`Error::Deadline`] if they were to be killed and do not end.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         let (signal, _held) = self.signal_for(signal)?;
-        if self.is_over() {
+        if self.is_over()? {
             return Ok(());
         }
         if signal == libc::SIGKILL {
@@ -179,16 +183,17 @@ impl Instance {
                 None => self.kill_found(),
             };
         }
-        let mounts = self.mounts();
+        let mounts = self.mounts()?;
+        let found = self.processes()?;
         let is_here = |pid| match (self.cgroup(), &mounts) {
-            (None, Some((mounts, _pin))) => mount_namespace(pid) == Some(*mounts),
-            (Some(cgroup), _) => cgroup::holds(cgroup, pid),
-            (None, None) => self.processes().contains(&pid),
+            (None, Some((mounts, _pin))) => Ok(mount_namespace(pid)? == Some(*mounts)),
+            (Some(cgroup), _) => Ok(cgroup::holds(cgroup, pid)),
+            (None, None) => Ok(self.processes()?.contains(&pid)),
         };
-        for pid in self.processes() {
+        for pid in found {
             // Opened, then looked at again: the pid may be another's now.
-            if let Ok(pidfd) = sys::pidfd_open(pid)
-                && is_here(pid)
+            if let Some(pidfd) = open_process(pid)?
+                && is_here(pid)?
             {
                 sys::pidfd_signal(pidfd.as_fd(), signal).ok();
             }
@@ -208,56 +213,67 @@ impl Instance {
 
     /// Whether nothing of it can live any more. Who is in its cgroup then has
     /// been given that since.
-    fn is_over(&self) -> bool {
-        self.record.ends_as_one && self.process.is_some() && self.pidfd().is_none()
+    fn is_over(&self) -> Result<bool> {
+        Ok(self.record.ends_as_one && self.process.is_some() && self.pidfd()?.is_none())
     }
 
     /// Processes of the container, as this machine numbers them.
-    pub fn processes(&self) -> Vec<u32> {
-        if self.is_over() {
-            return Vec::new();
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        if self.is_over()? {
+            return Ok(Vec::new());
         }
-        match (self.cgroup(), self.mounts()) {
-            (Some(cgroup), _) => cgroup::all_processes(cgroup),
+        match (self.cgroup(), self.mounts()?) {
+            (Some(cgroup), _) => Ok(cgroup::all_processes(cgroup)),
             (None, Some((mounts, _pin))) => {
-                let mut found: Vec<_> = all_pids().filter(|&pid| mount_namespace(pid) == Some(mounts)).collect();
+                let mut found = processes_in(mounts)?;
                 found.sort_unstable();
-                found
+                Ok(found)
             }
-            (None, None) => self.pidfd().and_then(|pidfd| sys::pid_of(pidfd.as_fd())).into_iter().collect(),
+            (None, None) => {
+                let pid = self.pidfd()?.map(|pidfd| sys::pid_of(pidfd.as_fd())).transpose();
+                Ok(pid.doing(|| self.object())?.flatten().into_iter().collect())
+            }
         }
     }
 
     /// The mount namespace by which its processes are found, and what keeps
     /// that from becoming another one's as long as we look: a kernel without
     /// numbers that never come again only tells while the first process lives.
-    fn mounts(&self) -> Option<(MountNamespace, Option<File>)> {
+    fn mounts(&self) -> Result<Option<(MountNamespace, Option<File>)>> {
         // Others in there are none of its own, whatever is written down.
-        let ProcessRecord { process, mounts, .. } = self.process.filter(|_| self.has_own_mounts())?;
-        let mounts = mounts?;
+        let record = self.process.filter(|_| self.has_own_mounts());
+        let Some((process, mounts)) = record.and_then(|record| Some((record.process, record.mounts?))) else {
+            return Ok(None);
+        };
         if let MountNamespace::Id(_) = mounts {
-            return Some((mounts, None));
+            return Ok(Some((mounts, None)));
         }
-        let pidfd = process.open()?;
-        let namespace = File::open(format!("/proc/{}/ns/mnt", process.pid)).ok()?;
-        sys::pidfd_signal(pidfd.as_fd(), 0).ok()?;
-        (mount_namespace_of(&namespace) == Some(mounts)).then_some((mounts, Some(namespace)))
+        let Some(pidfd) = process.open()? else { return Ok(None) };
+        let path = format!("/proc/{}/ns/mnt", process.pid);
+        let namespace = match File::open(&path) {
+            Err(_) if has_ended(&pidfd) => return Ok(None),
+            namespace => namespace.doing(|| format!("opening {path}"))?,
+        };
+        let found = mount_namespace_of(&namespace).doing(|| format!("looking at {path}"))?;
+        Ok((found == mounts && !has_ended(&pidfd)).then_some((mounts, Some(namespace))))
     }
 
     /// Kills its process, and what does not end with that and has no cgroup.
     fn end(&self) -> Result<()> {
         match self.cgroup().is_some() || self.record.ends_as_one {
             true => self.kill_process(),
-            false => self.kill_found()?,
+            false => self.kill_found(),
         }
-        Ok(())
     }
 
     /// Kills all that is found of it: without a cgroup, and perhaps in a pid
     /// namespace with others.
     fn kill_found(&self) -> Result<()> {
-        let found = self.mounts();
-        self.kill_process();
+        let found = self.mounts()?;
+        self.kill_process()?;
         match found {
             Some((mounts, _pin)) => kill_in(mounts, all_pids, || self.object()),
             None => Ok(()),
@@ -376,7 +392,7 @@ impl Instance {
                 // other container: see `cgroup::renew`.
                 [] if cgroup::wait_empty(cgroup, Duration::from_secs(1))? => {}
                 [] => cgroup::kill(cgroup, PATIENCE)?,
-                made => place::remove(made, self.is_over())?,
+                made => place::remove(made, self.is_over()?)?,
             }
         }
         // As long as the record is there whoever comes by can go on, and finds
@@ -385,12 +401,13 @@ impl Instance {
     }
 
     /// SIGKILL, and waits until it has worked.
-    fn kill_process(&self) {
-        if let Some(pidfd) = self.pidfd() {
+    fn kill_process(&self) -> Result<()> {
+        if let Some(pidfd) = self.pidfd()? {
             // Gone already is as good.
             sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-            sys::wait_readable(&pidfd, Some(PATIENCE)).ok();
+            sys::wait_readable(&pidfd, Some(PATIENCE)).doing(|| format!("waiting for {}", self.object()))?;
         }
+        Ok(())
     }
 
     /// Waits for the end of the container's process, at most for a time.
@@ -398,14 +415,17 @@ impl Instance {
     /// # Errors
     /// [`Error::Os`].
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        match self.pidfd() {
+        match self.pidfd()? {
             Some(pidfd) => sys::wait_readable(&pidfd, timeout).doing(|| format!("waiting for {}", self.object())),
             None => Ok(true),
         }
     }
 
     /// A descriptor of its process, while that lives.
-    pub fn open_process(&self) -> Option<OwnedFd> {
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell.
+    pub fn open_process(&self) -> Result<Option<OwnedFd>> {
         self.pidfd()
     }
 
@@ -427,10 +447,15 @@ impl Instance {
     }
 
     pub(super) fn expect(&self, wanted: &[Status], what: &str) -> Result<Status> {
-        let status = self.status();
+        let status = self.status()?;
         match wanted.contains(&status) {
             true => Ok(status),
             false => Err(Error::state(self.object(), format!("is {}: it {what}", status.name()))),
         }
     }
+}
+
+/// Whether a process has been reaped.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    sys::pidfd_signal(pidfd.as_fd(), 0) == Err(Errno::ESRCH)
 }

@@ -232,21 +232,26 @@ impl Instance {
     }
 
     /// Its process, while that lives.
-    fn pidfd(&self) -> Option<OwnedFd> {
-        let ended = |pidfd: &OwnedFd| sys::wait_readable(pidfd, Some(Duration::ZERO)).unwrap_or(true);
-        let process = self.process.filter(|_| !self.is_elsewhere())?.process;
-        process.open().filter(|pidfd| !ended(pidfd))
+    fn pidfd(&self) -> Result<Option<OwnedFd>> {
+        let Some(record) = self.process.filter(|_| !self.is_elsewhere()) else { return Ok(None) };
+        let Some(pidfd) = record.process.open()? else { return Ok(None) };
+        let ended =
+            sys::wait_readable(&pidfd, Some(Duration::ZERO)).doing(|| format!("looking at {}", self.object()))?;
+        Ok((!ended).then_some(pidfd))
     }
 
     /// What can be said of it now.
-    pub fn status(&self) -> Status {
-        match (self.process, self.pidfd()) {
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell whether its process lives.
+    pub fn status(&self) -> Result<Status> {
+        Ok(match (self.process, self.pidfd()?) {
             (None, _) => Status::Creating,
             (_, None) => Status::Stopped,
             _ if self.cgroup().is_some_and(cgroup::is_frozen) => Status::Paused,
             _ if self.waits() => Status::Created,
             _ => Status::Running,
-        }
+        })
     }
 
     /// Whether it waits at its gate, be it frozen there.
@@ -255,9 +260,11 @@ impl Instance {
     }
 
     /// The state, as the specification has it.
-    pub fn state(&self) -> State {
-        let status = self.status();
-        self.state_as(status)
+    ///
+    /// # Errors
+    /// As [`status`](Instance::status).
+    pub fn state(&self) -> Result<State> {
+        Ok(self.state_as(self.status()?))
     }
 
     fn state_as(&self, status: Status) -> State {
@@ -287,8 +294,11 @@ fn check_id(id: &str) -> Result<()> {
 }
 
 /// The pid of a process that a descriptor stands for, until it is reaped.
-pub fn pid_of(process: &OwnedFd) -> Option<u32> {
-    sys::pid_of(process.as_fd())
+///
+/// # Errors
+/// [`Error::Os`] if /proc does not tell.
+pub fn pid_of(process: &OwnedFd) -> Result<Option<u32>> {
+    sys::pid_of(process.as_fd()).doing(|| "looking at the pid behind a descriptor".into())
 }
 
 /// Sends a signal to a process that a descriptor stands for.

@@ -139,7 +139,7 @@ fn callers_mounts(config: &Config, facts: &Facts) -> Result<Mounts> {
     }
     let path = "/proc/self/ns/mnt";
     let file = File::open(path).doing(|| format!("opening {path}"))?;
-    let known = mount_namespace_of(&file).ok_or_else(|| Error::invalid(path, "", "cannot be looked at"))?;
+    let known = mount_namespace_of(&file).doing(|| format!("looking at {path}"))?;
     Ok(Mounts::Callers(file, known))
 }
 

@@ -134,7 +134,9 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     }
     let pause = p.slot("pause");
     let pause_pid = p.slot("pause_pid");
-    p.fork(step::clone(namespaces, 0), pause, |p| pause_steps(p, pod, facts));
+    // Our parent is who makes the pod.
+    let clone = if pod.options.pause_is_child { step::clone_sibling(namespaces) } else { step::clone(namespaces, 0) };
+    p.fork(clone, pause, |p| pause_steps(p, pod, facts));
 
     if *pod.users != Users::Caller {
         write_maps(p, pod, facts, pause_pid);

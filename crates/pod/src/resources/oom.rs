@@ -78,11 +78,12 @@ impl OomWatch {
     }
 
     /// Writes it down, before the cgroup goes.
-    pub(crate) fn keep(&self) -> crate::Result<()> {
-        match self.look() {
-            Some(level) => state::write_record(&self.kept, &Kept { generation: self.generation, level }),
-            None => Ok(()),
+    pub(crate) fn keep(&self) -> crate::Result<Option<OomLevel>> {
+        let level = self.look();
+        if let Some(level) = level {
+            state::write_record(&self.kept, &Kept { generation: self.generation, level })?;
         }
+        Ok(level)
     }
 }
 

@@ -123,6 +123,11 @@ pub struct PodOptions {
     pub end_with_last: bool,
     /// A dead pod's records are removed by whoever comes by.
     pub remove_when_dead: bool,
+    /// pause is a child of the program that makes the pod, which reaps it when
+    /// it ends the pod through this library. Else pause is left to whoever adopts
+    /// orphans (PR_SET_CHILD_SUBREAPER(2const)), also as a zombie in the end.
+    #[serde(skip)]
+    pub pause_is_child: bool,
     /// With [`Namespace::Uts`]: domain name inside (setdomainname(2)).
     #[serde(default)]
     pub domainname: Option<String>,
@@ -147,6 +152,7 @@ impl PodOptions {
             time_offsets: TimeOffsets::default(),
             end_with_last: false,
             remove_when_dead: false,
+            pause_is_child: false,
             domainname: None,
             sysctl: BTreeMap::new(),
             resources: Resources::default(),

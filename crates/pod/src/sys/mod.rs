@@ -140,10 +140,10 @@ pub(crate) fn last_capability() -> u64 {
 }
 
 /// The pid behind a pidfd, as this process sees it; `None` once it is reaped.
-pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    line.trim().parse().ok().filter(|&pid| pid > 0)
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    Ok(line.and_then(|pid| pid.trim().parse().ok()).filter(|&pid| pid > 0))
 }
 
 /// A file of the given bytes that can be executed but never changed.

@@ -32,7 +32,7 @@ impl List {
         if self.quiet {
             found.iter().try_for_each(|instance| output::line(format_args!("{}", instance.id())))?;
         } else if self.format == Format::Json {
-            let states: Vec<_> = found.iter().map(state::Shown::of).collect();
+            let states: Vec<_> = found.iter().map(state::Shown::of).collect::<Result<_>>()?;
             output::line(format_args!("{}", serde_json::to_string(&states)?))?;
         } else {
             table(&found)?;
@@ -42,14 +42,14 @@ impl List {
 }
 
 fn table(instances: &[Instance]) -> Result<()> {
-    let row = |instance: &Instance| {
-        let state = instance.state();
+    let row = |instance: &Instance| -> Result<_> {
+        let state = instance.state()?;
         let created = humantime::format_rfc3339_nanos(instance.created()).to_string();
         let (pid, bundle) = (state.pid.to_string(), state.bundle.display().to_string());
-        [state.id, pid, state.status.name().into(), bundle, created, state::owner(instance)]
+        Ok([state.id, pid, state.status.name().into(), bundle, created, state::owner(instance)])
     };
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
-    let rows: Vec<_> = std::iter::once(head).chain(instances.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(Ok(head)).chain(instances.iter().map(row)).collect::<Result<_>>()?;
     for line in &rows {
         let cell = |(i, text): (usize, &String)| {
             let width = rows.iter().map(|row| row[i].len()).max().unwrap_or(0);

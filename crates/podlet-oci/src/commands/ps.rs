@@ -31,7 +31,7 @@ pub enum Format {
 
 impl Ps {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        let pids = runtime.get(&self.id)?.processes();
+        let pids = runtime.get(&self.id)?.processes()?;
         if self.format == Format::Json {
             output::line(format_args!("{}", serde_json::to_string(&pids)?))?;
             return Ok(0);

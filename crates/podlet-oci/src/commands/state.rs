@@ -19,7 +19,7 @@ pub struct State {
 
 impl State {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        output::line(format_args!("{}", serde_json::to_string_pretty(&Shown::of(&runtime.get(&self.id)?))?))?;
+        output::line(format_args!("{}", serde_json::to_string_pretty(&Shown::of(&runtime.get(&self.id)?)?)?))?;
         Ok(0)
     }
 }
@@ -35,13 +35,13 @@ pub struct Shown {
 }
 
 impl Shown {
-    pub fn of(instance: &Instance) -> Shown {
-        Shown {
-            state: instance.state(),
+    pub fn of(instance: &Instance) -> Result<Shown> {
+        Ok(Shown {
+            state: instance.state()?,
             rootfs: instance.rootfs().into(),
             created: humantime::format_rfc3339_nanos(instance.created()).to_string(),
             owner: owner(instance),
-        }
+        })
     }
 }
 

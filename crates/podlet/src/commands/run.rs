@@ -102,8 +102,9 @@ impl Run {
         if self.detach && self.pod.is_none() {
             super::create::note_limits(&pod);
         }
-        // In the foreground we remove it ourselves, when its end is told.
-        let process = if self.rm && self.detach && self.pod.is_some() {
+        // In the foreground we remove it ourselves, when its end is told. If we
+        // are killed before, whoever comes by does.
+        let process = if self.rm && self.pod.is_some() {
             pod.start_removing(container, io)?
         } else {
             pod.start_with(container, io)?
@@ -121,8 +122,8 @@ impl Run {
             // Others have come to this pod: it is theirs now.
             (None, false) if pod.has_containers() => {}
             // Whatever its main process left behind goes with it.
-            (Some(_), true) => pod.remove_container(&container.name)?,
-            (None, true) if pod.has_containers() => pod.remove_container(&container.name)?,
+            (Some(_), true) => remove(&pod, &container.name)?,
+            (None, true) if pod.has_containers() => remove(&pod, &container.name)?,
             (None, true) => pod.remove()?,
             // pause is ending by itself.
             (None, false) => pod.kill()?,
@@ -190,6 +191,8 @@ impl Run {
                 options.adopt(&mut container)?;
                 options.end_with_last = true;
                 options.remove_when_dead = self.rm;
+                // In the foreground we see its end, and leave no zombie to others.
+                options.pause_is_child = !self.detach;
                 options.check()?;
                 Some(options)
             }
@@ -260,6 +263,14 @@ impl Run {
             adjust_security(&mut container, option)?;
         }
         Ok(container)
+    }
+}
+
+/// Removes a container that has ended. Somebody who came by may be faster.
+fn remove(pod: &Pod, name: &str) -> Result<()> {
+    match pod.remove_container(name) {
+        Err(Error::NotFound(_)) => Ok(()),
+        result => Ok(result?),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::{Error, Store};
+use pod::{Error, Exit, Pod, Process, Store};
 
 use crate::output;
 use crate::target::Target;
@@ -15,19 +15,38 @@ pub struct Wait {
     targets: Vec<String>,
 }
 
+/// One that is waited for.
+enum Awaited {
+    /// By the exit table that we have mapped.
+    Process(Process),
+    /// The pod has died since, and lives again without it.
+    Ended(Exit),
+}
+
 impl Wait {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        for text in &self.targets {
-            let target = Target::open(store, text)?;
-            let name = target.one()?;
-            let exit = match target.pod.process(&name) {
-                Ok(process) => process.wait()?,
-                // The pod has died since, and lives again without it.
-                Err(error @ Error::State { .. }) => target.pod.exit_of(&name)?.ok_or(error)?,
-                Err(error) => return Err(error.into()),
+        // All of them first: once we have their tables nobody can take away
+        // what they say, not even who removes them.
+        let awaited = self.targets.iter().map(|text| find(store, text)).collect::<Result<Vec<_>>>();
+        // Only now: they may be what there is to sweep.
+        Pod::sweep(store);
+        for awaited in awaited? {
+            let exit = match awaited {
+                Awaited::Process(process) => process.wait()?,
+                Awaited::Ended(exit) => exit,
             };
             output::line(exit.code())?;
         }
         Ok(0)
+    }
+}
+
+fn find(store: &Store, text: &str) -> Result<Awaited> {
+    let target = Target::open(store, text)?;
+    let name = target.one()?;
+    match target.pod.process(&name) {
+        Ok(process) => Ok(Awaited::Process(process)),
+        Err(error @ Error::State { .. }) => Ok(Awaited::Ended(target.pod.exit_of(&name)?.ok_or(error)?)),
+        Err(error) => Err(error.into()),
     }
 }
