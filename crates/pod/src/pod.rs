@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use crate::cgroup::{self, PodCgroup};
@@ -223,7 +224,8 @@ impl Pod {
     /// Lets the pod live on after this value and this program.
     ///
     /// # Errors
-    /// [`Error::Os`] if its record cannot be written; it is still attached.
+    /// [`Error::Os`] if its record cannot be written or pause not be told; it is
+    /// still attached.
     pub fn detach(&mut self) -> Result<()> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
         let record = PodRecord { attached: false, ..self.record.clone() };
@@ -232,7 +234,7 @@ impl Pod {
         if !self.record.options.remove_when_dead {
             self.store.mark_for_sweep(self.name(), false)?;
         }
-        send(lifeline, pause::DETACH);
+        send(lifeline, pause::DETACH).doing(|| format!("detaching from pod {}", self.name()))?;
         self.lifeline = None;
         Ok(())
     }
@@ -503,8 +505,13 @@ pub(crate) fn recorded_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> 
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would
 /// bring: signals belong to the embedder.
-fn send(lifeline: &OwnedFd, word: u8) {
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    // If pause is gone there is nobody to tell.
-    nix::sys::socket::send(lifeline.as_raw_fd(), &[word], flags).ok();
+fn send(lifeline: &OwnedFd, word: u8) -> nix::Result<()> {
+    loop {
+        match nix::sys::socket::send(lifeline.as_raw_fd(), &[word], MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EINTR) => {}
+            // pause is gone: there is nobody to tell.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
+            sent => return sent.map(drop),
+        }
+    }
 }

@@ -158,11 +158,12 @@ impl Rounds {
         self.hits == 0 && self.wrong.is_empty()
     }
 
-    /// None went wrong, and most of them hit: the next round's calls may be others.
+    /// None went wrong, and many of them hit: the calls of a round that looks
+    /// through the machine's processes are others than those of the last one.
     pub fn judge(&self, what: &str) {
         println!("{what} {} times in {} rounds", self.hits, self.played);
         assert!(self.wrong.is_empty(), "wrong {} of {} times: {:#?}", self.wrong.len(), self.played, self.wrong);
-        assert!(self.hits * 2 >= self.played || self.played < 4, "{what} {} of {} times", self.hits, self.played);
+        assert!(self.hits * 5 >= self.played || self.played < 8, "{what} {} of {} times", self.hits, self.played);
     }
 }
 

@@ -50,6 +50,10 @@ pub fn of(site: &Site<'_>) -> &'static [Errno] {
     use Errno::{EINTR, EIO, EMFILE, ENOMEM, ENOSPC};
     const DUPLICATES: [i32; 2] = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC];
     let has = |number: usize, flag: i32| site.arguments[number] as i32 & flag != 0;
+    // Whatever the sealed program does is begun anew after a signal: it has all
+    // blocked, and no handlers. An embedder may have some.
+    let interrupted: &[Errno] = if site.is_command { &[EINTR] } else { &[] };
+    let no_memory: &[Errno] = if site.is_command { &[EINTR, ENOMEM] } else { &[ENOMEM] };
     match site.name {
         name if NEVER.iter().any(|(_, names)| names.contains(&name)) => &[],
         "open" | "openat" | "openat2" => &[EMFILE, ENOMEM, EIO],
@@ -70,8 +74,8 @@ pub fn of(site: &Site<'_>) -> &'static [Errno] {
         "flock" if has(1, libc::LOCK_NB) => &[ENOMEM],
         "futex" if site.arguments[1] & 0x7f != 0 && site.arguments[1] & 0x7f != 9 => &[],
         "poll" | "ppoll" | "wait4" | "waitid" | "futex" | "flock" | "nanosleep" | "clock_nanosleep" | "epoll_wait"
-        | "epoll_pwait" => &[EINTR],
-        "recvmsg" | "recvfrom" | "sendmsg" | "sendto" | "connect" | "accept4" => &[EINTR, ENOMEM],
+        | "epoll_pwait" => interrupted,
+        "recvmsg" | "recvfrom" | "sendmsg" | "sendto" | "connect" | "accept4" => no_memory,
         "clone" | "clone3" | "fork" | "vfork" | "unshare" | "setns" => &[ENOMEM, ENOSPC],
         // A Rust program without memory of its own aborts, which is its word.
         "mmap" | "mremap" if site.is_command => &[],
@@ -82,8 +86,8 @@ pub fn of(site: &Site<'_>) -> &'static [Errno] {
 /// All faults of these calls, each by itself.
 pub fn of_all(calls: &[Call]) -> Vec<What> {
     let of = |call: &Call| {
-        let (process, number) = (call.process, call.number);
-        (0..call.errors).map(move |error| What::Fail { process, call: number, error })
+        let (process, call, errors) = (call.process.clone(), call.number, call.errors);
+        (0..errors).map(move |error| What::Fail { process: process.clone(), call, error })
     };
     calls.iter().flat_map(of).collect()
 }

@@ -5,9 +5,11 @@
 //!   test (cases/any_call*.rs)     for every moment: prepare, trace, compare
 //!     └─ suite --trace LOG WHAT   this module; ptrace(2), PTRACE_SEIZE
 //!          └─ podlet run ...      process 1, traced from its first call on
-//!               └─ H              process 2: clone3(VM|VFORK) of a memfd
-//!                    └─ pause, H2 process 3, ...
-//!                         └─ C    traced until it executes its program
+//!               ├─ maker          1.1: clone3(VM|VFORK), execveat of a memfd
+//!               │    └─ pause     1.1.1
+//!               └─ H              1.2
+//!                    └─ H2        1.2.1
+//!                         └─ C    1.2.1.1, until it executes its program
 //!
 //!   the command                    the tracer
 //!     │ clone3 ───── stop ────────► an event: kill here, or follow the child
@@ -33,7 +35,7 @@
 
 pub mod faults;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -64,9 +66,9 @@ pub enum What {
     Kill(usize),
     /// It is killed as it begins the N-th of these calls, from 1.
     KillAt(Vec<String>, usize),
-    /// The N-th call of a process fails, if it can: both from 1, and the error
-    /// is that of this number among those the call can fail with.
-    Fail { process: usize, call: usize, error: usize },
+    /// The N-th call, from 1, of a process of this name fails, if it can: with
+    /// the error of this number among those the call can fail with.
+    Fail { process: String, call: usize, error: usize },
 }
 
 impl What {
@@ -87,7 +89,7 @@ impl What {
             ["kill", moment] => What::Kill(number(moment)),
             ["kill-at", names, count] => What::KillAt(names.split(',').map(String::from).collect(), number(count)),
             ["fail", process, call, error] => {
-                What::Fail { process: number(process), call: number(call), error: number(error) }
+                What::Fail { process: process.into(), call: number(call), error: number(error) }
             }
             _ => panic!("not what a tracer does: {word}"),
         }
@@ -102,8 +104,9 @@ impl What {
 /// A system call that was made.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which process made it, from 1.
-    pub process: usize,
+    /// Which process made it: `1` is the command, `1.2` the second one that it
+    /// has made, and so on.
+    pub process: String,
     /// Which one of its calls that is, from 1.
     pub number: usize,
     /// How many errors it can fail with.
@@ -139,7 +142,7 @@ pub fn run(bed: &Bed, command: &Command, what: &What) -> Traced {
         match words[..] {
             ["call", process, call, _, errors] => {
                 let number = |word: &str| word.parse().expect("a number");
-                let (process, number, errors) = (number(process), number(call), number(errors));
+                let (process, number, errors) = (process.into(), number(call), number(errors));
                 traced.calls.push(Call { process, number, errors });
             }
             ["hit", ref words @ ..] => traced.hit = Some(words.join(" ")),
@@ -169,10 +172,7 @@ pub fn main(log: &str, what: &str, command: &[&str]) -> ExitCode {
     options |= Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK;
     ptrace::seize(root, options).expect("PTRACE_SEIZE");
     drop(release);
-    let mut tracer = Tracer { what: What::parse(what), log, root, processes: HashMap::new(), count: 0, moments: 0 };
-    tracer.adopt(root);
-    // Its first stop is in execve(2), by which it becomes the command.
-    tracer.processes.entry(root).and_modify(|process| process.inside = true);
+    let mut tracer = Tracer::new(What::parse(what), log, root);
     let ended = loop {
         let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
             Err(Errno::EINTR) => continue,
@@ -195,8 +195,8 @@ struct Tracer {
     root: Pid,
     /// Processes and threads that are traced.
     processes: HashMap<Pid, Traceable>,
-    /// How many there were.
-    count: usize,
+    /// Those that stand still until it is known who made them.
+    unknown: HashSet<Pid>,
     /// Of the command itself, for [`What::Kill`].
     moments: usize,
 }
@@ -204,8 +204,10 @@ struct Tracer {
 /// What is known of a process.
 #[derive(Default)]
 struct Traceable {
-    /// Which one it is, from 1.
-    number: usize,
+    /// As in [`Call::process`].
+    name: String,
+    /// How many processes it has made.
+    made: usize,
     /// How many calls it has begun.
     calls: usize,
     /// It is in a call.
@@ -215,11 +217,18 @@ struct Traceable {
 }
 
 impl Tracer {
-    fn adopt(&mut self, pid: Pid) {
-        if !self.processes.contains_key(&pid) {
-            self.count += 1;
-            self.processes.insert(pid, Traceable { number: self.count, ..Traceable::default() });
-        }
+    fn new(what: What, log: File, root: Pid) -> Tracer {
+        // Its first stop is in execve(2), by which it becomes the command.
+        let command = Traceable { name: "1".into(), inside: true, ..Traceable::default() };
+        Tracer { what, log, root, processes: HashMap::from([(root, command)]), unknown: HashSet::new(), moments: 0 }
+    }
+
+    /// One that a process has made.
+    fn adopt(&mut self, parent: Pid, new: Pid) {
+        let Some(parent) = self.processes.get_mut(&parent) else { return };
+        parent.made += 1;
+        let name = format!("{}.{}", parent.name, parent.made);
+        self.processes.insert(new, Traceable { name, ..Traceable::default() });
     }
 
     /// A process has stopped or ended: looks at it, and has it go on.
@@ -242,24 +251,33 @@ impl Tracer {
             if let Ok(new) = new
                 && self.is_ours(new)
             {
-                self.adopt(new);
+                self.adopt(pid, new);
+                if self.unknown.remove(&new) {
+                    go_on(new, None);
+                }
             }
             if self.is_moment(pid) {
                 return self.kill("a process that was just made");
             }
         } else if event == libc::PTRACE_EVENT_STOP && !self.processes.contains_key(&pid) {
-            if !self.is_ours(pid) {
-                return let_go(pid);
-            }
-            self.adopt(pid);
+            match self.is_ours(pid) {
+                true => self.unknown.insert(pid),
+                false => return let_go(pid),
+            };
+            return;
         }
         go_on(pid, None);
+    }
+
+    /// Whether this is a thread of the command.
+    fn is_command(&self, pid: Pid) -> bool {
+        pid == self.root || Path::new(&format!("/proc/{}/task/{pid}", self.root)).exists()
     }
 
     /// Whether this one is to be traced: of a command that is to be killed only
     /// its threads are.
     fn is_ours(&self, new: Pid) -> bool {
-        self.what.follows() || Path::new(&format!("/proc/{}/task/{new}", self.root)).exists()
+        self.what.follows() || self.is_command(new)
     }
 
     /// Counts a moment of the command. True if it is the one.
@@ -289,20 +307,20 @@ impl Tracer {
             return go_on(pid, None);
         }
         process.calls += 1;
-        let (number, calls) = (process.number, process.calls);
+        let (process, calls) = (process.name.clone(), process.calls);
         let call = Sysno::new(registers.orig_rax as usize);
         let name = call.map_or("unknown", |call| call.name());
         let is_moment = self.is_moment(pid);
         let site = faults::Site {
             name,
             arguments: [registers.rdi, registers.rsi, registers.rdx, registers.r10],
-            is_command: pid == self.root,
+            is_command: self.is_command(pid),
             pid: pid.as_raw(),
         };
         match &mut self.what {
             What::Watch => {
                 let errors = faults::of(&site).len();
-                writeln!(self.log, "call {number} {calls} {name} {errors}").expect("a line of the log");
+                writeln!(self.log, "call {process} {calls} {name} {errors}").expect("a line of the log");
             }
             What::KillAt(names, left) if names.iter().any(|wanted| wanted == name) => {
                 *left -= 1;
@@ -311,9 +329,9 @@ impl Tracer {
                 }
             }
             What::Kill(_) if is_moment => return self.kill(name),
-            What::Fail { process, call, error } if (*process, *call) == (number, calls) => {
+            What::Fail { process: wanted, call, error } if *wanted == process && *call == calls => {
                 if let Some(errno) = faults::of(&site).get(*error) {
-                    writeln!(self.log, "hit {number} {calls} {name} {errno:?}").expect("a line of the log");
+                    writeln!(self.log, "hit {process} {calls} {name} {errno:?}").expect("a line of the log");
                     self.processes.entry(pid).and_modify(|process| process.verdict = Some((*errno, registers.rdi)));
                     registers.orig_rax = libc::SYS_close as u64;
                     registers.rdi = u64::MAX;
