@@ -165,18 +165,26 @@ impl Pod {
         Ok(pod)
     }
 
+    /// The same where the facts are known, and what a pid means.
+    fn open_here(store: &Store, name: &str, facts: &Facts, here: &Here) -> Result<Option<Pod>> {
+        let dir = store.pod_dir(name);
+        let Some(record) = state::read_record(&dir.join(POD))? else { return Ok(None) };
+        let mut pod = Pod::new(store, &dir, record, facts.clone());
+        pod.look_from(here)?;
+        Ok(Some(pod))
+    }
+
     /// All pods of a store, alive or dead, by name. Ones that cannot be read
     /// come as the error that says why.
     ///
     /// # Errors
     /// [`Error::Os`] if the store cannot be read.
     pub fn list(store: &Store) -> Result<Vec<Result<Pod>>> {
-        let open = |name: String| match Pod::open(store, &name) {
-            // Removed just now.
-            Err(Error::NotFound(_)) => None,
-            result => Some(result),
-        };
-        Ok(store.names()?.into_iter().filter_map(open).collect())
+        let names = store.entries()?;
+        let facts = Facts::read()?;
+        let here = Here { pids: facts.pids, boot: state::boot_id()? };
+        // No pod: something else, or removed just now.
+        Ok(names.iter().filter_map(|name| Pod::open_here(store, name, &facts, &here).transpose()).collect())
     }
 
     /// Its name.
@@ -324,8 +332,11 @@ impl Pod {
 
     /// Finds pause and the table, if they are there.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let here = Here { pids: self.facts.pids, boot: state::boot_id()? };
-        let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref(), &here)?.unzip();
+        self.look_from(&Here { pids: self.facts.pids, boot: state::boot_id()? })
+    }
+
+    fn look_from(&mut self, here: &Here) -> Result<()> {
+        let (process, pause) = pause_of(&self.dir, self.record.cgroup.as_deref(), here)?.unzip();
         self.pause = process;
         self.table = ExitTable::find(&self.dir.join(TABLE), pause)?.map(Arc::new);
         Ok(())

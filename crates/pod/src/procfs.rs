@@ -66,7 +66,8 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
 /// read by one call.
 pub(crate) fn read(path: &str) -> std::io::Result<String> {
     let mut text = String::with_capacity(4096);
-    fs::File::open(path)?.read_to_string(&mut text)?;
+    // A `File` by itself is asked for its size first, which is 0 there.
+    fs::File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -157,12 +158,14 @@ pub(crate) fn kill_in(
     Ok(())
 }
 
-/// The inode of a process's namespace; `None` if it is gone, or the kernel has
-/// no such kind.
+/// The inode of a process's namespace; `None` if it is gone, or another user's,
+/// or the kernel has no such kind.
 pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/ns/{kind}");
-    let meta = unless_gone(fs::metadata(&path), || format!("looking at {path}"))?;
-    Ok(meta.map(|meta| meta.ino()))
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
+        meta => Ok(unless_gone(meta, || format!("looking at {path}"))?.map(|meta| meta.ino())),
+    }
 }
 
 /// What the kernel tells of the calling thread.
@@ -208,7 +211,7 @@ pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
     let of_pod = namespace_inode(pause, "pid")?;
     let mut ancestor = pid;
     for _ in 0..64 {
-        if ancestor == pause || namespace_of_pids(ancestor)? == of_pod {
+        if ancestor == pause || namespace_inode(ancestor, "pid")? == of_pod {
             return Ok(Some(inner));
         }
         let parent = status_line(ancestor, "PPid:")?.and_then(|pid| pid.parse().ok());
@@ -218,14 +221,6 @@ pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
         }
     }
     Ok(None)
-}
-
-/// The pid namespace of a process that may be another user's.
-fn namespace_of_pids(pid: u32) -> Result<Option<u64>> {
-    match namespace_inode(pid, "pid") {
-        Err(Error::Os { errno: Errno::EACCES | Errno::EPERM, .. }) => Ok(None),
-        result => result,
-    }
 }
 
 /// Whether a process lives; a zombie does not.

@@ -44,6 +44,8 @@ impl Pod {
             return error;
         }
         let has_ended = match self.pidfd() {
+            // What pause still waits for is not known: that it goes is.
+            _ if self.is_ending() => true,
             Some(pause) => sys::wait_readable(&pause, Some(patience)).unwrap_or(false),
             None => true,
         };

@@ -114,9 +114,14 @@ impl Store {
     /// # Errors
     /// [`Error::Os`] if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
-        let mut names = names_in(&self.root)?;
+        let mut names = self.entries()?;
         names.retain(|name| self.pod_dir(name).join(POD).exists());
         Ok(names)
+    }
+
+    /// Names of all that may be a pod, sorted.
+    pub(crate) fn entries(&self) -> Result<Vec<String>> {
+        names_in(&self.root)
     }
 
     /// The marks of what asks to be swept.

@@ -149,27 +149,16 @@ impl Pod {
     /// [`NotFound`](crate::Error::NotFound), or what cannot be read.
     pub fn container_status(&self, name: &str) -> Result<ContainerStatus> {
         let record = self.container_record(name)?;
-        let mut exit = record.exit;
-        let mut pid = None;
-        let mut state = if exit.is_some() { ContainerState::Exited } else { ContainerState::Created };
-        if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
-            let alive = table.is_alive();
-            match table.phase(reservation) {
-                Phase::Running(1..) if alive => {
-                    state = ContainerState::Running;
-                    let found = self.find_process(name, reservation, table)?;
-                    pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
-                }
-                // Never born, in flight, or its launch died.
-                Phase::Reserved | Phase::Running(0) => state = ContainerState::Created,
-                Phase::Running(_) => exit = Some(Exit::with_the_pod().explained(self.oom_watch(&record).as_ref())),
-                Phase::Exited(how) => exit = Some(how.explained(self.oom_watch(&record).as_ref())),
-                Phase::Lost => {}
-            }
-            if exit.is_some() {
-                state = ContainerState::Exited;
-            }
-        }
+        // In this order: what pause wrote before it ended is in the table.
+        let alive = self.is_alive();
+        let known = record.reservation.zip(self.table.as_ref());
+        let (state, exit) = state_of(known.map(|(reservation, table)| table.phase(reservation)), alive, record.exit);
+        let exit = exit.map(|exit| exit.explained(self.oom_watch(&record).as_ref()));
+        let found = match known.filter(|_| state == ContainerState::Running) {
+            Some((reservation, table)) => self.find_process(name, reservation, table)?,
+            None => None,
+        };
+        let pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
         Ok(ContainerStatus {
             name: name.into(),
             id: record.id,
@@ -185,6 +174,22 @@ impl Pod {
             resources: record.container.resources,
             command: record.container.args,
         })
+    }
+}
+
+/// What a container's slot says of it, if it has one, whether or not pause is
+/// alive; `kept` is how it ended when another table knew that.
+pub(crate) fn state_of(phase: Option<Phase>, alive: bool, kept: Option<Exit>) -> (ContainerState, Option<Exit>) {
+    match phase {
+        Some(Phase::Running(1..)) if alive => (ContainerState::Running, None),
+        // Never born, in flight, or its launch died.
+        Some(Phase::Reserved | Phase::Running(0)) if kept.is_none() => (ContainerState::Created, None),
+        Some(Phase::Running(1..)) => (ContainerState::Exited, Some(Exit::with_the_pod())),
+        Some(Phase::Exited(how)) => (ContainerState::Exited, Some(how)),
+        Some(Phase::Reserved | Phase::Running(0) | Phase::Lost) | None => match kept {
+            Some(exit) => (ContainerState::Exited, Some(exit)),
+            None => (ContainerState::Created, None),
+        },
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 3] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -59,6 +59,18 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 3] 
         ),
         (cases::podman().is_some(), &[Mode::Vm], "podman_limits_memory", "podman is not installed; .ci/run does that"),
         (cases::ip().is_some(), USUAL, "network_devices_of_a_config", "iproute2 is not installed; .ci/run does that"),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_pod_whose_maker_was_stopped_is_swept_in_the_end",
+            "strace is not installed; .ci/run does that",
+        ),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_look_that_fails_is_no_answer",
+            "strace is not installed; .ci/run does that",
+        ),
     ]
 }
 

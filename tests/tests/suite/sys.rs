@@ -232,3 +232,20 @@ pub fn own(fd: i32) -> std::fs::File {
     // SAFETY: it was just received, and nobody else knows it.
     unsafe { std::fs::File::from_raw_fd(fd) }
 }
+
+/// Has the calling thread trace a process (ptrace(2)): once that has ended it
+/// stays a zombie, and its pid namespace with it, until [`let_go`].
+pub fn seize(pid: u32) {
+    // SAFETY: no memory arguments.
+    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid as libc::pid_t, 0, 0) };
+    assert_eq!(result, 0, "PTRACE_SEIZE: {}", Error::last_os_error());
+}
+
+/// Waits for the end of a process that the calling thread traces.
+pub fn let_go(pid: u32) {
+    let mut status = 0;
+    // SAFETY: status outlives the call.
+    let seen = unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, libc::__WALL) };
+    assert_eq!(seen, pid as libc::pid_t, "waitpid: {}", Error::last_os_error());
+    assert!(libc::WIFSIGNALED(status), "it has been killed");
+}

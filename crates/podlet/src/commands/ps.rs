@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Args;
-use pod::{ContainerState, ContainerStatus, Pod, PodState, PodStatus, Store};
+use pod::{ContainerState, ContainerSummary, Error, ExitStatus, Pod, PodState, PodStatus, PodSummary, Store};
 
 use crate::output::{self, Format};
 
@@ -21,35 +21,37 @@ pub struct Ps {
 
 impl Ps {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let mut statuses = Vec::new();
-        for pod in Pod::list(store)? {
-            // One that cannot be read must not hide the others.
-            match pod.and_then(|pod| pod.status()) {
-                Ok(status) => statuses.push(status),
-                Err(error) => eprintln!("podlet: {error}"),
-            }
-        }
-        if !self.all {
-            statuses.retain(|pod| pod.state == PodState::Running);
-            for pod in &mut statuses {
-                pod.containers.retain(|container| container.state == ContainerState::Running);
-            }
-        }
         match self.format {
-            Format::Json => output::line(serde_json::to_string_pretty(&statuses)?)?,
-            Format::Table => output::table(&rows(&statuses))?,
+            Format::Json => {
+                let statuses = Pod::list(store)?.into_iter().map(|pod| pod.and_then(|pod| pod.status()));
+                let mut statuses: Vec<PodStatus> = readable(statuses);
+                if !self.all {
+                    statuses.retain(|pod| pod.state == PodState::Running);
+                    for pod in &mut statuses {
+                        pod.containers.retain(|container| container.state == ContainerState::Running);
+                    }
+                }
+                output::line(serde_json::to_string_pretty(&statuses)?)?;
+            }
+            Format::Table => output::table(&rows(&readable(Pod::summaries(store, self.all)?)))?,
         }
         Ok(0)
     }
 }
 
-fn rows(pods: &[PodStatus]) -> Vec<Vec<String>> {
+/// One that cannot be read must not hide the others.
+fn readable<T>(pods: impl IntoIterator<Item = Result<T, Error>>) -> Vec<T> {
+    let said = |pod: Result<T, Error>| pod.inspect_err(|error| eprintln!("podlet: {error}")).ok();
+    pods.into_iter().filter_map(said).collect()
+}
+
+fn rows(pods: &[PodSummary]) -> Vec<Vec<String>> {
     let header = ["POD", "CONTAINER", "PID", "STATE", "STARTED", "COMMAND"];
     let mut rows = vec![header.map(String::from).to_vec()];
     for pod in pods {
         let state = if pod.state == PodState::Running { "running" } else { "exited" };
         let command = if pod.containers.is_empty() { "" } else { "-" };
-        let pid = pod.pause.pid.map_or("-".into(), |pid| pid.to_string());
+        let pid = pod.pause.map_or("-".into(), |pid| pid.to_string());
         if pod.containers.is_empty() {
             rows.push(vec![pod.name.clone(), "-".into(), pid, state.into(), ago(pod.created), command.into()]);
         }
@@ -67,16 +69,16 @@ fn rows(pods: &[PodStatus]) -> Vec<Vec<String>> {
     rows
 }
 
-fn show_state(container: &ContainerStatus) -> String {
-    if container.out_of_memory.is_some() {
+fn show_state(container: &ContainerSummary) -> String {
+    if container.exit.is_some_and(|exit| exit.out_of_memory.is_some()) {
         return "exited (out of memory)".into();
     }
-    match (container.state, container.exit_code, container.signal) {
-        (ContainerState::Running, ..) => "running".into(),
-        (ContainerState::Created, ..) => "created".into(),
-        (_, _, Some(signal)) => format!("exited (signal {signal})"),
-        (_, Some(code), _) => format!("exited ({code})"),
-        _ => "exited".into(),
+    match (container.state, container.exit.map(|exit| exit.status)) {
+        (ContainerState::Running, _) => "running".into(),
+        (ContainerState::Created, _) => "created".into(),
+        (ContainerState::Exited, Some(ExitStatus::Signal { signal, .. })) => format!("exited (signal {signal})"),
+        (ContainerState::Exited, Some(ExitStatus::Code(code))) => format!("exited ({code})"),
+        (ContainerState::Exited, None) => "exited".into(),
     }
 }
 

@@ -8,6 +8,7 @@ mod bundles_known;
 mod commands;
 mod config;
 mod crash;
+mod ends;
 mod exits;
 mod images;
 mod inside;
@@ -33,6 +34,7 @@ mod soak;
 
 pub use bundles::runc;
 pub use config::ip;
+pub use ends::strace_path as strace;
 pub use machine::podman;
 
 use crate::Case;
@@ -40,7 +42,7 @@ use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
-    let long = [any_call::CASES, soak::CASES, security::CASES, pods::CASES, crash::CASES, exits::CASES];
+    let long = [any_call::CASES, soak::CASES, security::CASES, pods::CASES, crash::CASES, exits::CASES, ends::CASES];
     let short = [
         namespaces::CASES,
         inside::CASES,
