@@ -7,6 +7,7 @@
 
 mod bundles;
 mod fixture;
+mod listing;
 mod measure;
 mod pods;
 mod report;
@@ -37,7 +38,7 @@ struct Options {
     /// How many containers a busy program starts at once
     #[arg(long, default_value_t = 500)]
     starts: usize,
-    /// Only these sections: run, bundle, join, starts, memory, many, teardown
+    /// Only these sections: run, bundle, join, starts, memory, many, listing, teardown
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where podlet and podlet-oci are [default: beside this program]
@@ -95,6 +96,9 @@ fn main() -> Result<()> {
     if wanted("many") {
         pods::many(&fixture, options.pods)?;
         pods::notes();
+    }
+    if wanted("listing") {
+        listing::measure(&fixture, options.rounds.min(30))?;
     }
     if wanted("teardown") {
         pods::teardown(&fixture, options.rounds.min(30))?;

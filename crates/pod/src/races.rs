@@ -3,8 +3,8 @@
 //! A pod can end, or be removed, at any moment of a launch. The kernel then
 //! answers the next step with whatever it says of something that is gone:
 //! `setns(2)` with ESRCH, `clone3(2)` into a pid namespace that is being taken
-//! down with ENOMEM, a cgroup's file with ENOENT or ENODEV. Here that becomes
-//! what happened, to whom, and what to do.
+//! down with ENOMEM, a cgroup's file with ENOENT or ENODEV, pause's /proc with
+//! EACCES. Here that becomes what happened, to whom, and what to do.
 
 use std::time::Duration;
 
@@ -26,11 +26,14 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// only what is said before it is born raises suspicion.
 fn suspicion(error: &Error) -> Option<Duration> {
     match error {
-        Error::Step { step, errno: Errno::ESRCH | Errno::ENOMEM, .. } => {
-            ["setns(", "clone3("].iter().any(|call| step.starts_with(call)).then_some(MOMENT)
-        }
+        // Whether one may enter a process depends on its memory, too, which goes
+        // before its namespaces do.
+        Error::Step { step, errno: Errno::ESRCH | Errno::EPERM, .. } if step.starts_with("setns(") => Some(MOMENT),
+        Error::Step { step, errno: Errno::ENOMEM, .. } if step.starts_with("clone3(") => Some(MOMENT),
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
-        Error::Os { errno: Errno::ENOENT, .. } | Error::State { .. } => Some(Duration::ZERO),
+        // The last is said of the /proc of one whose memory is gone already.
+        Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
+        Error::State { .. } => Some(Duration::ZERO),
         _ => None,
     }
 }
