@@ -236,6 +236,12 @@ impl Pod {
     /// still attached.
     pub fn detach(&mut self) -> Result<()> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
+        // Once it has ended somebody may have swept it, and made another one of
+        // its name: that has a record of its own.
+        let Some(_lock) = self.lock(Hold::Shared, true)? else {
+            self.lifeline = None;
+            return Ok(());
+        };
         let record = PodRecord { attached: false, ..self.record.clone() };
         state::write_record(&self.dir.join(POD), &record)?;
         self.record = record;

@@ -48,7 +48,7 @@ pub(crate) use tests;
 const SKIPS: &[Skip] = &[];
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] {
+fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 6] {
     const USUAL: &[Mode] = &Mode::USUAL;
     [
         (
@@ -59,6 +59,12 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 5] 
         ),
         (cases::podman().is_some(), &[Mode::Vm], "podman_limits_memory", "podman is not installed; .ci/run does that"),
         (cases::ip().is_some(), USUAL, "network_devices_of_a_config", "iproute2 is not installed; .ci/run does that"),
+        (
+            cases::strace().is_some(),
+            USUAL,
+            "a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code",
+            "strace is not installed; .ci/run does that",
+        ),
         (
             cases::strace().is_some(),
             USUAL,
