@@ -97,7 +97,7 @@ impl Pod {
     /// [`Error::Os`] if the directory cannot be read.
     pub fn containers(&self) -> Result<Vec<String>> {
         let mut names = state::names_in(&self.dir.join(CONTAINERS))?;
-        names.retain(|name| self.container_dir(name).join(CONTAINER).exists());
+        names.retain(|name| state::may_be_there(&self.container_dir(name).join(CONTAINER)));
         Ok(names)
     }
 

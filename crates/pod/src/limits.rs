@@ -33,7 +33,7 @@ impl Pod {
             }
             record.options.resources.update(change, dir, &cgroup::hierarchy_root()).map(drop)
         };
-        if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
+        if let Some(cgroup) = cgroup.filter(|dir| state::may_be_there(dir))
             && let Err(error) = set(&cgroup)
         {
             state::write_record(&path, &record)?;
@@ -47,7 +47,7 @@ impl Pod {
     /// [`limits_of`](Pod::limits_of).
     fn end_containers_as_wholes(&self) -> Result<()> {
         for name in self.containers()? {
-            let dir = self.container_cgroup(&name).filter(|dir| dir.exists());
+            let dir = self.container_cgroup(&name).filter(|dir| state::may_be_there(dir));
             let own = self.container(&name)?.resources.unified;
             let unified = own.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
             let group = Resources { unified, ..Resources::default() }.ending_as_a_whole();
@@ -76,7 +76,7 @@ impl Pod {
         let limits = self.limits_of(&record.container);
         let mut change = change.clone();
         change.unified.extend(whole.map(|whole| ("memory.oom.group".to_string(), whole)));
-        if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
+        if let Some(cgroup) = cgroup.filter(|dir| state::may_be_there(dir))
             && let Err(error) = limits.update(&change, &cgroup, &cgroup::hierarchy_root())
         {
             state::write_record(&path, &record)?;

@@ -235,13 +235,23 @@ impl Pod {
     /// [`Error::Os`] if its record cannot be written or pause not be told; it is
     /// still attached.
     pub fn detach(&mut self) -> Result<()> {
-        let Some(lifeline) = &self.lifeline else { return Ok(()) };
+        if self.lifeline.is_none() {
+            return Ok(());
+        }
         // Once it has ended somebody may have swept it, and made another one of
         // its name: that has a record of its own.
-        let Some(_lock) = self.lock(Hold::Shared, true)? else {
-            self.lifeline = None;
-            return Ok(());
-        };
+        match self.lock(Hold::Shared, true)? {
+            Some(_lock) => self.let_go(),
+            None => {
+                self.lifeline = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// The same where the caller has the lock.
+    fn let_go(&mut self) -> Result<()> {
+        let Some(lifeline) = &self.lifeline else { return Ok(()) };
         let record = PodRecord { attached: false, ..self.record.clone() };
         state::write_record(&self.dir.join(POD), &record)?;
         self.record = record;
@@ -316,7 +326,7 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
+        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.let_go());
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();

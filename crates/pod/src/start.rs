@@ -158,7 +158,7 @@ impl Pod {
     /// ourselves nobody is at it.
     pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
         let dir = self.container_dir(name);
-        let is_stray = || dir.exists() && !dir.join(CONTAINER).exists();
+        let is_stray = || dir.exists() && !state::may_be_there(&dir.join(CONTAINER));
         if !dir.exists() {
             return Ok(());
         }

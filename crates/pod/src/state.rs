@@ -115,7 +115,7 @@ impl Store {
     /// [`Error::Os`] if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = self.entries()?;
-        names.retain(|name| self.pod_dir(name).join(POD).exists());
+        names.retain(|name| may_be_there(&self.pod_dir(name).join(POD)));
         Ok(names)
     }
 
@@ -144,7 +144,7 @@ impl Store {
             Some((pod, container)) => self.pod_dir(pod).join(CONTAINERS).join(container),
             None => self.pod_dir(mark),
         };
-        if dir.exists() { self.mark_for_sweep(mark, true) } else { Ok(()) }
+        if may_be_there(&dir) { self.mark_for_sweep(mark, true) } else { Ok(()) }
     }
 
     /// Removes a pod's directory, whose lock the caller has. It goes as a whole,
@@ -310,6 +310,15 @@ pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, bytes).doing(context)?;
     fs::rename(&new, path).doing(context)
+}
+
+/// Whether something is there, as far as can be seen: where the kernel does not
+/// tell, whoever goes on as if it were is told why.
+pub(crate) fn may_be_there(path: &Path) -> bool {
+    match path.try_exists() {
+        Err(error) => error.kind() != ErrorKind::NotADirectory,
+        Ok(is_there) => is_there,
+    }
 }
 
 /// Reads a record; `None` if there is none.

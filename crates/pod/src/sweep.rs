@@ -127,9 +127,9 @@ impl Pod {
     /// none at all.
     fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);
-        if dir.exists() {
+        if state::may_be_there(&dir) {
             let Some(_lock) = Lock::take(&dir, Hold::Exclusive, false)? else { return Ok(()) };
-            if dir.join(POD).exists() {
+            if state::may_be_there(&dir.join(POD)) {
                 return Ok(());
             }
             store.remove_pod_dir(name)?;
