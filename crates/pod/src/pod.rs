@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use crate::cgroup::{self, PodCgroup};
@@ -232,8 +233,25 @@ impl Pod {
     /// Lets the pod live on after this value and this program.
     ///
     /// # Errors
-    /// [`Error::Os`] if its record cannot be written; it is still attached.
+    /// [`Error::Os`] if its record cannot be written or pause not be told; it is
+    /// still attached.
     pub fn detach(&mut self) -> Result<()> {
+        if self.lifeline.is_none() {
+            return Ok(());
+        }
+        // Once it has ended somebody may have swept it, and made another one of
+        // its name: that has a record of its own.
+        match self.lock(Hold::Shared, true)? {
+            Some(_lock) => self.let_go(),
+            None => {
+                self.lifeline = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// The same where the caller has the lock.
+    fn let_go(&mut self) -> Result<()> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
         let record = PodRecord { attached: false, ..self.record.clone() };
         state::write_record(&self.dir.join(POD), &record)?;
@@ -241,7 +259,7 @@ impl Pod {
         if !self.record.options.remove_when_dead {
             self.store.mark_for_sweep(self.name(), false)?;
         }
-        send(lifeline, pause::DETACH);
+        send(lifeline, pause::DETACH).doing(|| format!("detaching from pod {}", self.name()))?;
         self.lifeline = None;
         Ok(())
     }
@@ -309,7 +327,7 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
+        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.let_go());
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();
@@ -482,8 +500,13 @@ impl Drop for Pod {
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would
 /// bring: signals belong to the embedder.
-fn send(lifeline: &OwnedFd, word: u8) {
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    // If pause is gone there is nobody to tell.
-    nix::sys::socket::send(lifeline.as_raw_fd(), &[word], flags).ok();
+fn send(lifeline: &OwnedFd, word: u8) -> nix::Result<()> {
+    loop {
+        match nix::sys::socket::send(lifeline.as_raw_fd(), &[word], MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EINTR) => {}
+            // pause is gone: there is nobody to tell.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
+            sent => return sent.map(drop),
+        }
+    }
 }

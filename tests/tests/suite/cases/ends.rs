@@ -21,6 +21,7 @@ crate::tests![
     after_wait_the_name_of_what_removes_itself_can_be_used_again,
     a_killed_foreground_leaves_no_container_that_was_to_be_removed,
     a_pod_whose_maker_was_stopped_is_swept_in_the_end,
+    a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code,
     thirty_two_at_once_do_not_get_in_each_others_way,
     a_look_that_fails_is_no_answer,
     the_foreground_leaves_no_zombie_of_pause,
@@ -141,6 +142,11 @@ fn a_killed_foreground_leaves_no_container_that_was_to_be_removed(bed: &Bed) {
     bed.is_clean();
 }
 
+/// Where distributions have strace.
+pub fn strace_path() -> Option<&'static str> {
+    ["/usr/bin/strace", "/bin/strace"].into_iter().find(|path| Path::new(path).exists())
+}
+
 /// `podlet` under strace, which writes down what it opens and interferes as
 /// `inject` says.
 fn traced(bed: &Bed, inject: &str, line: &str) -> Command {
@@ -187,6 +193,32 @@ fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
     strace.wait();
     bed.podlet("kill web").ok();
     bed.until("the sweep", || is_swept(bed));
+}
+
+/// The run stands still where it is about to write that nobody owns the pod any
+/// more; that has ended, and somebody comes by.
+fn a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code(bed: &Bed) {
+    let line = "run --rm --name web --rootfs ROOT /probe exit 7";
+    bed.finish(traced(bed, "", line)).code(7);
+    let opened = opened(bed);
+    let last = opened.iter().rposition(|(_, line)| line.contains("web/pod.new\"")).expect("its record");
+    // And where it is about to take the pod's lock for that.
+    for (number, file) in &opened[last - 1..=last] {
+        let stop = format!("{}:signal=SIGSTOP:when={number}", call(file));
+        fs::remove_file(bed.dir.join("calls")).expect("what strace wrote before");
+        let strace = bed.spawn_command(traced(bed, &stop, line));
+        let calls = || fs::read_to_string(bed.dir.join("calls")).unwrap_or_default();
+        bed.until("a run that stands still", || calls().contains("stopped by SIGSTOP"));
+        let run = leaks::descendants(strace.pid()).first().expect("the run").pid;
+        bed.until("its pod's end", || {
+            bed.podlet("ps -a").ok();
+            !leaks::processes().iter().any(|seen| seen.title.starts_with("podlet:pause web") && seen.state != 'Z')
+        });
+        bed.podlet("ps -a").ok();
+        bed.kill(run, Signal::SIGCONT);
+        strace.wait().code(7);
+        bed.until("the sweep", || is_swept(bed));
+    }
 }
 
 fn thirty_two_at_once_do_not_get_in_each_others_way(bed: &Bed) {
