@@ -21,6 +21,7 @@ use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
+use crate::procfs;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
@@ -93,11 +94,12 @@ impl Pod {
         let id = state::new_id()?;
         let cgroup = PodCgroup::plan(&facts, &options.name, &id);
         let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
+        let owner = ProcessId::of(std::process::id())?;
         let mut options = options;
         if users != Users::Caller {
             options.share.insert(Namespace::User);
         }
-        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true };
+        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true, owner };
         let mut pod = Pod::new(store, &dir, record, facts);
         let made = pod.write().and_then(|()| pod.hold());
         match made {
@@ -115,7 +117,7 @@ impl Pod {
     fn make_room(store: &Store, dir: &Path, record: PodRecord, facts: &Facts) -> Result<()> {
         let mut pod = Pod::new(store, dir, record, facts.clone());
         pod.look()?;
-        if pod.is_wanted() || pod.lives_on() {
+        if pod.lives_on() || !pod.is_unwanted()? {
             return Err(Error::Exists(format!("pod {}", pod.name())));
         }
         pod.erase()
@@ -125,9 +127,15 @@ impl Pod {
         Pod { store: store.clone(), dir: dir.into(), record, facts, table: None, pause: None, lifeline: None }
     }
 
-    /// Whether somebody may ask for its records once it is dead.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.record.attached && !self.record.options.remove_when_dead
+    /// Whether nobody will ask for its records once it is dead; the caller has
+    /// the lock. One that is attached is its owner's as long as that lives.
+    pub(crate) fn is_unwanted(&mut self) -> Result<bool> {
+        // In this order: an owner that is gone detaches nothing any more.
+        let is_owned = self.record.owner.map_or(Ok(false), procfs::lives)?;
+        if let Some(record) = state::read_record(&self.dir.join(POD))? {
+            self.record = record;
+        }
+        Ok(if self.record.attached { !is_owned } else { self.record.options.remove_when_dead })
     }
 
     /// Whether its last container has ended and pause is about to.

@@ -206,6 +206,10 @@ pub(crate) struct PodRecord {
     pub created: SystemTime,
     /// Ends with the program that made it, and then nobody wants its records.
     pub attached: bool,
+    /// That program: as long as it lives it may ask for them, also once the pod
+    /// has ended.
+    #[serde(default)]
+    pub owner: Option<ProcessId>,
 }
 
 /// `pause.json`.

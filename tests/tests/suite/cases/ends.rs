@@ -22,6 +22,7 @@ crate::tests![
     a_killed_foreground_leaves_no_container_that_was_to_be_removed,
     a_pod_whose_maker_was_stopped_is_swept_in_the_end,
     a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code,
+    a_pod_that_ended_before_its_maker_detached_it_is_still_there,
     thirty_two_at_once_do_not_get_in_each_others_way,
     a_look_that_fails_is_no_answer,
     the_foreground_leaves_no_zombie_of_pause,
@@ -191,7 +192,8 @@ fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
     });
     bed.kill(maker, Signal::SIGKILL);
     strace.wait();
-    bed.podlet("kill web").ok();
+    // If it had not detached the pod yet, that ends with it.
+    bed.podlet("kill web");
     bed.until("the sweep", || is_swept(bed));
 }
 
@@ -219,6 +221,24 @@ fn a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code(bed: &Bed) {
         strace.wait().code(7);
         bed.until("the sweep", || is_swept(bed));
     }
+}
+
+/// Its container may have ended, and the pod with it, before its maker could
+/// say that it is to stay.
+fn a_pod_that_ended_before_its_maker_detached_it_is_still_there(bed: &Bed) {
+    for _ in 0..bed.rounds(3) {
+        let mut options = pod::PodOptions::new("brief");
+        options.end_with_last = true;
+        let mut pod = pod::Pod::create(&bed.store(), options).expect("a pod");
+        let process = pod.start(&bed.container("brief", "exit 6")).expect("a container");
+        assert_eq!(process.wait().expect("its end").code(), 6);
+        bed.podlet("ps").ok();
+        pod.detach().expect("still there");
+        drop(pod);
+        assert_eq!(bed.podlet("wait brief").ok().trim(), "6");
+        bed.podlet("rm brief").ok();
+    }
+    bed.is_clean();
 }
 
 fn thirty_two_at_once_do_not_get_in_each_others_way(bed: &Bed) {
