@@ -49,8 +49,9 @@ pub(crate) struct Stat {
     pub state: u8,
     /// Field 4.
     pub parent: u32,
-    /// Field 6: the pid of the session's leader.
-    pub session: u32,
+    /// Field 6: the pid of the session's leader; `None` of a process that is
+    /// just leaving.
+    pub session: Option<u32>,
     /// Field 22: clock ticks since boot.
     pub start: u64,
 }
@@ -70,7 +71,7 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
         // The name, field 2, may hold anything; it ends at the last ")".
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
+        let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok());
         Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
     };
     parse().map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
