@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use super::oci::{config, write};
 use super::oci_mounts::{end, inheriting, joining, neighbour};
 use crate::bed::Bed;
+use crate::modes::Mode;
 
 crate::tests![
     without_pivot_root_nobody_mounts_a_proc_that_shows_everything,
     in_a_joined_mount_namespace_nobody_mounts_a_proc_that_shows_everything,
     in_the_callers_mount_namespace_nobody_makes_a_user_namespace,
+    the_host_image_has_no_proc_and_sysfs_of_the_machine_below_its_own,
 ];
 
 const ANEW: &str = "anew /sub , mounts";
@@ -32,6 +34,12 @@ pub fn is_denied(said: &str) {
         assert!(said.contains(&format!("anew {kind}\n")), "{kind} is missing in {said}");
     }
     // And of the machine's nothing is left where a path leads.
+    has_only_its_own(said);
+}
+
+/// Among these mounts one proc and one sysfs are whole.
+#[track_caller]
+fn has_only_its_own(said: &str) {
     let whole =
         said.lines().filter(|line| line.contains(" / /") && (line.contains("- proc ") || line.contains("- sysfs ")));
     let points: Vec<_> = whole.filter_map(|line| line.split(' ').nth(4)).collect();
@@ -79,4 +87,22 @@ fn in_the_callers_mount_namespace_nobody_makes_a_user_namespace(bed: &Bed) {
         assert!(said.contains("anew namespaces: errno 1\n"), "{said}");
     }
     bed.is_clean();
+}
+
+/// A container that may unmount its own would find the machine's there, with
+/// all processes of the machine.
+fn the_host_image_has_no_proc_and_sysfs_of_the_machine_below_its_own(bed: &Bed) {
+    // What an ordinary user has of the machine's mounts cannot be taken apart.
+    if bed.mode != Mode::Root {
+        return;
+    }
+    let users = "--share net,pid,ipc,uts,user --uidmap 0:100000:65536 --gidmap 0:100000:65536";
+    for options in ["", users] {
+        has_only_its_own(&bed.podlet(&format!("run --rm {options} host cat /proc/self/mountinfo")).ok());
+    }
+    let script = "umount -l /proc; echo /proc/[1-9]*";
+    std::fs::write(bed.dir.join("look"), script).expect("a script");
+    let volume = "-v DIR/look:/etc/hostname:ro";
+    let said = bed.podlet(&format!("run --rm {users} --cap-add SYS_ADMIN {volume} host sh /etc/hostname")).ok();
+    assert_eq!(said, "/proc/[1-9]*\n");
 }

@@ -47,6 +47,9 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
         p.push(step::move_mount_to(holder, launch.attach));
     }
     p.push(step::move_mount_to(trees.root, launch.attach));
+    if matches!(launch.image, Image::ReadOnlyHost) && launch.facts.privileged {
+        drop_machines_own(p, launch.attach);
+    }
     p.push(step::umask(0));
     let mut copied = 0;
     for (mount, tree) in container.mounts.iter().zip(&trees.binds) {
@@ -71,6 +74,19 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     }
     p.begin_part(String::new());
     dev::finish(p, launch, trees.root, &trees.devices);
+}
+
+/// Takes the machine's proc and sysfs out of a copy of its mounts: the
+/// container's own would hide them only until somebody in there, who may mount,
+/// takes those away.
+fn drop_machines_own(p: &mut Plan, root: &Path) {
+    p.begin_part("the machine's own /proc and /sys".into());
+    for name in ["proc", "sys"] {
+        // EINVAL: nothing is mounted there, or what came from a mount namespace
+        // with more rights, and is held fast.
+        p.push(step::detach(root.join(name)).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]));
+    }
+    p.begin_part(String::new());
 }
 
 /// When all is in its place: what cannot be written or seen from there on.
