@@ -46,6 +46,7 @@
 
 pub mod bundle;
 mod cgroup;
+mod cgroup_tree;
 pub mod config;
 mod containers;
 mod doubled;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -78,7 +78,7 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
 
 /// A file of /proc, or one like it, whose size nobody knows before: most are
 /// read by one call.
-pub(crate) fn read(path: &str) -> std::io::Result<String> {
+pub(crate) fn read(path: impl AsRef<Path>) -> std::io::Result<String> {
     let mut text = String::with_capacity(4096);
     // A `File` by itself is asked for its size first, which is 0 there.
     fs::File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;

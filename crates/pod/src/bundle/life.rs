@@ -18,6 +18,7 @@ use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
+use crate::cgroup_tree::all_processes;
 use crate::doubled;
 use crate::error::{Context, Error, Number, Result};
 use crate::launch::{go_on, hear_start};
@@ -204,7 +205,7 @@ impl Instance {
         let found = self.processes()?;
         let is_here = |pid| match (self.cgroup(), &mounts) {
             (None, Some((mounts, _pin))) => Ok(mount_namespace(pid)? == Some(*mounts)),
-            (Some(cgroup), _) => Ok(cgroup::holds(cgroup, pid)),
+            (Some(cgroup), _) => cgroup::holds(cgroup, pid),
             (None, None) => Ok(self.processes()?.contains(&pid)),
         };
         for pid in found {
@@ -243,7 +244,7 @@ impl Instance {
             return Ok(Vec::new());
         }
         match (self.cgroup(), self.mounts()?) {
-            (Some(cgroup), _) => Ok(cgroup::all_processes(cgroup)),
+            (Some(cgroup), _) => all_processes(cgroup),
             (None, Some((mounts, _pin))) => {
                 let mut found = processes_in(mounts)?;
                 found.sort_unstable();

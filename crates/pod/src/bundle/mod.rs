@@ -232,10 +232,12 @@ impl Instance {
     /// then.
     fn check_whereabouts(&self) -> Result<()> {
         let number = self.process.or_else(|| self.unfinished()).and_then(|process| process.cgroup);
-        let has_ended = self.cgroup().zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number));
-        match self.is_elsewhere() && !has_ended {
-            true => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
-            false => Ok(()),
+        if !self.is_elsewhere() {
+            return Ok(());
+        }
+        match self.cgroup().zip(number) {
+            Some((cgroup, number)) if cgroup::is_empty(cgroup, number)? => Ok(()),
+            _ => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
         }
     }
 
@@ -256,7 +258,7 @@ impl Instance {
         Ok(match (self.process, self.pidfd()?) {
             (None, _) => Status::Creating,
             (_, None) => Status::Stopped,
-            _ if self.cgroup().is_some_and(cgroup::is_frozen) => Status::Paused,
+            _ if self.cgroup().map_or(Ok(false), cgroup::is_frozen)? => Status::Paused,
             _ if self.waits() => Status::Created,
             _ => Status::Running,
         })
