@@ -273,7 +273,7 @@ impl Pod {
         // First of all: somebody in the pod may be what keeps the lock. But
         // where no pause has been written down yet it is who makes the pod,
         // who would find it taken away piece by piece.
-        if self.pause.is_some() || self.dir.join(PAUSE).exists() {
+        if self.pause.is_some() || state::is_there(&self.dir.join(PAUSE)) {
             self.kill()?;
         }
         let lock = self.lock(Hold::Exclusive, true)?;
@@ -438,8 +438,10 @@ impl Pod {
             // cgroup nobody could tell.
             state::remove_file(&self.dir.join(PAUSE))?;
         }
-        // What cannot be kept must not keep the pod from being removed.
-        self.keep_ooms().ok();
+        if state::is_there(cgroup.path()) {
+            // What cannot be kept must not keep the pod from being removed.
+            self.keep_ooms().ok();
+        }
         cgroup.remove()
     }
 
