@@ -369,14 +369,7 @@ impl Pod {
         let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
         // pause must never hang on it.
         let (lifeline_end, lifeline) = pair(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        let birthplace = match &cgroup {
-            None => None,
-            // The root of a shared cgroup namespace is where its maker was
-            // born; pause moves to its leaf afterwards.
-            Some(cgroup) if doubled => Some(cgroup.containers()),
-            Some(cgroup) if plan.wants(Given::Leaf) => Some(cgroup.path().to_path_buf()),
-            Some(cgroup) => Some(cgroup.pause()),
-        };
+        let birthplace = cgroup.as_ref().map(|cgroup| birthplace(cgroup, doubled, &plan));
         let birthplace = birthplace.map(|dir| cgroup::open_birthplace(&dir)).transpose()?;
         let leaf = match &cgroup {
             Some(cgroup) if plan.wants(Given::Leaf) => {
@@ -479,6 +472,16 @@ impl Drop for Pod {
                 self.erase().ok();
             }
         }
+    }
+}
+
+/// Where pause is born: the root of a shared cgroup namespace is where its maker
+/// was, and pause moves to its leaf afterwards.
+fn birthplace(cgroup: &PodCgroup, doubled: bool, plan: &Plan) -> PathBuf {
+    match plan.wants(Given::Leaf) {
+        _ if doubled => cgroup.containers(),
+        true => cgroup.path().into(),
+        false => cgroup.pause(),
     }
 }
 

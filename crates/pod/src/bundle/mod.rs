@@ -26,6 +26,7 @@
 //! container is *created* as long as its gate is there; a `start` knocks, takes
 //! the gate away, and says that it may go on.
 
+mod among;
 mod attached;
 mod create;
 mod custom;
@@ -33,6 +34,7 @@ mod damaged;
 mod dir;
 mod exec;
 mod hooks;
+mod ids;
 mod life;
 mod listener;
 mod namespaces;
