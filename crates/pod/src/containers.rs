@@ -172,9 +172,7 @@ impl Pod {
     pub(crate) fn pod_processes(&self) -> Result<Vec<u32>> {
         let Some(pause) = self.pause else { return Ok(Vec::new()) };
         if let Some(cgroup) = self.cgroup() {
-            let containers = state::names_in(&cgroup.path().join("ctr"))?;
-            let found: Result<Vec<_>> = containers.iter().map(|name| all_processes(&cgroup.container(name))).collect();
-            return Ok(found?.concat());
+            return all_processes(&cgroup.containers());
         }
         let is_in = |&pid: &u32| Ok((pid != pause.pid && inner_pid(pid, pause.pid)?.is_some()).then_some(pid));
         all_pids()?.iter().filter_map(|pid| is_in(pid).transpose()).collect()

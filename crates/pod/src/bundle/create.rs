@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 
 use super::among::{check_among_others, stays_below};
 use super::dir::{Dir, Held};
-use super::exec::{self, Inside};
+use super::exec::Inside;
 use super::ids::{give, seen_inside, write_maps};
 use super::namespaces::{self, Mounts, Namespaces};
 use super::record::{self, Attached, GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
@@ -32,7 +32,7 @@ use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::MountNamespace;
+use crate::procfs::{MountNamespace, innermost_pid};
 use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -430,7 +430,7 @@ impl Instance {
             hooks::run_all(kind, list, &state, &self.record.bundle, self.until(Some(pidfd)))?;
         }
         hooks.create_container.iter().try_for_each(|hook| {
-            let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
+            let state = super::State { pid: innermost_pid(pid)?.ok_or_else(gone)?, ..state.clone() };
             let inside = Inside { cwd: self.rootfs(), env: self.record.container.env.clone(), ids: None };
             self.run_inside("createContainer", hook, &state, pidfd, inside)
         })

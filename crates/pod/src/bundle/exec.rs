@@ -236,10 +236,3 @@ fn differing(pid: u32) -> Option<u64> {
     }
     Some(flags)
 }
-
-/// The pid that a process of this machine has in its own pid namespace.
-pub(super) fn inner_pid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_string();
-    line.split_whitespace().last()?.parse().ok()
-}

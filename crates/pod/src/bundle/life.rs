@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use pause::wire::Record as Report;
 
 use super::dir::Held;
-use super::exec::{self, Inside};
+use super::exec::Inside;
 use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
@@ -24,7 +24,7 @@ use crate::error::{Context, Error, Number, Result};
 use crate::launch::{go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{
-    MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
+    MountNamespace, all_pids, innermost_pid, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
 };
 use crate::resources::{self, Resources, Stats};
 use crate::seccomp::Situation;
@@ -82,7 +82,7 @@ impl Instance {
         }
         let mut state = self.state_as(Status::Created);
         let user = self.user(Path::new(&format!("/proc/{}/root", state.pid)))?;
-        state.pid = exec::inner_pid(state.pid).ok_or_else(gone)?;
+        state.pid = innermost_pid(state.pid)?.ok_or_else(gone)?;
         let container = &self.record.container;
         let mut env = container.env.clone();
         if container.env_value("HOME").is_none() {
