@@ -132,7 +132,15 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
         }
         Op::Report => {
             let descriptor = (args[1] != usize::from(Slot::NONE)).then(|| slots.get(args[1] as u64));
-            report(slots, args[0] as u32, index, 0, descriptor)
+            let sent = report(slots, args[0] as u32, index, 0, descriptor);
+            if sent < 0 && args[0] as u32 == Record::BORN {
+                // Nobody knows of the new one, so nobody could end it.
+                const SIGKILL: usize = 9;
+                let pidfd = descriptor.unwrap_or(-1) as isize as usize;
+                // SAFETY: numbers only, and no siginfo.
+                unsafe { syscall(nr::PIDFD_SEND_SIGNAL, [pidfd, SIGKILL, 0, 0, 0, 0]) };
+            }
+            sent
         }
         Op::Accept => {
             let result = accept(args[0], args[1] as u32);

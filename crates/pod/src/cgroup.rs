@@ -130,6 +130,13 @@ fn of(process: &str) -> Option<PathBuf> {
     cgroups.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
+/// Whether this program may write something, as far as can be seen: where the
+/// kernel does not tell, whoever then does it is told why.
+fn may_write(path: &Path) -> bool {
+    let access = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK);
+    !matches!(access, Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOENT))
+}
+
 /// The same, made, if pods' cgroups can be.
 pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
     let parent = parent(facts)?;
@@ -141,10 +148,11 @@ pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
     // Ours to fill? And whoever is born there comes from here.
     if !(facts.privileged && facts.initial_users) {
         let procs = parent.parent()?.join("cgroup.procs");
-        nix::unistd::access(&procs, nix::unistd::AccessFlags::W_OK).ok()?;
+        if !may_write(&procs) {
+            return None;
+        }
     }
-    nix::unistd::access(&parent, nix::unistd::AccessFlags::W_OK).ok()?;
-    Some(parent)
+    may_write(&parent).then_some(parent)
 }
 
 /// The mount point of the v2 hierarchy.

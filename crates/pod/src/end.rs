@@ -72,10 +72,10 @@ impl Pod {
     /// [`Error::NotFound`], [`Error::Deadline`].
     pub fn remove_container_by_force(&self, name: &str) -> Result<()> {
         spec::check_name("container", name)?;
-        self.clear_stray(name)?;
         if let Err(Error::Corrupt { .. }) = self.container_record(name) {
             return self.remove_damaged_container(name);
         }
+        self.clear_stray(name)?;
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn(name)?;
         self.end_all(name)?;

@@ -68,6 +68,9 @@ pub(crate) enum Question<'a> {
 /// After an error the others have this long to notice it.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// One that is being killed has ended after so long.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// What a launch needs besides its plan.
 pub(crate) struct Ignition<'a> {
     /// Such as `container web/db`.
@@ -237,8 +240,12 @@ fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd,
     let explain = |record: &Record| failed(plan, ignition.object, record);
     hear(ignition.object, report, ignition.cancel, heard, &explain, &mut |kind, heard| {
         if kind == Record::MAPS {
-            (ignition.answer)(Question::Maps(child.pid()))?;
-            return go_on(report);
+            let mapped = (ignition.answer)(Question::Maps(child.pid()));
+            return match mapped {
+                // Nobody can write the maps of one that is being killed.
+                Err(_) if child.ends_within(MOMENT) => Err(died()),
+                mapped => mapped.and_then(|()| go_on(report)),
+            };
         }
         note(heard)?;
         // The one process speaks, the other one tells who that is.

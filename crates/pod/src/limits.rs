@@ -37,7 +37,7 @@ impl Pod {
             dirs.extend(doubled.then(|| PodCgroup::at(dir).containers()));
             record.options.resources.update_all(change, &dirs, &cgroup::hierarchy_root()).map(drop)
         };
-        if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
+        if let Some(cgroup) = cgroup.filter(|dir| state::is_there(dir))
             && let Err(error) = set(&cgroup)
         {
             state::write_record(&path, &record)?;
@@ -51,7 +51,7 @@ impl Pod {
     /// [`limits_of`](Pod::limits_of).
     fn end_containers_as_wholes(&self) -> Result<()> {
         for name in self.containers()? {
-            let dir = self.container_cgroup(&name).filter(|dir| dir.exists());
+            let dir = self.container_cgroup(&name).filter(|dir| state::is_there(dir));
             let record = self.container_record(&name)?;
             let unified =
                 record.container.resources.unified.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
@@ -82,7 +82,7 @@ impl Pod {
         let limits = self.limits_of(&record.container);
         let mut change = change.clone();
         change.unified.extend(whole.map(|whole| ("memory.oom.group".to_string(), whole)));
-        if let Some(cgroup) = cgroup.filter(|dir| dir.exists())
+        if let Some(cgroup) = cgroup.filter(|dir| state::is_there(dir))
             && let both = doubled::both(&cgroup, record.doubled)
             && let Err(error) = limits.update_all(&change, &both, &cgroup::hierarchy_root())
         {

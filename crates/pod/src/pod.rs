@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 
 use crate::cgroup::{self, PodCgroup};
@@ -20,6 +21,7 @@ use crate::plan::hold::{self, PodShape, Users};
 use crate::plan::launch::Nodes;
 use crate::plan::{Given, Plan};
 use crate::prepare::Prepared;
+use crate::procfs;
 use crate::resources;
 use crate::spec::{Container, Namespace, PodOptions};
 use crate::state::{self, CONTAINERS, Hold, Lock, PAUSE, POD, PauseRecord, PodRecord, ProcessId, Store, TABLE};
@@ -92,11 +94,12 @@ impl Pod {
         let id = state::new_id()?;
         let cgroup = PodCgroup::plan(&facts, &options.name, &id);
         let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
+        let owner = ProcessId::of(std::process::id())?;
         let mut options = options;
         if users != Users::Caller {
             options.share.insert(Namespace::User);
         }
-        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true };
+        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true, owner };
         let mut pod = Pod::new(store, &dir, record, facts);
         let made = pod.write().and_then(|()| pod.hold());
         match made {
@@ -114,7 +117,7 @@ impl Pod {
     fn make_room(store: &Store, dir: &Path, record: PodRecord, facts: &Facts) -> Result<()> {
         let mut pod = Pod::new(store, dir, record, facts.clone());
         pod.look()?;
-        if pod.is_wanted() || pod.lives_on() {
+        if pod.lives_on() || !pod.is_unwanted()? {
             return Err(Error::Exists(format!("pod {}", pod.name())));
         }
         pod.erase()
@@ -124,9 +127,15 @@ impl Pod {
         Pod { store: store.clone(), dir: dir.into(), record, facts, table: None, pause: None, lifeline: None }
     }
 
-    /// Whether somebody may ask for its records once it is dead.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.record.attached && !self.record.options.remove_when_dead
+    /// Whether nobody will ask for its records once it is dead; the caller has
+    /// the lock. One that is attached is its owner's as long as that lives.
+    pub(crate) fn is_unwanted(&mut self) -> Result<bool> {
+        // In this order: an owner that is gone detaches nothing any more.
+        let is_owned = self.record.owner.map_or(Ok(false), procfs::lives)?;
+        if let Some(record) = state::read_record(&self.dir.join(POD))? {
+            self.record = record;
+        }
+        Ok(if self.record.attached { !is_owned } else { self.record.options.remove_when_dead })
     }
 
     /// Whether its last container has ended and pause is about to.
@@ -232,8 +241,25 @@ impl Pod {
     /// Lets the pod live on after this value and this program.
     ///
     /// # Errors
-    /// [`Error::Os`] if its record cannot be written; it is still attached.
+    /// [`Error::Os`] if its record cannot be written or pause not be told; it is
+    /// still attached.
     pub fn detach(&mut self) -> Result<()> {
+        if self.lifeline.is_none() {
+            return Ok(());
+        }
+        // Once it has ended somebody may have swept it, and made another one of
+        // its name: that has a record of its own.
+        match self.lock(Hold::Shared, true)? {
+            Some(_lock) => self.let_go(),
+            None => {
+                self.lifeline = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// The same where the caller has the lock.
+    fn let_go(&mut self) -> Result<()> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
         let record = PodRecord { attached: false, ..self.record.clone() };
         state::write_record(&self.dir.join(POD), &record)?;
@@ -241,7 +267,7 @@ impl Pod {
         if !self.record.options.remove_when_dead {
             self.store.mark_for_sweep(self.name(), false)?;
         }
-        send(lifeline, pause::DETACH);
+        send(lifeline, pause::DETACH).doing(|| format!("detaching from pod {}", self.name()))?;
         self.lifeline = None;
         Ok(())
     }
@@ -309,7 +335,7 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.detach());
+        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.let_go());
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();
@@ -487,8 +513,13 @@ fn birthplace(cgroup: &PodCgroup, doubled: bool, plan: &Plan) -> PathBuf {
 
 /// One byte to pause, without the SIGPIPE that a write to a closed pipe would
 /// bring: signals belong to the embedder.
-fn send(lifeline: &OwnedFd, word: u8) {
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    // If pause is gone there is nobody to tell.
-    nix::sys::socket::send(lifeline.as_raw_fd(), &[word], flags).ok();
+fn send(lifeline: &OwnedFd, word: u8) -> nix::Result<()> {
+    loop {
+        match nix::sys::socket::send(lifeline.as_raw_fd(), &[word], MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EINTR) => {}
+            // pause is gone: there is nobody to tell.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
+            sent => return sent.map(drop),
+        }
+    }
 }

@@ -49,8 +49,9 @@ pub(crate) struct Stat {
     pub state: u8,
     /// Field 4.
     pub parent: u32,
-    /// Field 6: the pid of the session's leader.
-    pub session: u32,
+    /// Field 6: the pid of the session's leader; `None` of a process that is
+    /// just leaving.
+    pub session: Option<u32>,
     /// Field 22: clock ticks since boot.
     pub start: u64,
 }
@@ -66,14 +67,15 @@ impl Stat {
 pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
     let Some(text) = unless_gone(read(&path), || format!("reading {path}"))? else { return Ok(None) };
-    let parse = || {
-        // The name, field 2, may hold anything; it ends at the last ")".
-        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = *fields.next()?.as_bytes().first()?;
-        let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
-        Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
-    };
-    parse().map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
+    parse_stat(&text).map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name, field 2, may hold anything; it ends at the last ")".
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok());
+    Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
 }
 
 /// A file of /proc, or one like it, whose size nobody knows before: most are
@@ -326,4 +328,19 @@ pub(crate) fn parse_mount(line: &str) -> Option<Seen> {
 pub(crate) fn unescape(text: &str) -> String {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(text.to_string(), |text, (escape, meant)| text.replace(escape, meant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_just_leaving_has_no_session() {
+        let stat = |session| format!("7 (a) b) Z 1 {session} {session} 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4321 0 0\n");
+        let stat = |session| parse_stat(&stat(session)).expect("a stat");
+        let (lives, leaves) = (stat(7), stat(-1));
+        assert_eq!((lives.state, lives.parent, lives.session, lives.start), (b'Z', 1, Some(7), 4321));
+        assert_eq!((leaves.session, leaves.start), (None, 4321));
+        assert!(parse_stat("7 (a) Z 1").is_none());
+    }
 }

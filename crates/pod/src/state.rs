@@ -126,7 +126,7 @@ impl Store {
             Some((pod, container)) => self.pod_dir(pod).join(CONTAINERS).join(container),
             None => self.pod_dir(mark),
         };
-        if dir.exists() { self.mark_for_sweep(mark, true) } else { Ok(()) }
+        if is_there(&dir) { self.mark_for_sweep(mark, true) } else { Ok(()) }
     }
 
     /// Removes a pod's directory, whose lock the caller has. It goes as a whole,
@@ -213,6 +213,10 @@ pub(crate) struct PodRecord {
     pub created: SystemTime,
     /// Ends with the program that made it, and then nobody wants its records.
     pub attached: bool,
+    /// That program: as long as it lives it may ask for them, also once the pod
+    /// has ended.
+    #[serde(default)]
+    pub owner: Option<ProcessId>,
 }
 
 /// `pause.json`.
@@ -371,9 +375,12 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
 }
 
-/// Whether there is anything, be it a link that leads nowhere.
+/// Whether there is anything, be it a link that leads nowhere, as far as can be
+/// seen: where the kernel does not tell, whoever goes on as if there were is
+/// told why.
 pub(crate) fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+    let absent = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    !fs::symlink_metadata(path).is_err_and(absent)
 }
 
 /// Names of directory entries that are not hidden, sorted.

@@ -53,12 +53,14 @@ impl Pod {
         // Whoever makes or starts it has the lock.
         let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
         pod.look()?;
-        match pod.is_wanted() {
-            _ if pod.is_alive() => Ok(()),
+        match () {
+            () if pod.is_alive() => Ok(()),
+            () if pod.is_unwanted()? => pod.erase(),
+            // Its owner has not said yet what is to become of it.
+            () if pod.record.attached => Ok(()),
             // The mark is only a hint: whether somebody wants a dead pod's
             // records stands in these.
-            true => store.mark_for_sweep(name, false),
-            false => pod.erase(),
+            () => store.mark_for_sweep(name, false),
         }
     }
 
@@ -68,7 +70,7 @@ impl Pod {
             Err(Error::NotFound(_)) => return store.unmark_gone(mark),
             pod => pod?,
         };
-        if pod.is_unwanted(container)? {
+        if pod.goes_at_its_end(container)? {
             return match pod.exit_of(container)? {
                 // Somebody else may be faster, or start it again.
                 Some(_) => pod.remove_container(container),
@@ -77,12 +79,12 @@ impl Pod {
         }
         // Whoever is about to make its record has the lock.
         let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
-        if pod.is_unwanted(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
+        if pod.goes_at_its_end(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
     }
 
     /// Whether there is such a container, and nobody will ask for it once it
     /// has ended.
-    fn is_unwanted(&self, container: &str) -> Result<bool> {
+    fn goes_at_its_end(&self, container: &str) -> Result<bool> {
         match self.container_record(container) {
             Err(Error::NotFound(_)) => Ok(false),
             record => Ok(record?.remove_when_ended),

@@ -59,7 +59,7 @@ fn members(leader: ProcessId) -> Result<Vec<ProcessId>> {
     let is_anothers = seen.get(&leader.pid).is_some_and(|process| process.start != leader.start);
     let mut found: Vec<u32> = match is_anothers {
         true => Vec::new(),
-        false => seen.iter().filter(|(_, process)| process.session == leader.pid).map(|(pid, _)| *pid).collect(),
+        false => seen.iter().filter(|(_, process)| process.session == Some(leader.pid)).map(|(pid, _)| *pid).collect(),
     };
     let mut next = 0;
     while let Some(&parent) = found.get(next) {

@@ -23,6 +23,7 @@ pub mod nr {
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
     pub const ACCEPT4: usize = 288;
+    pub const PIDFD_SEND_SIGNAL: usize = 424;
     pub const CLONE3: usize = 435;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;

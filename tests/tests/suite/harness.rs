@@ -28,8 +28,14 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// After a test's end, processes that are on their way out have this long.
 /// Times [`patience`].
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// No test in its long form takes longer. Times [`patience`].
+const LONG_LIMIT: Duration = Duration::from_secs(3600);
 /// How many times slower than usual this machine is, 1 if nobody says.
 const PATIENCE: &str = "PODLET_TEST_PATIENCE";
+/// What [`every`] is.
+const EVERY: &str = "PODLET_TEST_EVERY";
+/// What [`turn`] is.
+const TURN: &str = "PODLET_TEST_TURN";
 
 /// What times are multiplied with, and the number of repetitions divided by.
 pub fn patience() -> u32 {
@@ -41,6 +47,20 @@ pub fn former() -> Option<PathBuf> {
     std::env::var_os("PODLET_TEST_FORMER").map(PathBuf::from)
 }
 
+/// Of what a test in its long form does, every how manieth it does: 1 is the
+/// long form, without a number it is the short one.
+pub fn every() -> Option<usize> {
+    std::env::var(EVERY).ok().map(|number| number.parse().expect("PODLET_TEST_EVERY is a number"))
+}
+
+/// A number that another run does not have: with which of many things to begin.
+/// Given by `PODLET_TEST_TURN` a run does what an earlier one did.
+pub fn turn() -> usize {
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let given = std::env::var(TURN).map(|number| number.parse().expect("PODLET_TEST_TURN is a number"));
+    given.unwrap_or_else(|_| now()) as usize
+}
+
 fn find(name: &str) -> Case {
     cases::all().into_iter().find(|case| case.0 == name).expect("a test of that name")
 }
@@ -49,6 +69,7 @@ fn find(name: &str) -> Case {
 pub fn all(args: &[&str]) -> ExitCode {
     let mut filters = Vec::new();
     let mut denied = false;
+    let mut long = every();
     let mut modes = Mode::possible();
     let mut jobs = std::thread::available_parallelism().map_or(2, |count| count.get());
     let mut args = args.iter();
@@ -69,6 +90,10 @@ pub fn all(args: &[&str]) -> ExitCode {
                 println!("PODLET_TEST_BIN={0} {0}/suite", base.dir.display());
                 std::mem::forget(base);
                 return ExitCode::SUCCESS;
+            }
+            "--every" => {
+                let number = args.next().and_then(|number| number.parse::<usize>().ok());
+                long = Some(number.filter(|number| *number > 0).expect("--every N"));
             }
             "--jobs" => jobs = args.next().and_then(|count| count.parse().ok()).expect("--jobs N"),
             "--deny" => {
@@ -118,7 +143,7 @@ pub fn all(args: &[&str]) -> ExitCode {
             scope.spawn(|| {
                 while let Some((name, mode)) = queue.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let began = Instant::now();
-                    let output = base.run(name, *mode);
+                    let output = base.run(name, *mode, long);
                     let seconds = began.elapsed().as_secs_f32();
                     match output {
                         Ok(()) => println!("test {name} [{}] ... ok ({seconds:.1}s)", mode.name()),
@@ -195,7 +220,7 @@ impl Base {
     }
 
     /// Runs one test. What it said, if it failed.
-    fn run(&self, name: &str, mode: Mode) -> Result<(), String> {
+    fn run(&self, name: &str, mode: Mode, long: Option<usize>) -> Result<(), String> {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let dir = self.dir.join(format!("t{number}"));
         fs::create_dir(&dir).expect("the test's directory");
@@ -211,6 +236,8 @@ impl Base {
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("PODLET_SUITE", &self.dir).env("RUST_BACKTRACE", "0").current_dir("/");
         command.env(PATIENCE, patience().to_string());
+        command.env(TURN, turn().to_string());
+        command.envs(long.map(|every| (EVERY, every.to_string())));
         let ended = command.status().expect("the suite runs itself");
         modes::remove_cgroup(&cgroup);
         let told = fs::read(&said).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -297,7 +324,7 @@ pub fn guard(mode: &str, test: &str, dir: &str) -> ExitCode {
     #[allow(clippy::zombie_processes)] // The reaper waits for all.
     let body = Command::new("/proc/self/exe").args(["--body", mode, test, dir]).spawn().expect("the body");
     let body = Pid::from_raw(body.id() as i32);
-    let limit = LIMIT * patience();
+    let limit = if every().is_some() { LONG_LIMIT } else { LIMIT } * patience();
     let deadline = Instant::now() + limit;
     let ended = signals.wait_until(deadline, |reaped| reaped.contains_key(&body));
     let mut wrong = Vec::new();

@@ -15,11 +15,13 @@
 //! need every cgroup controller and capability, which a container or a login
 //! does not have, and run where somebody asks for that mode (`make test-vm`).
 //!
-//! `suite [--mode M,...] [--jobs N] [--list] [FILTER...]`, with `all` for every
-//! mode and vm; `PODLET_TEST_BIN` names a directory with the commands `podlet`,
-//! `podlet-oci` and `podlet-old-order`, without it cargo builds them; `PODLET_TEST_FORMER`
-//! one with `podlet` and `podlet-oci` of the build before (`make test-versions`);
-//! `PODLET_TEST_PATIENCE` says how many times slower than usual the machine is.
+//! `suite [--mode M,...] [--jobs N] [--every N] [--list] [FILTER...]`, with `all`
+//! for every mode and vm; `--every 1` is the long form of the tests that have one
+//! (`make test-kill`, `make test-soak`); `PODLET_TEST_BIN` names a directory with
+//! the commands `podlet`, `podlet-oci` and `podlet-old-order`, without it cargo
+//! builds them; `PODLET_TEST_FORMER` one with `podlet` and `podlet-oci` of the
+//! build before (`make test-versions`); `PODLET_TEST_PATIENCE` says how many times
+//! slower than usual the machine is.
 
 mod bed;
 mod embed;
@@ -27,6 +29,7 @@ mod harness;
 mod leaks;
 mod modes;
 mod sys;
+mod tracer;
 
 mod cases;
 
@@ -49,9 +52,9 @@ const SKIPS: &[Skip] = &[];
 const NO_FORMER: &str = "PODLET_TEST_FORMER does not say where the build before is; make test-versions does";
 
 /// Tests that need a program which a machine may not have: whether it is there.
-fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 10] {
+fn needs_programs() -> Vec<(bool, &'static [Mode], &'static str, &'static str)> {
     const USUAL: &[Mode] = &Mode::USUAL;
-    [
+    vec![
         (
             cases::runc().is_some(),
             &[Mode::Root],
@@ -63,19 +66,7 @@ fn needs_programs() -> [(bool, &'static [Mode], &'static str, &'static str); 10]
         (
             cases::strace().is_some(),
             USUAL,
-            "killed_at_its_system_calls_one_after_the_other",
-            "strace is not installed; .ci/run does that",
-        ),
-        (
-            cases::strace().is_some(),
-            USUAL,
-            "a_start_that_is_killed_at_the_gate_leaves_nobody_waiting",
-            "strace is not installed; .ci/run does that",
-        ),
-        (
-            cases::strace().is_some(),
-            USUAL,
-            "a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on",
+            "a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code",
             "strace is not installed; .ci/run does that",
         ),
         (harness::former().is_some(), USUAL, "pods_of_the_build_before_go_on", NO_FORMER),
@@ -203,6 +194,7 @@ fn main() -> std::process::ExitCode {
         ["--supervise", mode, test, dir, cgroup] => harness::supervise(mode, test, dir, cgroup),
         ["--guard", mode, test, dir] => harness::guard(mode, test, dir),
         ["--body", mode, test, dir] => harness::body(mode, test, dir),
+        ["--trace", log, what, ref command @ ..] => tracer::main(log, what, command),
         ["--embed", ref rest @ ..] => embed::run(rest),
         ref rest => harness::all(rest),
     }

@@ -20,6 +20,24 @@ pub fn fork_that_blocks() -> u32 {
     }
 }
 
+/// Forks a child that executes a command, once what comes with its pid is
+/// dropped.
+pub fn fork_that_executes(command: &[&str]) -> (nix::unistd::Pid, std::io::PipeWriter) {
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    let (mut wait, release) = std::io::pipe().expect("a pipe");
+    // SAFETY: there is no other thread: the child may do whatever it likes.
+    match unsafe { fork() }.expect("fork") {
+        ForkResult::Parent { child } => (child, release),
+        ForkResult::Child => {
+            drop(release);
+            wait.read_to_end(&mut Vec::new()).expect("the end of a pipe");
+            let error = std::process::Command::new(command[0]).args(&command[1..]).exec();
+            panic!("executing {}: {error}", command[0]);
+        }
+    }
+}
+
 /// A seccomp filter for this process and all that come of it: these calls
 /// fail with ENOSYS.
 pub fn deny(calls: &[libc::c_long]) {

@@ -36,6 +36,11 @@ impl Child {
         self.pidfd.try_clone()
     }
 
+    /// Whether its end comes in this time.
+    pub(crate) fn ends_within(&self, time: std::time::Duration) -> bool {
+        super::wait_readable(&self.pidfd, Some(time)).unwrap_or(false)
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&self) {
         // It may be gone already.

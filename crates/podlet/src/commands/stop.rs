@@ -1,5 +1,6 @@
 //! `podlet stop`: end containers, gently first.
 
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -41,9 +42,16 @@ fn stop_pod(pod: &Pod, grace: Duration) -> Result<()> {
     let names = pod.containers()?;
     // One that cannot be stopped must not keep the others alive: pause's end
     // is theirs, too.
-    let results = std::thread::scope(|scope| {
-        let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| pod.stop(name, grace))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+    let results = thread::scope(|scope| {
+        let stop = |name: &String| pod.stop(name, grace);
+        let begin = |name| thread::Builder::new().spawn_scoped(scope, move || stop(name)).map_err(|_| name);
+        let begun: Vec<_> = names.iter().map(begin).collect();
+        let end = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
+            Ok(thread) => thread.join().ok(),
+            // No thread could be had for it.
+            Err(name) => Some(stop(name)),
+        };
+        begun.into_iter().filter_map(end).collect::<Vec<_>>()
     });
     pod.kill()?;
     for result in results {

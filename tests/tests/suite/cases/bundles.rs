@@ -11,7 +11,8 @@
 //!   owner     whose the root file system is
 //!   before    shell commands of the caller
 //!   options   of `run`
-//!   terminal  the caller has one
+//!   terminal  the caller has one, perhaps of a size: runc gives the container's
+//!             that of the caller's at some moment after its start
 //! ```
 //!
 //! `DIR` stands for the bundle's directory, `@ID` for the container, `JOINED`
@@ -194,13 +195,19 @@ impl Ground<'_> {
             vec!["--bundle".into(), self.dir.display().to_string(), self.id.clone()],
         ];
         let before = self.fixture["before"].as_str().unwrap_or(":");
-        let mut command = if self.fixture["terminal"].is_null() {
+        let terminal = &self.fixture["terminal"];
+        let mut command = if terminal.is_null() {
             let mut command = Command::new("sh");
             command.arg("-c").arg(format!("{before}; exec \"$@\"")).arg("sh").args(line.concat());
             command
         } else {
+            let size = match (&terminal["rows"], &terminal["columns"]) {
+                (Value::Null, _) => String::new(),
+                (rows, columns) => format!("stty rows {rows} columns {columns}; "),
+            };
             let mut command = Command::new("script");
-            command.args(["--quiet", "--return", "--command"]).arg(line.concat().join(" ")).arg("/dev/null");
+            let line = format!("{size}exec {}", line.concat().join(" "));
+            command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
             command
         };
         command.stdin(Stdio::piped());

@@ -45,11 +45,6 @@ pub const KNOWN: &[Known] = &[
     known("*", "- keyring \"keyring;*;3f1b0000;_ses.@ID\"", "runc's has a name, by which others can join it"),
     known("*", "+ keyring \"keyring;*;3f030000;_ses\"", "podlet's has none: each process gets one of its own"),
     known(
-        "terminal*",
-        "? terminal * 0 [1280, *",
-        "runc copies the output of the terminal to one that makes \\r\\n of \\n",
-    ),
-    known(
         "user-namespace*",
         "- keyring \"keyring;*;3f130008;_ses.@ID\"",
         "runc's has a name, and odd permissions here",
@@ -59,6 +54,11 @@ pub const KNOWN: &[Known] = &[
         "terminal*",
         "? fd * /dev/pts/* flags *",
         "podlet opens the terminal by TIOCGPTPEER, which keeps O_CLOEXEC visible",
+    ),
+    known(
+        "user-of-one-group",
+        "? status Groups: 7 *",
+        "runc passes a repeated group on once, crun as often as it stands there",
     ),
     known("masked", "? env \"HOME\" *", "podlet looks the user up before /etc/passwd is masked"),
     known("path-none", "*", "runc finds nothing without PATH; podlet looks where execvp(3) does"),

@@ -21,6 +21,8 @@ crate::tests![
     after_wait_the_name_of_what_removes_itself_can_be_used_again,
     a_killed_foreground_leaves_no_container_that_was_to_be_removed,
     a_pod_whose_maker_was_stopped_is_swept_in_the_end,
+    a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code,
+    a_pod_that_ended_before_its_maker_detached_it_is_still_there,
     thirty_two_at_once_do_not_get_in_each_others_way,
     a_look_that_fails_is_no_answer,
     a_name_that_is_no_text_takes_a_container_from_nobody,
@@ -142,6 +144,11 @@ fn a_killed_foreground_leaves_no_container_that_was_to_be_removed(bed: &Bed) {
     bed.is_clean();
 }
 
+/// Where distributions have strace.
+pub fn strace_path() -> Option<&'static str> {
+    ["/usr/bin/strace", "/bin/strace"].into_iter().find(|path| Path::new(path).exists())
+}
+
 /// `podlet` under strace, which writes down what it opens and interferes as
 /// `inject` says.
 fn traced(bed: &Bed, inject: &str, line: &str) -> Command {
@@ -186,8 +193,53 @@ fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
     });
     bed.kill(maker, Signal::SIGKILL);
     strace.wait();
-    bed.podlet("kill web").ok();
+    // If it had not detached the pod yet, that ends with it.
+    bed.podlet("kill web");
     bed.until("the sweep", || is_swept(bed));
+}
+
+/// The run stands still where it is about to write that nobody owns the pod any
+/// more; that has ended, and somebody comes by.
+fn a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code(bed: &Bed) {
+    let line = "run --rm --name web --rootfs ROOT /probe exit 7";
+    bed.finish(traced(bed, "", line)).code(7);
+    let opened = opened(bed);
+    let last = opened.iter().rposition(|(_, line)| line.contains("web/pod.new\"")).expect("its record");
+    // And where it is about to take the pod's lock for that.
+    for (number, file) in &opened[last - 1..=last] {
+        let stop = format!("{}:signal=SIGSTOP:when={number}", call(file));
+        fs::remove_file(bed.dir.join("calls")).expect("what strace wrote before");
+        let strace = bed.spawn_command(traced(bed, &stop, line));
+        let calls = || fs::read_to_string(bed.dir.join("calls")).unwrap_or_default();
+        bed.until("a run that stands still", || calls().contains("stopped by SIGSTOP"));
+        let run = leaks::descendants(strace.pid()).first().expect("the run").pid;
+        bed.until("its pod's end", || {
+            bed.podlet("ps -a").ok();
+            !leaks::processes().iter().any(|seen| seen.title.starts_with("podlet:pause web") && seen.state != 'Z')
+        });
+        bed.podlet("ps -a").ok();
+        bed.kill(run, Signal::SIGCONT);
+        strace.wait().code(7);
+        bed.until("the sweep", || is_swept(bed));
+    }
+}
+
+/// Its container may have ended, and the pod with it, before its maker could
+/// say that it is to stay.
+fn a_pod_that_ended_before_its_maker_detached_it_is_still_there(bed: &Bed) {
+    for _ in 0..bed.rounds(3) {
+        let mut options = pod::PodOptions::new("brief");
+        options.end_with_last = true;
+        let mut pod = pod::Pod::create(&bed.store(), options).expect("a pod");
+        let process = pod.start(&bed.container("brief", "exit 6")).expect("a container");
+        assert_eq!(process.wait().expect("its end").code(), 6);
+        bed.podlet("ps").ok();
+        pod.detach().expect("still there");
+        drop(pod);
+        assert_eq!(bed.podlet("wait brief").ok().trim(), "6");
+        bed.podlet("rm brief").ok();
+    }
+    bed.is_clean();
 }
 
 fn thirty_two_at_once_do_not_get_in_each_others_way(bed: &Bed) {

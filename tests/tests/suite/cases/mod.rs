@@ -1,5 +1,7 @@
 //! The tests, by what they are about.
 
+mod any_call;
+mod any_call_oci;
 mod bad;
 mod bundles;
 mod bundles_known;
@@ -37,6 +39,7 @@ mod reach;
 mod revealed;
 mod seccomp;
 mod security;
+mod soak;
 mod streams;
 mod trees;
 mod users;
@@ -44,15 +47,15 @@ mod versions;
 
 pub use bundles::runc;
 pub use config::ip;
+pub use ends::strace_path as strace;
 pub use machine::podman;
-pub use oci_crash::strace_path as strace;
 
 use crate::Case;
 use crate::modes::Mode;
 
 /// All of them, the long ones first: they then run beside the many short.
 pub fn all() -> Vec<Case> {
-    let long = [security::CASES, pods::CASES, crash::CASES, exits::CASES, ends::CASES];
+    let long = [any_call::CASES, soak::CASES, security::CASES, pods::CASES, crash::CASES, exits::CASES, ends::CASES];
     let short = [
         namespaces::CASES,
         pause::CASES,
@@ -77,6 +80,7 @@ pub fn all() -> Vec<Case> {
 /// first, too.
 pub fn of_podlet_oci() -> Vec<Case> {
     [
+        any_call_oci::CASES,
         bundles::CASES,
         oci_crash::CASES,
         oci::CASES,
@@ -102,7 +106,7 @@ pub fn of_podlet_oci() -> Vec<Case> {
 /// What needs a machine's cgroup controllers and capabilities, all of them:
 /// mode vm has these and nothing else, the other modes have the rest.
 fn on_a_whole_machine() -> Vec<Case> {
-    [machine::CASES, limits::CASES].concat()
+    [machine::CASES, limits::CASES, any_call::ON_A_WHOLE_MACHINE, any_call_oci::ON_A_WHOLE_MACHINE].concat()
 }
 
 /// Whether a mode has this test.

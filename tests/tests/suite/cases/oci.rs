@@ -407,7 +407,7 @@ fn kill_one_or_all(bed: &Bed) {
     ends(other);
     bed.oci("delete c").ok();
 
-    // Without one of its own the others stay.
+    // Without one of its own the others stay, but for SIGKILL.
     if bed.mode.has_cgroups() {
         let mut config = config(bed, "orphan block , block");
         list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
@@ -421,7 +421,7 @@ fn kill_one_or_all(bed: &Bed) {
         let all = || -> Vec<u32> { serde_json::from_str(&bed.oci("ps -f json c").ok()).expect("JSON") };
         bed.until("two processes", || all().len() == 2);
         let both = all();
-        bed.oci("kill c KILL").ok();
+        bed.oci("kill c TERM").ok();
         ends(pid);
         assert_eq!(all().len(), 1);
         bed.oci("kill --all c KILL").ok();

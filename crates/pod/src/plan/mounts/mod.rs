@@ -221,7 +221,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
         None => {
             // mount(2) onto "." is onto the open directory itself.
             p.push(step::fchdir(target));
-            match may_be_there(launch, mount) {
+            match is_there(launch, mount) {
                 true => p.if_not(fresh(launch, mount, ".").tolerate(&[libc::EBUSY]), |p| {
                     let tree = detached(p, mount);
                     p.push(step::move_mount(tree, target));
@@ -244,7 +244,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
 
 /// Whether it may be what is mounted there already, by an earlier mount that
 /// brought the machine's own: mount(2) does not put a file system on itself.
-fn may_be_there(launch: &Launch<'_>, mount: &Mount) -> bool {
+fn is_there(launch: &Launch<'_>, mount: &Mount) -> bool {
     let earlier = launch.container.mounts.iter().take_while(|other| !std::ptr::eq(*other, mount));
     let mut above = earlier.filter(|other| mount.target.starts_with(&other.target));
     match mount.kind {
