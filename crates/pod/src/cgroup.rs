@@ -12,7 +12,6 @@
 //! a container that shares the pod's pid namespace is ended by looking for the
 //! processes in its mount namespace (see `Pod::stop`).
 
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,16 +20,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::cgroup_tree::{all_processes, remove_empty};
 use crate::error::{Context, Error, Result};
 use crate::facts::Facts;
 use crate::resources::Resources;
-use crate::tree::{self, Place, Visitor};
 use crate::{procfs, sys};
 
 /// The cgroups of one pod. Only paths: nothing is held.
@@ -128,7 +126,7 @@ pub(crate) fn own() -> Option<PathBuf> {
 
 /// The same of a process, as `/proc` names it.
 fn of(process: &str) -> Option<PathBuf> {
-    let cgroups = procfs::read(&format!("/proc/{process}/cgroup")).ok()?;
+    let cgroups = procfs::read(format!("/proc/{process}/cgroup")).ok()?;
     cgroups.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
@@ -206,17 +204,21 @@ pub(crate) fn open_birthplace(dir: &Path) -> Result<OwnedFd> {
 /// The same of one that somebody is in.
 pub(crate) fn open_beside(dir: &Path) -> Result<OwnedFd> {
     // It says that it is frozen when all are. Who comes next is so before.
-    match dir.ancestors().map_while(freezes).any(|freezes| freezes) {
-        true => Err(frozen(dir)),
-        false => open_birthplace(dir),
+    for above in dir.ancestors() {
+        match freezes(above)? {
+            Some(true) => return Err(frozen(dir)),
+            Some(false) => {}
+            None => break,
+        }
     }
+    open_birthplace(dir)
 }
 
 /// Whoever is born in a frozen cgroup would not so much as begin, and its parent
 /// waits for that. An empty one below one that is frozen says so from its first
 /// moment on.
 pub(crate) fn refuse_frozen(dir: &Path) -> Result<()> {
-    if says(dir, "frozen 1") { Err(frozen(dir)) } else { Ok(()) }
+    if says(dir, "frozen 1")? { Err(frozen(dir)) } else { Ok(()) }
 }
 
 fn frozen(dir: &Path) -> Error {
@@ -241,10 +243,12 @@ pub(crate) fn beside(dir: &Path, first: &OwnedFd) -> PathBuf {
 }
 
 /// Whether a process is in this cgroup or below.
-pub(crate) fn holds(dir: &Path, pid: u32) -> bool {
-    let place = || Some(hierarchy()?.join(of(&pid.to_string())?));
-    // The kernel does not tell a path that is too long.
-    place().map_or_else(|| all_processes(dir).contains(&pid), |place| place.starts_with(dir))
+pub(crate) fn holds(dir: &Path, pid: u32) -> Result<bool> {
+    match hierarchy().zip(of(&pid.to_string())) {
+        Some((top, own)) => Ok(top.join(own).starts_with(dir)),
+        // The kernel does not tell a path that is too long.
+        None => Ok(all_processes(dir)?.contains(&pid)),
+    }
 }
 
 /// Kills everything in a cgroup and below, and waits until it is gone. A
@@ -260,18 +264,30 @@ pub(crate) fn kill(dir: &Path, timeout: Duration) -> Result<()> {
     Err(Error::Deadline { what: format!("the end of all processes in {}", dir.display()), after: timeout })
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+pub(crate) fn is_gone(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 /// Whether the processes in a cgroup do not run.
-pub(crate) fn is_frozen(dir: &Path) -> bool {
-    freezes(dir) == Some(true)
+///
+/// # Errors
+/// [`Error::Os`] if the kernel does not tell.
+pub(crate) fn is_frozen(dir: &Path) -> Result<bool> {
+    Ok(freezes(dir)? == Some(true))
 }
 
 /// The same; `None` of the hierarchy's root, which cannot be frozen.
-fn freezes(dir: &Path) -> Option<bool> {
-    fs::read_to_string(dir.join("cgroup.freeze")).ok().map(|text| text.trim() == "1")
+fn freezes(dir: &Path) -> Result<Option<bool>> {
+    Ok(read(dir, "cgroup.freeze")?.map(|text| text.trim() == "1"))
+}
+
+/// A file of a cgroup; `None` if it has none of that name, or is gone.
+fn read(dir: &Path, file: &str) -> Result<Option<String>> {
+    let path = dir.join(file);
+    match procfs::read(&path) {
+        Err(error) if is_gone(&error) => Ok(None),
+        text => text.map(Some).doing(|| format!("reading {}", path.display())),
+    }
 }
 
 /// The number of a cgroup, which no other one ever has. Its path may be another
@@ -281,14 +297,14 @@ pub(crate) fn number(dir: &Path) -> Option<u64> {
 }
 
 /// Whether it is there, the one of that number, and nobody is in it or below.
-pub(crate) fn is_empty(dir: &Path, wanted: u64) -> bool {
-    says(dir, "populated 0") && number(dir) == Some(wanted)
+pub(crate) fn is_empty(dir: &Path, wanted: u64) -> Result<bool> {
+    Ok(says(dir, "populated 0")? && number(dir) == Some(wanted))
 }
 
 /// Whether this line is in `cgroup.events` now.
-fn says(dir: &Path, wanted: &str) -> bool {
-    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
-    events.lines().any(|line| line == wanted)
+fn says(dir: &Path, wanted: &str) -> Result<bool> {
+    let events = read(dir, "cgroup.events")?.unwrap_or_default();
+    Ok(events.lines().any(|line| line == wanted))
 }
 
 /// Waits for `populated 0`.
@@ -356,88 +372,13 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Option<Duration>, cancel: Optio
 }
 
 /// All processes of a cgroup, as this process sees them.
-pub(crate) fn processes(dir: &Path) -> Vec<u32> {
+fn processes(dir: &Path) -> Vec<u32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     parse_pids(&text).collect()
 }
 
-fn parse_pids(text: &str) -> impl Iterator<Item = u32> {
+pub(crate) fn parse_pids(text: &str) -> impl Iterator<Item = u32> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
-}
-
-/// The same with all below: a container may have cgroups of its own, as deep and
-/// with as long names as it likes.
-pub(crate) fn all_processes(dir: &Path) -> Vec<u32> {
-    let mut found = Members(Vec::new());
-    // One that goes meanwhile has nobody in it.
-    Place::open(dir).and_then(|top| tree::walk(top, &mut found)).ok();
-    found.0
-}
-
-/// Collects processes.
-struct Members(Vec<u32>);
-
-impl Visitor for Members {
-    fn enter(&mut self, dir: &Place) -> std::io::Result<()> {
-        let mut text = String::new();
-        let procs = openat(dir, "cgroup.procs", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-        // (A threaded cgroup's processes are those of the one above.)
-        if procs.is_ok_and(|procs| File::from(procs).read_to_string(&mut text).is_ok()) {
-            self.0.extend(parse_pids(&text));
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, _: std::io::Error) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The cgroup of this number, as long as it is there.
-pub(crate) fn find(number: u64) -> Option<PathBuf> {
-    let top = hierarchy()?;
-    let mut finder = Finder { number, way: vec![top.clone()], found: None };
-    Place::open(&top).and_then(|top| tree::walk(top, &mut finder)).ok();
-    finder.found
-}
-
-/// Looks for a cgroup by its number.
-struct Finder {
-    number: u64,
-    way: Vec<PathBuf>,
-    found: Option<PathBuf>,
-}
-
-impl Visitor for Finder {
-    fn enter(&mut self, dir: &Place) -> std::io::Result<()> {
-        if dir.inode() == self.number {
-            self.found = Some(self.way.iter().collect());
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<bool> {
-        self.way.push(name.into());
-        Ok(self.found.is_none())
-    }
-
-    fn after(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
-        self.way.pop();
-        Ok(())
-    }
-
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, _: std::io::Error) -> std::io::Result<()> {
-        self.way.pop();
-        Ok(())
-    }
 }
 
 /// Kills what is in a cgroup and removes it with all below.
@@ -466,7 +407,7 @@ pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
 pub(crate) fn remove_if_empty(dir: &Path) {
     // As below: who has ended leaves a moment later.
     for _ in 0..50 {
-        if try_to_remove(dir) || says(dir, "populated 1") {
+        if try_to_remove(dir) || says(dir, "populated 1").unwrap_or(false) {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -476,48 +417,4 @@ pub(crate) fn remove_if_empty(dir: &Path) {
 /// Removes one without processes and cgroups below. Whether it is gone.
 fn try_to_remove(dir: &Path) -> bool {
     fs::remove_dir(dir).map_or_else(|error| is_gone(&error), |()| true)
-}
-
-/// Removes one in which nobody is, with all below.
-fn remove_empty(dir: &Path) -> std::io::Result<()> {
-    match Place::open(dir).and_then(|top| tree::walk(top, &mut Remover)) {
-        Err(error) if !is_gone(&error) => return Err(error),
-        _ => {}
-    }
-    remove_when_left(nix::fcntl::AT_FDCWD, dir.as_os_str())
-}
-
-/// Removes empty cgroups, the inner ones first.
-struct Remover;
-
-impl Visitor for Remover {
-    /// The kernel's own files go with it.
-    fn file(&mut self, _: &Place, _: &OsStr) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    /// Most have none below.
-    fn before(&mut self, dir: &Place, name: &OsStr) -> std::io::Result<bool> {
-        Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_err())
-    }
-
-    fn after(&mut self, dir: &Place, name: &OsStr) -> std::io::Result<()> {
-        remove_when_left(dir, name)
-    }
-
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, why: std::io::Error) -> std::io::Result<()> {
-        if is_gone(&why) { Ok(()) } else { Err(why) }
-    }
-}
-
-fn remove_when_left(dir: impl AsFd, name: &OsStr) -> std::io::Result<()> {
-    let end = Instant::now() + Duration::from_secs(2);
-    loop {
-        match unlinkat(&dir, name, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
-            // A killed process leaves a moment after `populated` says so.
-            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-            Err(errno) => return Err(errno.into()),
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cgroup;
+use crate::cgroup_tree::all_processes;
 use crate::error::{Context, Error, Result};
 use crate::plain;
 use crate::pod::Pod;
@@ -172,8 +172,7 @@ impl Pod {
     pub(crate) fn pod_processes(&self) -> Result<Vec<u32>> {
         let Some(pause) = self.pause else { return Ok(Vec::new()) };
         if let Some(cgroup) = self.cgroup() {
-            let containers = state::names_in(&cgroup.path().join("ctr"))?;
-            return Ok(containers.iter().flat_map(|name| cgroup::all_processes(&cgroup.container(name))).collect());
+            return all_processes(&cgroup.containers());
         }
         let is_in = |&pid: &u32| Ok((pid != pause.pid && inner_pid(pid, pause.pid)?.is_some()).then_some(pid));
         all_pids()?.iter().filter_map(|pid| is_in(pid).transpose()).collect()

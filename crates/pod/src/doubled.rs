@@ -19,11 +19,12 @@
 //!
 //! [cgroups(7)]: https://man7.org/linux/man-pages/man7/cgroups.7.html
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use caps::Capability;
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::facts::Facts;
 use crate::resources::Resources;
 use crate::seccomp::Seccomp;
@@ -42,9 +43,10 @@ pub(crate) fn is_delegated() -> bool {
 
 /// The options of the hierarchy are shown with each of its mounts.
 fn names_nsdelegate(mounts: &str) -> bool {
-    let of_cgroup2 = |line: &str| Some(line.split_once(" - ")?.1.strip_prefix("cgroup2 ")?.to_string());
-    let options = mounts.lines().filter_map(of_cgroup2).filter_map(|rest| Some(rest.split_once(' ')?.1.to_string()));
-    options.into_iter().any(|options| options.split(',').any(|option| option == "nsdelegate"))
+    fn options(line: &str) -> Option<&str> {
+        Some(line.split_once(" - ")?.1.strip_prefix("cgroup2 ")?.split_once(' ')?.1)
+    }
+    mounts.lines().filter_map(options).any(|options| options.split(',').any(|option| option == "nsdelegate"))
 }
 
 /// Where a container is born whose own cgroup is `dir`.
@@ -92,7 +94,11 @@ impl Container {
         if !self.may_mount() {
             return Ok(None);
         }
-        let cgroups = procfs::read("/proc/self/cgroup").unwrap_or_default();
+        let cgroups = match procfs::read("/proc/self/cgroup") {
+            // A kernel without cgroups.
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            cgroups => cgroups.doing(|| "reading /proc/self/cgroup".into())?,
+        };
         let hierarchies = version_1(&cgroups);
         if hierarchies.is_empty() {
             return Ok(None);

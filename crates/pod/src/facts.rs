@@ -136,6 +136,11 @@ pub(crate) fn outside(id: u32, maps: &[IdMap]) -> Option<u32> {
     maps.iter().find(|map| map.contains(id)).map(|map| map.outside + (id - map.inside))
 }
 
+/// The same; one that is not mapped is what it is.
+pub(crate) fn on_machine(id: u32, maps: &[IdMap]) -> u32 {
+    outside(id, maps).unwrap_or(id)
+}
+
 /// The kernel's text for several lines.
 pub fn show_maps(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count)).collect()

@@ -41,7 +41,9 @@ pub(crate) fn recorded_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> 
     let Some(PauseRecord { process, pids, cgroup: number, .. }) = record else { return Ok(None) };
     if pids != here.pids {
         // It was born into its cgroup, which stays empty once it has ended.
-        if cgroup.zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number)) {
+        if let Some((cgroup, number)) = cgroup.zip(number)
+            && cgroup::is_empty(cgroup, number)?
+        {
             return Ok(None);
         }
         let pod = dir.file_name().unwrap_or_default().to_string_lossy();

@@ -3,6 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::facts::{Facts, IdMap, parse_map};
 use crate::plan::hold::Users;
+use crate::procfs;
 use crate::spec::{Namespace, PodOptions};
 
 /// Which user namespaces a pod of this caller gets.
@@ -68,7 +69,8 @@ fn sub_ids(path: &str, uid: u32, ours: &[IdMap]) -> Result<Option<IdMap>> {
 /// A file of this machine; empty if it has none. One that cannot be read just
 /// now would make a pod of fewer ids than asked for.
 fn read_if_there(path: &str) -> Result<String> {
-    match std::fs::read_to_string(path) {
+    // People's names in passwd(5) may be of any encoding.
+    match procfs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         text => text.doing(|| format!("reading {path}")),
     }
@@ -95,4 +97,19 @@ pub(crate) fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_name_in_any_encoding_takes_no_ids_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("passwd");
+        std::fs::write(&path, b"ren\xe9:x:1000:1000:Ren\xe9:/:\nann:x:1001:1001:::\n").expect("a file");
+        let text = read_if_there(&path.to_string_lossy()).expect("it can be read");
+        assert!(text.lines().any(|line| line.starts_with("ann:x:1001:")), "{text}");
+        assert_eq!(read_if_there(&dir.path().join("none").to_string_lossy()), Ok(String::new()));
+    }
 }

@@ -46,11 +46,13 @@
 
 pub mod bundle;
 mod cgroup;
+mod cgroup_tree;
 pub mod config;
 mod containers;
 mod doubled;
 mod end;
 mod error;
+mod exec;
 pub mod facts;
 mod here;
 mod idmaps;
@@ -84,11 +86,11 @@ mod whole;
 
 pub use caps::Capability;
 pub use error::{Error, Number, Result};
+pub use exec::Command;
 pub use pod::Pod;
 pub use process::{Io, Process, Stdio};
 pub use resources::{OomLevel, Resources};
 pub use spec::{Container, Namespace, PodOptions, Root};
-pub use start::Command;
 pub use state::Store;
 pub use status::{ContainerState, ContainerStatus, PodState, PodStatus};
 pub use summary::{ContainerSummary, PodSummary};

@@ -52,13 +52,11 @@ fn name(kind: FileType) -> &'static str {
 /// [`Error::Corrupt`] if it is anything but a plain file.
 pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata)>> {
     let context = || format!("opening {}", path.display());
-    let gone = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
-    match fs::symlink_metadata(path) {
-        Err(error) if gone(error.kind()) => return Ok(None),
-        found => check_own(path, &found.doing(context)?)?,
+    if !check_place(path)? {
+        return Ok(None);
     }
     let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-        Err(error) if gone(error.kind()) => return Ok(None),
+        Err(error) if is_missing(&error) => return Ok(None),
         file => file.doing(context)?,
     };
     let meta = file.metadata().doing(context)?;
@@ -66,8 +64,23 @@ pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<Option<
     Ok(Some((file, meta)))
 }
 
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Whether there is a file of the state directory.
+///
+/// # Errors
+/// As [`open_own`].
+pub(crate) fn check_place(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if is_missing(&error) => Ok(false),
+        found => check_own(path, &found.doing(|| format!("looking at {}", path.display()))?).map(|()| true),
+    }
+}
+
 /// Refuses what is no plain file where one of the state directory should be.
-pub(crate) fn check_own(path: &Path, found: &Metadata) -> Result<()> {
+fn check_own(path: &Path, found: &Metadata) -> Result<()> {
     if found.is_file() {
         return Ok(());
     }

@@ -299,7 +299,7 @@ impl Pod {
         // First of all: somebody in the pod may be what keeps the lock. But
         // where no pause has been written down yet it is who makes the pod,
         // who would find it taken away piece by piece.
-        if self.pause.is_some() || self.dir.join(PAUSE).exists() {
+        if self.pause.is_some() || state::is_there(&self.dir.join(PAUSE)) {
             self.kill()?;
         }
         let lock = self.lock(Hold::Exclusive, true)?;
@@ -395,14 +395,7 @@ impl Pod {
         let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
         // pause must never hang on it.
         let (lifeline_end, lifeline) = pair(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        let birthplace = match &cgroup {
-            None => None,
-            // The root of a shared cgroup namespace is where its maker was
-            // born; pause moves to its leaf afterwards.
-            Some(cgroup) if doubled => Some(cgroup.containers()),
-            Some(cgroup) if plan.wants(Given::Leaf) => Some(cgroup.path().to_path_buf()),
-            Some(cgroup) => Some(cgroup.pause()),
-        };
+        let birthplace = cgroup.as_ref().map(|cgroup| birthplace(cgroup, doubled, &plan));
         let birthplace = birthplace.map(|dir| cgroup::open_birthplace(&dir)).transpose()?;
         let leaf = match &cgroup {
             Some(cgroup) if plan.wants(Given::Leaf) => {
@@ -464,8 +457,10 @@ impl Pod {
             // cgroup nobody could tell.
             state::remove_file(&self.dir.join(PAUSE))?;
         }
-        // What cannot be kept must not keep the pod from being removed.
-        self.keep_ooms().ok();
+        if state::is_there(cgroup.path()) {
+            // What cannot be kept must not keep the pod from being removed.
+            self.keep_ooms().ok();
+        }
         cgroup.remove()
     }
 
@@ -503,6 +498,16 @@ impl Drop for Pod {
                 self.erase().ok();
             }
         }
+    }
+}
+
+/// Where pause is born: the root of a shared cgroup namespace is where its maker
+/// was, and pause moves to its leaf afterwards.
+fn birthplace(cgroup: &PodCgroup, doubled: bool, plan: &Plan) -> PathBuf {
+    match plan.wants(Given::Leaf) {
+        _ if doubled => cgroup.containers(),
+        true => cgroup.path().into(),
+        false => cgroup.pause(),
     }
 }
 

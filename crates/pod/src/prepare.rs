@@ -414,14 +414,10 @@ pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedF
         }
         .doing(context)?,
         Stdio::Log => {
-            let context = || format!("opening the log {}", log.display());
-            match std::fs::symlink_metadata(log) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                found => plain::check_own(log, &found.doing(context)?)?,
-            }
+            plain::check_place(log)?;
             let mut options = File::options();
             options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options.open(log).doing(context)?.into()
+            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
         }
     })
 }

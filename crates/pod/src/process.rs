@@ -145,11 +145,15 @@ impl Process {
         let what = || format!("{} in {}", if self.exec { "an exec" } else { "the main process" }, self.name);
         match &self.whole {
             Some(whole) => whole.end(&what()),
-            None => match self.pid().map(ProcessId::of).transpose()?.flatten() {
-                Some(leader) => Whole::Session(leader).end(&what()),
-                // Gone by now, and with it the way to what it has started.
-                None => Ok(()),
-            },
+            None => {
+                // Else it could not be told that it lives.
+                let pid = sys::pid_of(self.pidfd.as_fd()).doing(|| format!("looking for {}", what()))?;
+                match pid.map(ProcessId::of).transpose()?.flatten() {
+                    Some(leader) => Whole::Session(leader).end(&what()),
+                    // Gone by now, and with it the way to what it has started.
+                    None => Ok(()),
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -79,12 +79,14 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 /// A file of /proc, or one like it, whose size nobody knows before: most are
-/// read by one call.
-pub(crate) fn read(path: &str) -> std::io::Result<String> {
-    let mut text = String::with_capacity(4096);
+/// read by one call. Names in it are whatever bytes their owners chose, and the
+/// kernel cuts a process's in the middle of a letter: what is no UTF-8 is
+/// replaced.
+pub(crate) fn read(path: impl AsRef<Path>) -> std::io::Result<String> {
+    let mut bytes = Vec::with_capacity(4096);
     // A `File` by itself is asked for its size first, which is 0 there.
-    fs::File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
-    Ok(text)
+    fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned()))
 }
 
 /// Whether this program is in the machine's first pid namespace (its inode:
@@ -239,6 +241,12 @@ pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
     Ok(None)
 }
 
+/// The pid that a process has in its own pid namespace.
+pub(crate) fn innermost_pid(pid: u32) -> Result<Option<u32>> {
+    let pids = status_line(pid, "NSpid:")?;
+    Ok(pids.and_then(|pids| pids.split_whitespace().last()?.parse().ok()))
+}
+
 /// Whether a process lives; a zombie does not.
 pub(crate) fn lives(process: ProcessId) -> Result<bool> {
     let stat = stat(process.pid)?.filter(|stat| stat.start == process.start);
@@ -248,12 +256,9 @@ pub(crate) fn lives(process: ProcessId) -> Result<bool> {
 /// A file of `/proc/<pid>`; empty if the process is gone, or another user's.
 pub(crate) fn text_of(pid: u32, file: &str) -> Result<String> {
     let path = format!("/proc/{pid}/{file}");
-    match fs::read(&path) {
+    match read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(String::new()),
-        bytes => {
-            let bytes = unless_gone(bytes, || format!("reading {path}"))?.unwrap_or_default();
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        }
+        text => Ok(unless_gone(text, || format!("reading {path}"))?.unwrap_or_default()),
     }
 }
 
@@ -304,8 +309,8 @@ pub(crate) fn mounts_in(namespace: &fs::File) -> Result<Vec<Seen>> {
 }
 
 fn read_mounts(path: &str) -> Result<Vec<Seen>> {
-    let bytes = fs::read(path).doing(|| format!("reading {path}"))?;
-    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_mount).collect())
+    let text = read(path).doing(|| format!("reading {path}"))?;
+    Ok(text.lines().filter_map(parse_mount).collect())
 }
 
 pub(crate) fn parse_mount(line: &str) -> Option<Seen> {

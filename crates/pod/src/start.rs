@@ -1,10 +1,10 @@
-//! Starting containers, and executing more in them.
+//! Starting containers.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,37 +16,15 @@ use crate::facts;
 use crate::launch::{Born, Ignition, ignite, seal};
 use crate::netdev;
 use crate::plan::launch::{Ids, Nodes};
-use crate::plan::{Given, Plan, exec};
+use crate::plan::{Given, Plan};
 use crate::pod::Pod;
 use crate::prepare::{self, Prepared};
 use crate::process::{Io, Process};
 use crate::resources::{self, Resources};
-use crate::spec::{self, Container, Namespace, Place, User};
+use crate::spec::{Container, Namespace, Place};
 use crate::state::{self, CONTAINER, CONTAINERS, ContainerRecord, Hold, LOG, Lock, OOM, PROCESS, ProcessId};
 use crate::sys;
 use crate::table::{ExitTable, Phase, Reservation};
-use crate::users;
-use crate::whole::Whole;
-
-/// Another program to run in a container that runs.
-///
-/// What is not set is as the container's own.
-#[derive(Clone, Debug, Default)]
-pub struct Command {
-    /// The program and its arguments.
-    pub args: Vec<String>,
-    /// Added to the container's environment: `NAME=value`.
-    pub env: Vec<String>,
-    /// Working directory inside.
-    pub cwd: Option<PathBuf>,
-    /// `NAME`, `UID`, either with `:GROUP`.
-    pub user: Option<String>,
-    /// It gets a cgroup of its own below the container's, where there is one,
-    /// so that [`Process::end_all`] ends everything that it has started. The
-    /// container sees a directory of its name in its cgroup file system; it
-    /// goes with the handle, or with the container if something is left in it.
-    pub own_cgroup: bool,
-}
 
 impl Pod {
     /// Starts a new container with no input and its output in its log.
@@ -193,7 +171,7 @@ impl Pod {
     }
 
     /// A slot for a new process.
-    fn reserve(&self, table: &ExitTable, exec: bool) -> Result<Reservation> {
+    pub(crate) fn reserve(&self, table: &ExitTable, exec: bool) -> Result<Reservation> {
         table.reserve(exec).ok_or_else(|| Error::TableFull(self.name().into()))
     }
 
@@ -311,90 +289,6 @@ impl Pod {
         }
     }
 
-    /// Runs another program in a container that runs.
-    ///
-    /// # Errors
-    /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
-    pub fn exec(&self, name: &str, command: &Command, io: Io) -> Result<Process> {
-        let object = format!("exec in {}/{name}", self.name());
-        let record = self.container_record(name)?;
-        let container = &record.container;
-        let main = self.process(name)?;
-        let not_running = || Error::state(format!("container {}/{name}", self.name()), "is not running");
-        if main.try_wait()?.is_some() {
-            return Err(not_running());
-        }
-        let pid = sys::pid_of(main.pidfd.as_fd()).doing(|| object.clone())?.ok_or_else(not_running)?;
-        let identity = self.exec_identity(container, command, pid);
-        let (ids, env) = identity.map_err(|error| self.explain_exec(&object, &main, error))?;
-        let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
-        spec::check_path("cwd", cwd)?;
-        if command.args.first().is_none_or(String::is_empty) {
-            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
-        }
-        for arg in &command.args {
-            spec::check_string("args", arg)?;
-        }
-        let filter = container.filter(self.options())?;
-        let lock = self.lock_for_launch()?;
-        let table = self.live_table()?;
-        let reservation = self.reserve(table, true)?;
-        let plan = exec::plan(&exec::Exec {
-            facts: &self.facts,
-            pod: &self.shape(),
-            container,
-            filter: filter.as_ref(),
-            args: &command.args,
-            env: &env,
-            cwd,
-            ids: &ids,
-            entry: reservation.entry,
-        });
-        let log = self.container_dir(name).join(LOG);
-        let streams = prepare::open_streams(io, &log, self.on_machine(&ids));
-        let title = prepare::title("exec", self.name(), name);
-        let target = Some(&main.pidfd);
-        let launched = (|| {
-            let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
-            let born = self.launch(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
-            let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
-            Ok((born.inspect_err(|_| own.iter().for_each(Whole::tidy))?, own))
-        })();
-        match launched {
-            Ok((Born { pidfd, .. }, own)) => {
-                let table = Arc::clone(table);
-                let oom = self.oom_watch(&record);
-                // As long as it lives it can be found.
-                let found = || ProcessId::of(sys::pid_of(pidfd.as_fd()).ok()??).ok()?.map(Whole::Session);
-                let whole = own.or_else(|| command.own_cgroup.then(found).flatten());
-                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true, oom, whole })
-            }
-            Err(error) => {
-                table.release_failed(reservation);
-                Err(self.explain_exec(&object, &main, error))
-            }
-        }
-    }
-
-    /// Where an exec is born, if there are cgroups.
-    fn exec_cgroup(
-        &self,
-        record: &ContainerRecord,
-        command: &Command,
-        main: &OwnedFd,
-        reservation: Reservation,
-    ) -> Result<Option<PathBuf>> {
-        let Some(container) = self.container_cgroup(&record.container.name) else { return Ok(None) };
-        let beside = cgroup::beside(&doubled::birthplace(&container, record.doubled), main);
-        if !command.own_cgroup {
-            return Ok(Some(beside));
-        }
-        // Nobody had this reservation before.
-        let own = beside.join(format!("exec-{}-{}", reservation.entry, reservation.generation));
-        cgroup::make(&own)?;
-        Ok(Some(own))
-    }
-
     /// Launches with these interfaces in the pod's network namespace; if that
     /// fails they go back to where they were.
     fn with_devices(&self, devices: &BTreeMap<String, String>, launch: impl FnOnce() -> Result<Born>) -> Result<Born> {
@@ -408,37 +302,14 @@ impl Pod {
         launch().inspect_err(|_| netdev::give_back(&moved, here.as_fd(), there.as_fd()))
     }
 
-    fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {
-        let setgroups = self.record.users.setgroups(&self.facts);
-        let user = command.user.clone().map_or(container.user.clone(), User::Lookup);
-        let root = users::open_root(Path::new(&format!("/proc/{pid}/root")))?;
-        let found = users::look_up(root.as_fd(), &user, &self.record.users, setgroups)?;
-        let mut own = container.clone();
-        if command.user.is_some() || own.env_value("HOME").is_none() {
-            own.set_env("HOME", found.home());
-        }
-        for variable in &command.env {
-            spec::check_string("env", variable)?;
-            match variable.split_once('=') {
-                Some((name, value)) if !name.is_empty() => own.set_env(name, value),
-                _ => return Err(Error::invalid("env", variable, "give NAME=value")),
-            }
-        }
-        let mut ids = found.ids;
-        if !setgroups {
-            ids.groups.clear();
-        }
-        Ok((ids, own.env))
-    }
-
     /// What a container's user is on this machine.
-    fn on_machine(&self, ids: &Ids) -> u32 {
-        facts::outside(ids.uid, self.record.users.uids()).unwrap_or(ids.uid)
+    pub(crate) fn on_machine(&self, ids: &Ids) -> u32 {
+        facts::on_machine(ids.uid, self.record.users.uids())
     }
 
     /// Executes a plan that ends in this pod, in this cgroup.
     #[allow(clippy::too_many_arguments)] // Each is one thing, used once.
-    fn launch(
+    pub(crate) fn launch(
         &self,
         object: &str,
         plan: &Plan,
@@ -498,12 +369,12 @@ impl Pod {
         state::write_record(&dir.join(PROCESS), &ProcessRecord { process, mounts: born.mounts })
     }
 
-    fn lock_for_launch(&self) -> Result<Lock> {
+    pub(crate) fn lock_for_launch(&self) -> Result<Lock> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
         self.lock(Hold::Shared, true)?.ok_or_else(gone)
     }
 
-    fn live_table(&self) -> Result<&Arc<ExitTable>> {
+    pub(crate) fn live_table(&self) -> Result<&Arc<ExitTable>> {
         self.table.as_ref().filter(|table| table.is_alive()).ok_or_else(|| self.dead())
     }
 

@@ -136,8 +136,15 @@ impl Store {
         let sweep = self.root.join(SWEEP);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let removed = sweep.join(format!("{pod}{REMOVED}{}.{}", std::process::id(), now.as_nanos()));
-        make_private(&sweep)?;
-        ignore_missing(fs::rename(&dir, &removed)).doing(|| format!("removing {}", dir.display()))?;
+        let renamed = match fs::rename(&dir, &removed) {
+            // Perhaps there was no place for it.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_private(&sweep)?;
+                ignore_missing(fs::rename(&dir, &removed))
+            }
+            renamed => renamed,
+        };
+        renamed.doing(|| format!("removing {}", dir.display()))?;
         remove_all(&removed)
     }
 
@@ -453,10 +460,7 @@ impl Lock {
         let path = dir.join(LOCK);
         let context = || format!("locking {}", path.display());
         loop {
-            match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                found => plain::check_own(&path, &found.doing(context)?)?,
-            }
+            plain::check_place(&path)?;
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);

@@ -212,6 +212,12 @@ struct Remover {
 }
 
 impl Visitor for Remover {
+    /// Many are empty.
+    fn before(&mut self, dir: &Place, name: &OsStr) -> Result<bool> {
+        // What keeps it from going is found inside.
+        Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_err())
+    }
+
     fn enter(&mut self, dir: &Place) -> Result<()> {
         // For kernels and sandboxes without openat2(2).
         if dir.id.0 == self.device { Ok(()) } else { Err(Errno::EXDEV.into()) }

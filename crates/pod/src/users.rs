@@ -3,7 +3,6 @@
 //! The image is not trusted: its files are found without leaving it, are only
 //! read if they are plain files, and never more than a megabyte of them.
 
-use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -18,7 +17,8 @@ use crate::plan::launch::Ids;
 use crate::spec::User;
 use crate::sys;
 
-const MOST: u64 = 1 << 20;
+/// More than the passwd or group file of any image has, in bytes.
+const MOST: u64 = 16 << 20;
 
 /// The result of a lookup.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -159,9 +159,8 @@ fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
     };
     let field = || format!("/{path} of the image");
     let (file, meta) = plain::open_found(found).map_err(|refused| refused.explain(&field(), Path::new(""), context))?;
-    // One more, so that one call reads it and the next one its end.
-    let mut bytes = Vec::with_capacity(meta.len().min(MOST) as usize + 1);
-    file.take(MOST).read_to_end(&mut bytes).doing(context)?;
+    // Of a part of it nobody could tell who is not there.
+    let bytes = plain::read_most(file, meta.len(), "user", &Path::new("/").join(path), MOST)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -191,6 +190,17 @@ mod tests {
         assert_eq!(parse("0"), Ok(ids(0, 0, &[4])));
         assert_eq!(parse("0:0"), Ok(ids(0, 0, &[])));
         assert_eq!(super::parse("root:root", "", "").map(|found| found.ids), Ok(ids(0, 0, &[])));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_in_part() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = std::fs::File::open(dir.path()).expect("a root");
+        assert_eq!(read(root.as_fd(), "passwd"), Ok(String::new()));
+        let file = std::fs::File::create(dir.path().join("passwd")).expect("a file");
+        file.set_len(MOST + 1).expect("a large one");
+        let error = read(root.as_fd(), "passwd").expect_err("too large").to_string();
+        assert!(error.contains("/passwd") && error.contains("larger than"), "{error}");
     }
 
     #[test]

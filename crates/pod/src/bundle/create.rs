@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
-use nix::sys::stat::fstat;
 
+use super::among::{check_among_others, stays_below};
 use super::dir::{Dir, Held};
-use super::exec::{self, Inside};
+use super::exec::Inside;
+use super::ids::{give, seen_inside, write_maps};
 use super::namespaces::{self, Mounts, Namespaces};
 use super::record::{self, Attached, GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, Runtime, check_id, custom, hooks, listener, place};
@@ -21,19 +22,17 @@ use crate::cgroup;
 use crate::config::{Config, Hooks, LeftOut};
 use crate::doubled;
 use crate::error::{Context, Error, Result};
-use crate::facts::{self, Facts, IdMap};
-use crate::idmaps;
+use crate::facts::{self, Facts};
 use crate::launch::{Born, Ignition, Note, Question, ignite, seal};
 use crate::netdev;
-use crate::plan::bundle::{self, Below, Bundle};
+use crate::plan::bundle::{self, Bundle};
 use crate::plan::console::Terminal;
 use crate::plan::hold::{PodShape, Users};
 use crate::plan::launch::Nodes;
-use crate::plan::mounts as below;
 use crate::plan::{Given, Plan};
 use crate::prepare::{self, Prepared};
 use crate::process::Io;
-use crate::procfs::{self, MountNamespace};
+use crate::procfs::{MountNamespace, innermost_pid};
 use crate::resources;
 use crate::spec::{CapabilitySets, Container, Namespace, PodOptions, Root};
 use crate::state::{self, ProcessId};
@@ -136,24 +135,10 @@ impl Runtime {
             return Err(exists());
         }
         let facts = Facts::read()?;
-        if !facts.calls.new_order() {
-            let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, \
-                          without which a bundle's mounts cannot be made; allow them (in a container of podlet's by \
-                          `--security-opt nesting`), or use podlet run --bundle; as root of a user namespace be in a \
-                          mount namespace of that, too (unshare -m)";
-            return Err(Error::invalid("system calls", "", reason));
-        }
+        check_calls(&facts)?;
         let namespaces = namespaces::prepare(config, &facts)?;
         listener::check(&config.container.seccomp, gate)?;
-        let mut container = config.container.clone();
-        container.name = "container".into();
-        container.env.extend(setup.env.iter().cloned());
-        if let Root::Dir(path) = &mut container.root {
-            // Where it is attached must be where it is found.
-            *path = path.canonicalize().doing(|| format!("finding the root file system {}", path.display()))?;
-        }
-        namespaces::place(&mut container, config);
-        custom::follow(&mut container);
+        let mut container = asked_for(config, &setup)?;
         let left_out = match namespaces.users {
             // The specification wants what cannot be granted left out.
             Users::Caller => restrict(&mut container.capabilities, facts.capabilities),
@@ -253,6 +238,32 @@ impl Runtime {
     }
 }
 
+/// A bundle's mounts are made by calls that are not everywhere.
+fn check_calls(facts: &Facts) -> Result<()> {
+    if facts.calls.new_order() {
+        return Ok(());
+    }
+    let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, without which \
+                  a bundle's mounts cannot be made; allow them (in a container of podlet's by `--security-opt \
+                  nesting`), or use podlet run --bundle; as root of a user namespace be in a mount namespace of that, \
+                  too (unshare -m)";
+    Err(Error::invalid("system calls", "", reason))
+}
+
+/// The container of a config, as runtimes for bundles understand it.
+fn asked_for(config: &Config, setup: &Setup) -> Result<Container> {
+    let mut container = config.container.clone();
+    container.name = "container".into();
+    container.env.extend(setup.env.iter().cloned());
+    if let Root::Dir(path) = &mut container.root {
+        // Where it is attached must be where it is found.
+        *path = path.canonicalize().doing(|| format!("finding the root file system {}", path.display()))?;
+    }
+    namespaces::place(&mut container, config);
+    custom::follow(&mut container);
+    Ok(container)
+}
+
 /// Whether a container has limits, and may mount the files that they are in.
 fn could_lift(container: &Container) -> bool {
     container.may_mount() && !container.resources.without_devices().is_empty()
@@ -308,7 +319,7 @@ impl Instance {
         let streams = streams.map(|(stdio, number)| prepare::open_stdio(stdio, number, &self.dir.join("log")));
         let [stdin, stdout, stderr] = streams;
         let streams = [stdin?, stdout?, stderr?];
-        let owner = on_machine(prepared.ids().uid, self.record.users.uids());
+        let owner = facts::on_machine(prepared.ids().uid, self.record.users.uids());
         streams.iter().for_each(|stream| give(stream, owner));
         let birthplace = self.birthplace().map(|dir| cgroup::open_dir(&dir)).transpose()?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
@@ -360,12 +371,8 @@ impl Instance {
                 netdev::give_back(devices, here.as_fd(), there.as_fd());
             }
         })?;
-        // It is in its root now, and others may know of it.
-        let made = noted.get().ok_or_else(|| Error::Died { object: self.object() }).and_then(|process| {
-            let path = self.dir.join(PROCESS);
-            fs::rename(self.dir.join(UNFINISHED), &path).doing(|| format!("making {}", path.display()))?;
-            Ok(process)
-        });
+        let made = noted.get().ok_or_else(|| Error::Died { object: self.object() });
+        let made = made.and_then(|process| self.note_made().map(|()| process));
         self.process = Some(made.inspect_err(|_| {
             sys::pidfd_signal(born.pidfd.as_fd(), libc::SIGKILL).ok();
             sys::reap(born.pidfd.as_fd());
@@ -380,6 +387,12 @@ impl Instance {
         let path = self.dir.join(UNFINISHED);
         state::write_new(&path, &state::record_bytes(&path, &process)?)?;
         Ok(process)
+    }
+
+    /// It is in its root now, and others may know of it.
+    fn note_made(&self) -> Result<()> {
+        let path = self.dir.join(PROCESS);
+        fs::rename(self.dir.join(UNFINISHED), &path).doing(|| format!("making {}", path.display()))
     }
 
     /// The socket at which the container will wait, for this user alone.
@@ -417,58 +430,10 @@ impl Instance {
             hooks::run_all(kind, list, &state, &self.record.bundle, self.until(Some(pidfd)))?;
         }
         hooks.create_container.iter().try_for_each(|hook| {
-            let state = super::State { pid: exec::inner_pid(pid).ok_or_else(gone)?, ..state.clone() };
+            let state = super::State { pid: innermost_pid(pid)?.ok_or_else(gone)?, ..state.clone() };
             let inside = Inside { cwd: self.rootfs(), env: self.record.container.env.clone(), ids: None };
             self.run_inside("createContainer", hook, &state, pidfd, inside)
         })
-    }
-}
-
-/// What a container cannot be that is in a mount namespace with others. `ends`
-/// says that all of it can be ended with what tells its processes from theirs.
-fn check_among_others(container: &Container, ends: bool) -> Result<()> {
-    if !ends {
-        let reason = "missing or with a path: in a mount namespace with others and without a cgroup nothing tells which \
-                      processes are the container's; add it without a path, or give it a mount namespace of its own";
-        return Err(Error::invalid("linux.namespaces", "pid", reason));
-    }
-    if let Some(mount) = container.mounts.iter().find(|mount| mount.propagation & libc::MS_UNBINDABLE != 0) {
-        let field = format!("options of the mount on {}", mount.target.display());
-        let reason = "what stands in a mount namespace with others was copied there, which this forbids: remove it, or \
-                      give the container a mount namespace of its own";
-        return Err(Error::invalid(field, "unbindable", reason));
-    }
-    Ok(())
-}
-
-/// What of the machine's mounts has to go from below a root that is moved over
-/// the machine's; nothing where it is one by `chroot(2)`.
-fn stays_below(mounts: &Mounts) -> Result<Option<Vec<Below>>> {
-    match mounts {
-        Mounts::Own => Ok(Some(below::in_a_copy(&procfs::mounts()?))),
-        Mounts::Joined(namespace) => {
-            let refused = |reason: String| Error::invalid("linux.namespaces", "mount", reason);
-            let table = procfs::mounts_in(namespace).map_err(|error| {
-                match error {
-                Error::Os { errno: nix::errno::Errno::EPERM, .. } => refused(
-                    "without pivot_root (--no-pivot) its proc and sysfs have to be taken away from below the root, and \
-                     it belongs to a user namespace where this program may not look for them: leave out --no-pivot"
-                        .into(),
-                ),
-                error => error,
-            }
-            })?;
-            let hidden = |point: PathBuf| {
-                let point = point.display();
-                refused(format!(
-                    "has a proc or sysfs on {point} that something else is mounted over: without pivot_root \
-                     (--no-pivot) it would stay below the root and let programs mount one that shows everything; \
-                     unmount it, or leave out --no-pivot"
-                ))
-            };
-            below::in_a_joined(&table).map(Some).map_err(hidden)
-        }
-        Mounts::Callers(..) => Ok(None),
     }
 }
 
@@ -485,63 +450,4 @@ struct Moved {
     devices: BTreeMap<String, String>,
     here: File,
     there: File,
-}
-
-/// How user `uid` of this machine appears in a user namespace with these maps.
-fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
-    const OVERFLOW: u32 = 65534;
-    if *users == Users::Caller {
-        return uid;
-    }
-    let found = maps.iter().find(|map| uid >= map.outside && uid - map.outside < map.count);
-    found.map_or(OVERFLOW, |map| map.inside + (uid - map.outside))
-}
-
-/// What an id inside is on this machine.
-pub(super) fn on_machine(uid: u32, maps: &[IdMap]) -> u32 {
-    facts::outside(uid, maps).unwrap_or(uid)
-}
-
-/// The container's user may open its own /dev/stdout: a pipe or terminal gets
-/// that owner, as runc does it.
-pub(super) fn give(stream: &OwnedFd, uid: u32) {
-    let Ok(meta) = fstat(stream) else { return };
-    let null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
-    if meta.st_uid != uid && !null {
-        // Where it cannot be given, it is as it is.
-        std::os::unix::fs::fchown(stream, Some(uid), None).ok();
-    }
-}
-
-/// The id maps of a new user namespace, by whoever may write them.
-fn write_maps(pid: u32, users: &Users) -> Result<()> {
-    if let Users::Nested { by_helper: true, .. } = users {
-        return idmaps::map_by_helper(pid, users);
-    }
-    let write = |name: &str, text: &str| {
-        let path = format!("/proc/{pid}/{name}");
-        fs::write(&path, text).doing(|| format!("writing {path}"))
-    };
-    if let Users::Nested { .. } = users {
-        // Only without groups to drop may an ordinary user map one.
-        write("setgroups", "deny")?;
-    }
-    write("uid_map", &crate::facts::show_maps(users.uids()))?;
-    write("gid_map", &crate::facts::show_maps(users.gids()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_from_both_sides() {
-        let maps = vec![IdMap { inside: 0, outside: 1000, count: 1 }, IdMap { inside: 1, outside: 100_000, count: 10 }];
-        let users = Users::New { uids: maps.clone(), gids: maps.clone() };
-        assert_eq!(seen_inside(1000, &maps, &users), 0);
-        assert_eq!(seen_inside(100_003, &maps, &users), 4);
-        assert_eq!(seen_inside(0, &maps, &users), 65534);
-        assert_eq!(on_machine(4, &maps), 100_003);
-        assert_eq!(on_machine(7, &[]), 7);
-    }
 }

@@ -11,12 +11,11 @@ use std::path::PathBuf;
 use super::dir::Dir;
 use super::record::{PROCESS, ProcessRecord, RECORD, Record, UNFINISHED};
 use super::{Runtime, life, place};
-use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::facts::Facts;
 use crate::pod::PATIENCE;
 use crate::procfs::{MountNamespace, all_pids, kill_in};
-use crate::{state, sys};
+use crate::{cgroup, cgroup_tree, state, sys};
 
 impl Runtime {
     /// Ends what can be found of a container, and removes its directory. A
@@ -47,7 +46,7 @@ fn end(dir: &Dir, id: &str) -> Result<bool> {
     let noted = noted(PROCESS).or_else(|| noted(UNFINISHED));
     let cgroup = match (&asked, noted) {
         (Some(asked), _) => asked.cgroup.clone(),
-        (None, Some(noted)) => noted.cgroup.and_then(cgroup::find),
+        (None, Some(noted)) => noted.cgroup.map(cgroup_tree::find).transpose()?.flatten(),
         (None, None) => default_cgroup(id)?,
     };
     if let Some(pidfd) = noted.map(|noted| noted.process.open()).transpose()?.flatten() {

@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::record::{State, Status};
-use super::{Instance, create, custom, hooks, listener};
+use super::{Instance, custom, hooks, ids, listener};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Context, Error, Result};
+use crate::facts;
 use crate::launch::{Born, Ignition, Question, ignite, seal};
 use crate::plan::enter::{self, Enter};
 use crate::plan::launch::Ids;
@@ -89,8 +90,8 @@ impl Instance {
         let Io { stdin, stdout, stderr } = extra.io;
         let open = |stdio: Stdio, number| prepare::open_stdio(stdio, number, &self.dir.join("log"));
         let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
-        let owner = create::on_machine(found.ids.uid, self.record.users.uids());
-        streams.iter().for_each(|stream| create::give(stream, owner));
+        let owner = facts::on_machine(found.ids.uid, self.record.users.uids());
+        streams.iter().for_each(|stream| ids::give(stream, owner));
         let filter = process.seccomp.filter(process.capabilities.bounding, Situation::default())?;
         let enter = Enter {
             facts: &self.facts,
@@ -234,11 +235,4 @@ fn differing(pid: u32) -> Option<u64> {
         }
     }
     Some(flags)
-}
-
-/// The pid that a process of this machine has in its own pid namespace.
-pub(super) fn inner_pid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_string();
-    line.split_whitespace().last()?.parse().ok()
 }

@@ -13,17 +13,18 @@ use nix::sys::stat::Mode;
 use pause::wire::Record as Report;
 
 use super::dir::Held;
-use super::exec::{self, Inside};
+use super::exec::Inside;
 use super::hooks::Until;
 use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
 use super::{Instance, hooks, listener, place};
 use crate::cgroup;
+use crate::cgroup_tree::all_processes;
 use crate::doubled;
 use crate::error::{Context, Error, Number, Result};
 use crate::launch::{go_on, hear_start};
 use crate::pod::PATIENCE;
 use crate::procfs::{
-    MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
+    MountNamespace, all_pids, innermost_pid, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
 };
 use crate::resources::{self, Resources, Stats};
 use crate::seccomp::Situation;
@@ -81,7 +82,7 @@ impl Instance {
         }
         let mut state = self.state_as(Status::Created);
         let user = self.user(Path::new(&format!("/proc/{}/root", state.pid)))?;
-        state.pid = exec::inner_pid(state.pid).ok_or_else(gone)?;
+        state.pid = innermost_pid(state.pid)?.ok_or_else(gone)?;
         let container = &self.record.container;
         let mut env = container.env.clone();
         if container.env_value("HOME").is_none() {
@@ -204,7 +205,7 @@ impl Instance {
         let found = self.processes()?;
         let is_here = |pid| match (self.cgroup(), &mounts) {
             (None, Some((mounts, _pin))) => Ok(mount_namespace(pid)? == Some(*mounts)),
-            (Some(cgroup), _) => Ok(cgroup::holds(cgroup, pid)),
+            (Some(cgroup), _) => cgroup::holds(cgroup, pid),
             (None, None) => Ok(self.processes()?.contains(&pid)),
         };
         for pid in found {
@@ -243,7 +244,7 @@ impl Instance {
             return Ok(Vec::new());
         }
         match (self.cgroup(), self.mounts()?) {
-            (Some(cgroup), _) => Ok(cgroup::all_processes(cgroup)),
+            (Some(cgroup), _) => all_processes(cgroup),
             (None, Some((mounts, _pin))) => {
                 let mut found = processes_in(mounts)?;
                 found.sort_unstable();

@@ -26,6 +26,7 @@
 //! container is *created* as long as its gate is there; a `start` knocks, takes
 //! the gate away, and says that it may go on.
 
+mod among;
 mod attached;
 mod create;
 mod custom;
@@ -33,6 +34,7 @@ mod damaged;
 mod dir;
 mod exec;
 mod hooks;
+mod ids;
 mod life;
 mod listener;
 mod namespaces;
@@ -232,10 +234,12 @@ impl Instance {
     /// then.
     fn check_whereabouts(&self) -> Result<()> {
         let number = self.process.or_else(|| self.unfinished()).and_then(|process| process.cgroup);
-        let has_ended = self.cgroup().zip(number).is_some_and(|(cgroup, number)| cgroup::is_empty(cgroup, number));
-        match self.is_elsewhere() && !has_ended {
-            true => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
-            false => Ok(()),
+        if !self.is_elsewhere() {
+            return Ok(());
+        }
+        match self.cgroup().zip(number) {
+            Some((cgroup, number)) if cgroup::is_empty(cgroup, number)? => Ok(()),
+            _ => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
         }
     }
 
@@ -256,7 +260,7 @@ impl Instance {
         Ok(match (self.process, self.pidfd()?) {
             (None, _) => Status::Creating,
             (_, None) => Status::Stopped,
-            _ if self.cgroup().is_some_and(cgroup::is_frozen) => Status::Paused,
+            _ if self.cgroup().map_or(Ok(false), cgroup::is_frozen)? => Status::Paused,
             _ if self.waits() => Status::Created,
             _ => Status::Running,
         })

@@ -25,6 +25,7 @@ crate::tests![
     a_pod_that_ended_before_its_maker_detached_it_is_still_there,
     thirty_two_at_once_do_not_get_in_each_others_way,
     a_look_that_fails_is_no_answer,
+    a_name_that_is_no_text_takes_a_container_from_nobody,
     the_foreground_leaves_no_zombie_of_pause,
     ps_shows_what_inspect_tells,
 ];
@@ -263,6 +264,24 @@ fn thirty_two_at_once_do_not_get_in_each_others_way(bed: &Bed) {
 fn faults(bed: &Bed) -> Vec<String> {
     let of_proc = opened(bed).into_iter().filter(|(_, line)| line.contains("\"/proc/"));
     of_proc.map(|(number, line)| format!("{}:error=EMFILE:when={number}", call(&line))).collect()
+}
+
+fn a_name_that_is_no_text_takes_a_container_from_nobody(bed: &Bed) {
+    // The kernel keeps 15 bytes, and half of the last letter.
+    const NAME: &str = "nnnnnnnnnnnnnn\u{e9}";
+    bed.podlet("create web").ok();
+    bed.podlet(&format!("run -d --pod web --name a --rootfs ROOT /probe write /proc/self/comm {NAME} , block")).ok();
+    bed.await_log("web/a", "write /proc/self/comm: ok");
+    let pid = bed.pid_of("web/a");
+    let name = fs::read(format!("/proc/{pid}/comm")).expect("its name");
+    assert!(String::from_utf8(name).is_err());
+    bed.podlet("exec web/a /probe exit 7").code(7);
+    bed.podlet("exec --timeout 1 --kill-after 0 web/a /probe block").code(124);
+    bed.podlet("stop -t 0 web/a").ok();
+    assert!(sys::ends_within(pid, 0));
+    bed.podlet("rm web/a").ok();
+    bed.podlet("rm -f web").ok();
+    bed.is_clean();
 }
 
 fn a_look_that_fails_is_no_answer(bed: &Bed) {
