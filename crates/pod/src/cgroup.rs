@@ -92,13 +92,21 @@ impl PodCgroup {
     /// Kills everything and removes all directories.
     pub(crate) fn remove(&self) -> Result<()> {
         remove_tree(&self.dir)?;
-        // The last pod takes the common parent with it, if nobody else is
-        // there.
         if let Some(parent) = self.dir.parent() {
-            fs::remove_dir(parent).ok();
+            tidy(parent);
         }
         Ok(())
     }
+}
+
+/// The last pod takes the common parent with it, if nobody else is there.
+fn tidy(parent: &Path) {
+    fs::remove_dir(parent).ok();
+}
+
+/// The same where there is no pod, and none may have been but for the parent.
+pub(crate) fn tidy_parent(facts: &Facts) {
+    parent(facts).iter().for_each(|parent| tidy(parent));
 }
 
 /// Where pods' cgroups are, made or not.

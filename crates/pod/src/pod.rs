@@ -92,9 +92,9 @@ impl Pod {
         // What a remover left that was killed half-way.
         state::remove_all(&dir.join(CONTAINERS))?;
         let id = state::new_id()?;
+        let owner = ProcessId::of(std::process::id())?;
         let cgroup = PodCgroup::plan(&facts, &options.name, &id);
         let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
-        let owner = ProcessId::of(std::process::id())?;
         let mut options = options;
         if users != Users::Caller {
             options.share.insert(Namespace::User);

@@ -115,7 +115,11 @@ impl Pod {
             }
             lock => lock,
         };
-        let Some(_lock) = lock? else { return Ok(()) };
+        let facts = Facts::read()?;
+        let Some(_lock) = lock? else {
+            cgroup::tidy_parent(&facts);
+            return Ok(());
+        };
         let end = |pidfd: &OwnedFd| {
             // Gone already is as good.
             sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
@@ -134,12 +138,13 @@ impl Pod {
                 end(&pidfd)?;
             }
         }
-        for cgroup in PodCgroup::find(&Facts::read()?, name) {
+        for cgroup in PodCgroup::find(&facts, name) {
             // One with processes in it is another store's.
             if cgroup::wait_empty(cgroup.path(), Duration::from_secs(1))? {
                 cgroup.remove()?;
             }
         }
+        cgroup::tidy_parent(&facts);
         store.remove_pod_dir(name)?;
         store.unmark_gone(name)
     }
@@ -206,6 +211,7 @@ impl Pod {
                 return Ok(());
             }
             store.remove_pod_dir(name)?;
+            cgroup::tidy_parent(&Facts::read()?);
         }
         store.unmark_gone(name)
     }
