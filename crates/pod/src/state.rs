@@ -23,6 +23,7 @@
 //! with its start time. Each record says its version, and what is no plain file
 //! is not opened.
 
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -202,6 +203,10 @@ const REMOVED: char = '~';
 /// build before would misunderstand a record; what is older is read as it was
 /// meant then. Records of version 0 have none.
 pub(crate) const VERSION: u32 = 1;
+/// How a record of that version begins.
+const OURS: &str = "{\"version\":1,";
+/// The most bytes a record can have: far above what any config comes to.
+const MOST: usize = 64 << 20;
 
 /// `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -362,15 +367,23 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Newer`]; [`Error::Corrupt`], also for what is no plain file.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some((file, meta)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
-    // One more, so that one call reads it and the next one its end.
-    let mut bytes = Vec::with_capacity(meta.len().min(1 << 20) as usize + 1);
-    file.take(u64::MAX).read_to_end(&mut bytes).doing(|| format!("reading {}", path.display()))?;
+    let Some((mut file, meta)) = plain::open_own(path, File::options().read(true))? else { return Ok(None) };
     let corrupt =
-        |error: serde_json::Error| Error::Corrupt { path: path.display().to_string(), reason: error.to_string() };
-    let Version { version } = serde_json::from_slice(&bytes).map_err(corrupt)?;
-    if version > VERSION {
-        return Err(Error::Newer { path: path.display().to_string(), version, known: VERSION });
+        |reason: &dyn Display| Error::Corrupt { path: path.display().to_string(), reason: reason.to_string() };
+    let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+    if size > MOST {
+        return Err(corrupt(&format!("larger than {MOST} bytes")));
+    }
+    // It was renamed to its place and does not change any more.
+    let mut bytes = vec![0; size];
+    file.read_exact(&mut bytes).doing(|| format!("reading {}", path.display()))?;
+    let corrupt = |error: serde_json::Error| corrupt(&error);
+    // This build's own say it first, and are read once.
+    if !bytes.starts_with(OURS.as_bytes()) {
+        let Version { version } = serde_json::from_slice(&bytes).map_err(corrupt)?;
+        if version > VERSION {
+            return Err(Error::Newer { path: path.display().to_string(), version, known: VERSION });
+        }
     }
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
 }
@@ -479,5 +492,18 @@ impl Lock {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_records_version_comes_first() {
+        let record = ProcessId { pid: 1, start: 2 };
+        let bytes = record_bytes(Path::new("process.json"), &record).expect("a record");
+        assert!(bytes.starts_with(OURS.as_bytes()), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(OURS, format!("{{\"version\":{VERSION},"));
     }
 }

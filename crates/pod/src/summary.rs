@@ -5,7 +5,9 @@
 //! lives, and the exit table as a page of bytes. Nothing is opened to be kept,
 //! nothing is mapped, no cgroup is looked at. [`Pod::status`] tells the rest.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread::Builder;
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -55,6 +57,9 @@ pub struct ContainerSummary {
     pub command: Vec<String>,
 }
 
+/// So many pods are worth a thread.
+const MANY: usize = 64;
+
 /// What is wanted of `pod.json`.
 #[derive(Deserialize)]
 struct PodPart {
@@ -92,7 +97,23 @@ impl Pod {
             return Ok(Vec::new());
         }
         let here = Here::read()?;
-        Ok(names.into_iter().filter_map(|name| summary(store, name, &here, all).transpose()).collect())
+        let look = |names: &[String]| -> Vec<Result<PodSummary>> {
+            names.iter().filter_map(|name| summary(store, name.clone(), &here, all).transpose()).collect()
+        };
+        // Half of many on another processor: nearly all of it is the kernel's
+        // work on files that nobody else has open.
+        let (first, second) = names.split_at(if names.len() < MANY { names.len() } else { names.len() / 2 });
+        std::thread::scope(|scope| {
+            let spawn = || Builder::new().spawn_scoped(scope, || look(second)).ok();
+            let other = if second.is_empty() { None } else { spawn() };
+            let mut found = look(first);
+            found.extend(match other {
+                Some(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // None are left, or no thread could be had.
+                None => look(second),
+            });
+            Ok(found)
+        })
     }
 }
 
