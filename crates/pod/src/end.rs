@@ -148,10 +148,12 @@ impl Pod {
             recorded => recorded?,
         };
         // Who started it may have died before it could write that down.
-        let known = recorded.filter(|record| record.process.pid != 0);
-        let running = match (known, self.container_record(name)?.reservation.zip(self.table.as_ref())) {
-            (None, Some((reservation, table))) => self.find_process(name, reservation, table)?,
-            (known, _) => known,
+        let running = match recorded.filter(|record| record.process.pid != 0) {
+            Some(known) => Some(known),
+            None => match self.container_record(name)?.reservation.zip(self.table.as_ref()) {
+                Some((reservation, table)) => self.find_process(name, reservation, table)?,
+                None => None,
+            },
         };
         let Some(record) = running.or(recorded) else { return Ok(()) };
         if let Some(main) = record.process.open()? {

@@ -88,7 +88,11 @@ impl Pod {
             let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
             let born = self.launch(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
             let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
-            Ok((born.inspect_err(|_| own.iter().for_each(Whole::tidy))?, own))
+            if let (Err(_), Some(own)) = (&born, &own) {
+                // Whoever came so far may be on the way out.
+                own.end(&object).ok();
+            }
+            Ok((born?, own))
         })();
         match launched {
             Ok((Born { pidfd, .. }, own)) => {
