@@ -185,6 +185,16 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
         "the_machines_own_files_copy_on_write",
         "in a user namespace the machine's root is a recursive read-only bind, which takes mount_setattr",
     ),
+    (
+        &[Mode::Mapped, Mode::User, Mode::Delegated],
+        "a_run_of_the_host_killed_at_any_call",
+        "in a user namespace the machine's root is a recursive read-only bind, which takes mount_setattr",
+    ),
+    (
+        &[Mode::Mapped, Mode::User, Mode::Delegated],
+        "a_run_of_the_host_any_call_of_which_fails",
+        "in a user namespace the machine's root is a recursive read-only bind, which takes mount_setattr",
+    ),
 ];
 
 fn main() -> std::process::ExitCode {

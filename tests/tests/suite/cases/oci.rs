@@ -254,6 +254,8 @@ fn run_in_the_foreground_and_detached(bed: &Bed) {
     write(bed, &config);
     let run = bed.spawn_command(bed.oci_command(&bed.expand("run --bundle DIR c")));
     run.await_line(bed, "up");
+    // Its maker hears only then that it runs.
+    bed.until("a container that runs", || bed.oci_state_of("c")["status"] == "running");
     bed.oci("kill c KILL").ok();
     run.wait().code(128 + 9);
     bed.is_clean();
