@@ -110,9 +110,8 @@ pub fn all(args: &[&str]) -> ExitCode {
     let without_new_calls =
         without_new_calls.flat_map(|(modes, name, reason)| modes.iter().map(|mode| (*mode, *name, *reason)));
     let oci = if denied { cases::of_podlet_oci() } else { Vec::new() };
-    let oci = oci.into_iter().flat_map(|(name, _)| {
-        modes.iter().map(move |&mode| (mode, name, "podlet-oci needs the new calls, and says so"))
-    });
+    let oci =
+        oci.into_iter().flat_map(|(name, _)| modes.iter().map(move |&mode| (mode, name, crate::OCI_NEEDS_NEW_CALLS)));
     let skips: Vec<_> = skips().into_iter().chain(without_new_calls).chain(oci).collect();
     for (_, name, reason) in &skips {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");

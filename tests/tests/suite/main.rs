@@ -113,8 +113,14 @@ fn skips() -> Vec<Skip> {
     SKIPS.iter().chain(on_this).copied().chain(missing).collect()
 }
 
+/// Why nothing of podlet-oci runs without them.
+const OCI_NEEDS_NEW_CALLS: &str = "podlet-oci needs the new calls, and says so";
+
 /// What needs the calls that `--deny new-calls` denies.
 const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
+    (&Mode::USUAL, "limits_that_a_bundle_lifts_still_hold", OCI_NEEDS_NEW_CALLS),
+    (&Mode::USUAL, "a_cgroup_that_was_there_keeps_nothing_of_doubled_limits", OCI_NEEDS_NEW_CALLS),
+    (&Mode::USUAL, "events_end_when_their_reader_has_gone", OCI_NEEDS_NEW_CALLS),
     (
         &Mode::USUAL,
         "cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches",

@@ -16,6 +16,7 @@ crate::tests![
     the_containers_user_can_open_dev_stdout,
     a_file_of_the_callers_stays_as_it_is,
     a_follower_ends_when_its_reader_has_gone,
+    events_end_when_their_reader_has_gone,
     a_follower_goes_on_after_the_log_was_emptied,
     what_cannot_be_printed_is_said,
     a_note_that_cannot_be_said_ends_nothing,
@@ -156,8 +157,10 @@ fn a_follower_ends_when_its_reader_has_gone(bed: &Bed) {
         read_a_line_of(bed, bed.command(&["logs", "-f", &format!("web/{name}")]));
     }
     bed.podlet("rm -f web").ok();
+}
+
+fn events_end_when_their_reader_has_gone(bed: &Bed) {
     if bed.mode.has_cgroups() {
-        super::oci::write(bed, &super::oci::config(bed, "block"));
         super::oci::start(bed, "c", "block");
         read_a_line_of(bed, bed.oci_command(&["events", "--interval", "1h", "c"]));
         bed.oci("delete --force c").ok();
