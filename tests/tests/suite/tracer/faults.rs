@@ -75,6 +75,8 @@ pub fn of(site: &Site<'_>) -> &'static [Errno] {
         "futex" if site.arguments[1] & 0x7f != 0 && site.arguments[1] & 0x7f != 9 => &[],
         "poll" | "ppoll" | "wait4" | "waitid" | "futex" | "flock" | "nanosleep" | "clock_nanosleep" | "epoll_wait"
         | "epoll_pwait" => interrupted,
+        // What was told as created by then ends, and is told as stopped: so it is.
+        "accept4" if !site.is_command => &[],
         "recvmsg" | "recvfrom" | "sendmsg" | "sendto" | "connect" | "accept4" => no_memory,
         "clone" | "clone3" | "fork" | "vfork" | "unshare" | "setns" => &[ENOMEM, ENOSPC],
         // A Rust program without memory of its own aborts, which is its word.
