@@ -75,7 +75,7 @@ impl Pod {
     /// it meanwhile.
     pub(crate) fn explain_revival(&self, error: Error) -> Error {
         match (suspicion(&error), self.cgroup()) {
-            (Some(_), Some(cgroup)) if !cgroup.path().exists() => {
+            (Some(_), Some(cgroup)) if !state::is_there(cgroup.path()) => {
                 Error::state(format!("pod {}", self.name()), "was ended by somebody else while it was being started")
             }
             _ => error,
