@@ -56,18 +56,18 @@ fn the_containers_user_can_open_dev_stdout(bed: &Bed) {
             "run -d --pod web --name {name} -u {user} --rootfs ROOT {BOTH} , echo , echo done , block"
         ))
         .ok();
-        let opened = || {
-            bed.await_log(&format!("web/{name}"), "done");
+        let opened = |last: &str| {
+            bed.await_log(&format!("web/{name}"), last);
             let log = bed.podlet(&format!("logs web/{name}")).ok();
             assert!(log.contains("write /dev/stderr: ok") && !log.contains("errno"), "{log}");
         };
-        opened();
+        opened("done");
         both(bed.podlet(&format!("exec web/{name} {BOTH}")));
-        bed.podlet(&format!("exec -d web/{name} {BOTH} , echo , echo done")).ok();
-        opened();
+        bed.podlet(&format!("exec -d web/{name} {BOTH} , echo , echo again")).ok();
+        opened("again");
         // A log that is there already.
         bed.podlet(&format!("restart -t 0 web/{name}")).ok();
-        opened();
+        opened("done");
         // The machine's other users cannot come by.
         let log = bed.state().join("web/containers").join(&name).join("log");
         assert!(log.exists());
