@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use caps::Capability;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
@@ -79,6 +80,7 @@ impl Prepared {
             check_capabilities(&container, facts)?;
         }
         if container.root == Root::Host {
+            check_cover(&container, facts)?;
             // This store, and the one this user has by default.
             container.masked_paths.extend([store.to_path_buf(), Store::default_root()]);
             if !can_mount_afresh(pod, facts) {
@@ -358,6 +360,20 @@ fn check_capabilities(container: &Container, facts: &Facts) -> Result<()> {
             Err(Error::invalid("capability", capability.to_string(), reason))
         }
     }
+}
+
+/// A copy of the machine's mounts that another user namespace makes has the machine's
+/// own `/proc` and `/sys` in it, locked: only what is mounted over them hides them.
+fn check_cover(container: &Container, facts: &Facts) -> Result<()> {
+    let sets = &container.capabilities;
+    let may_have = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+    let capability = Capability::CAP_SYS_ADMIN;
+    if (facts.privileged && facts.initial_users) || may_have & capability.bitmask() == 0 {
+        return Ok(());
+    }
+    let reason = "it could unmount what hides this machine's /proc and /sys, which an ordinary user cannot take out of \
+                  the host image: give it a root filesystem of its own (--rootfs DIR)";
+    Err(Error::invalid("capability", capability.to_string(), reason))
 }
 
 /// The three standard streams of a pod's process, which its user, `user` on

@@ -94,6 +94,8 @@ fn in_the_callers_mount_namespace_nobody_makes_a_user_namespace(bed: &Bed) {
 fn the_host_image_has_no_proc_and_sysfs_of_the_machine_below_its_own(bed: &Bed) {
     // What an ordinary user has of the machine's mounts cannot be taken apart.
     if bed.mode != Mode::Root {
+        let said = bed.podlet("run --rm --cap-add SYS_ADMIN host true").fails(125, &["CAP_SYS_ADMIN", "--rootfs"]);
+        assert!(said.err.contains("/proc"), "{}", said.err);
         return;
     }
     let users = "--share net,pid,ipc,uts,user --uidmap 0:100000:65536 --gidmap 0:100000:65536";
