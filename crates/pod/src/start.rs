@@ -87,9 +87,6 @@ impl Pod {
         .map_err(|error| self.explain(&object, error));
         if result.is_err() {
             // What went wrong first is what counts.
-            if let Some(cgroup) = self.container_cgroup(&container.name) {
-                cgroup::remove_tree(&cgroup).ok();
-            }
             state::remove_all(&dir).ok();
             if remove_when_ended {
                 self.store.mark_for_sweep(&self.mark(&container.name), false).ok();
@@ -283,6 +280,10 @@ impl Pod {
                 Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false, oom, whole: None })
             }
             Err(error) => {
+                // Who was born nevertheless ends with all that it has started.
+                if let Some(cgroup) = self.container_cgroup(&name) {
+                    cgroup::remove_tree(&cgroup).ok();
+                }
                 table.release_failed(reservation);
                 Err(error)
             }
