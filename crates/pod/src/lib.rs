@@ -44,54 +44,49 @@
 //! that ends; [`Pod::detach`] lets it live on.
 #![deny(missing_docs)]
 
-pub mod bundle;
+// Lowest first: a module imports from those above it in this list, never from
+// one below.
+
+/// Limits, counts and ends by cgroup.
 mod cgroup;
-mod cgroup_tree;
+/// `config.json` to what is asked for.
 pub mod config;
-mod containers;
-mod doubled;
-mod end;
+/// Errors with field, value and cure.
 mod error;
-mod exec;
-pub mod facts;
-mod here;
-mod idmaps;
+/// What the kernel is asked; nothing is decided.
+mod kernel;
+/// From a plan to a process.
 mod launch;
-mod limits;
-mod netdev;
-mod old_order;
-mod outside;
-mod plain;
+/// What a plan needs to know of this machine.
+mod lookup;
+/// Containers of OCI bundles.
+pub mod oci;
+/// Everything a new process will do; pure.
 pub mod plan;
+/// Pods.
 mod pod;
-mod prepare;
-mod process;
-mod procfs;
-mod races;
+/// What may be used, as data.
 pub mod resources;
-mod root;
+/// System calls that a container may make.
 pub mod seccomp;
-mod snapshot;
+/// What is asked for, as data, and checked as a whole.
 pub mod spec;
-mod start;
-mod state;
-mod status;
-mod summary;
-mod sweep;
-mod sys;
-mod table;
-mod tree;
-mod users;
-mod whole;
+/// What is kept on disk.
+mod store;
 
 pub use caps::Capability;
+pub use cgroup::oom::OomLevel;
+pub use cgroup::stats;
 pub use error::{Error, Number, Result};
-pub use exec::Command;
+pub use kernel::namespace::Namespace;
+pub use kernel::{facts, idmap};
+pub use launch::stdio::{Io, Stdio};
 pub use pod::Pod;
-pub use process::{Io, Process, Stdio};
-pub use resources::{OomLevel, Resources};
-pub use spec::{Container, Namespace, PodOptions, Root};
-pub use state::Store;
-pub use status::{ContainerState, ContainerStatus, PodState, PodStatus};
-pub use summary::{ContainerSummary, PodSummary};
-pub use table::{Exit, ExitStatus};
+pub use pod::exec::Command;
+pub use pod::process::Process;
+pub use pod::status::{ContainerState, ContainerStatus, PodState, PodStatus};
+pub use pod::summary::{ContainerSummary, PodSummary};
+pub use resources::Resources;
+pub use spec::{Container, PodOptions, Root};
+pub use store::Store;
+pub use store::exits::{Exit, ExitStatus};

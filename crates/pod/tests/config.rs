@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use pod::config::{Config, Hooks, NamespaceKind, PodHints, parse};
-use pod::facts::IdMap;
+use pod::idmap::IdMap;
 use pod::seccomp::Seccomp;
 use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
 use pod::{Error, Namespace, PodOptions, Root};
@@ -643,6 +643,6 @@ fn ids_of_mounts() {
         json!({ "destination": "/m", "type": "bind", "source": "/srv", "uidMappings": maps, "gidMappings": maps });
     let (container, _) = read(&with("/mounts", json!([bind]))).unwrap();
     let ids = container.mounts[0].ids.clone().unwrap();
-    assert_eq!(ids.uids, [pod::facts::IdMap { inside: 1, outside: 100_000, count: 7 }]);
+    assert_eq!(ids.uids, [pod::idmap::IdMap { inside: 1, outside: 100_000, count: 7 }]);
     assert_eq!((&ids.gids, ids.recursive), (&ids.uids, false));
 }

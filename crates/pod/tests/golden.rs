@@ -7,12 +7,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pod::facts::{Calls, Facts, IdMap};
-use pod::plan::bundle::{self, Bundle, Mounts};
-use pod::plan::console::Terminal;
+use pod::facts::{Calls, Facts};
+use pod::idmap::IdMap;
 use pod::plan::exec::{self, Exec};
-use pod::plan::hold::{self, PodShape, Users};
-use pod::plan::launch::{self, Below, IN_PAUSE, Ids, Image, Launch, Nodes, OldOrder, Source};
+use pod::plan::input::{Below, IN_PAUSE, Image, Launch, MachineMount, Nodes, OldOrder, PodShape, Source};
+use pod::plan::oci_create::{self, Bundle, Mounts};
+use pod::plan::terminal::Terminal;
+use pod::plan::{container, pod as plan_of_pod};
+use pod::spec::users::{Ids, Users};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
 use serde_json::Value;
@@ -148,9 +150,9 @@ fn text(spec: &Value) -> String {
         entry: 2,
     };
     if spec["bundle"].is_object() {
-        return format!("# bundle\n{}", bundle::plan(&without_pod(launch, &spec["bundle"])));
+        return format!("# bundle\n{}", oci_create::plan(&without_pod(launch, &spec["bundle"])));
     }
-    format!("# pod web\n{}\n# container web/server\n{}", hold::plan(&shape, &facts), launch::plan(&launch))
+    format!("# pod web\n{}\n# container web/server\n{}", plan_of_pod::plan(&shape, &facts), container::plan(&launch))
 }
 
 /// The launch as one of a bundle: what is made, joined and asked for besides.
@@ -182,9 +184,9 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
 }
 
 /// The machine's mounts below a root that is moved.
-fn below(list: &Value) -> &'static [bundle::Below] {
+fn below(list: &Value) -> &'static [MachineMount] {
     let points = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-    let all = points.map(|point| bundle::Below { point: point.into(), reveals: point == "/proc" });
+    let all = points.map(|point| MachineMount { point: point.into(), reveals: point == "/proc" });
     all.collect::<Vec<_>>().leak()
 }
 

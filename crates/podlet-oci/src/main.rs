@@ -2,7 +2,7 @@
 //! containerd, CRI-O and people who know it.
 //!
 //! One file a subcommand, in `commands`; each is a thin layer over
-//! `pod::bundle`. Exit codes are runc's: the program's own for `run` and
+//! `pod::oci`. Exit codes are runc's: the program's own for `run` and
 //! `exec` in the foreground, 255 for an `exec` that failed, 1 for everything
 //! else that failed.
 
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use pod::bundle::{Runtime, SPECIFICATION};
+use pod::oci::{Runtime, SPECIFICATION};
 
 use log::{Format, Log};
 

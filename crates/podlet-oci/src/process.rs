@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pod::bundle;
+use pod::oci;
 use pod::{Io, Stdio};
 
 use crate::console::{self, Proxy};
@@ -82,7 +82,7 @@ impl Told {
 /// Writes a pid beside its place, and renames it there.
 fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
-    let pid = bundle::pid_of(process)?.context("the process is gone already")?;
+    let pid = oci::pid_of(process)?.context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     // One that a killed command left; what a link there leads to is not ours.
@@ -167,7 +167,7 @@ impl Signals {
                 match &proxy {
                     Some(proxy) if info.ssi_signo == Signal::SIGWINCH as u32 => proxy.resize(),
                     // It may have ended in the meantime.
-                    _ => drop(bundle::signal(process, info.ssi_signo as i32)),
+                    _ => drop(oci::signal(process, info.ssi_signo as i32)),
                 }
             }
             if let Some(shown) = &mut proxy
@@ -179,7 +179,7 @@ impl Signals {
         if let Some(mut proxy) = proxy {
             proxy.drain();
         }
-        let code = bundle::wait(process)?;
+        let code = oci::wait(process)?;
         // What has come for a process that is gone is nobody's; what comes now
         // is for us, who clear up after it.
         while self.arrived.read_signal()?.is_some() {}

@@ -27,11 +27,12 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use serde::de::Deserialize;
 use serde_json::Value;
 
-use self::strict::Strict;
 use crate::error::{Context, Error, Result};
-use crate::facts::IdMap;
-use crate::plain;
-use crate::spec::{Container, Namespace, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
+use crate::kernel::files;
+use crate::kernel::idmap::IdMap;
+use crate::kernel::namespace::Namespace;
+use crate::spec::{Container, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
+use strict::Strict;
 
 /// The largest `config.json`, in bytes.
 pub const MOST: u64 = 4 << 20;
@@ -104,9 +105,9 @@ impl PodHints {
 pub fn read(name: &str, bundle: &Path) -> Result<Config> {
     let path = bundle.join("config.json");
     let context = || format!("reading {}", path.display());
-    let found = plain::look(&path).doing(context)?;
-    let (file, meta) = plain::open_found(found).map_err(|refused| refused.explain("bundle", &path, context))?;
-    parse(name, bundle, &plain::read_most(file, meta.len(), "bundle", &path, MOST)?)
+    let found = files::look(&path).doing(context)?;
+    let (file, meta) = files::open_found(found).map_err(|refused| refused.explain("bundle", &path, context))?;
+    parse(name, bundle, &files::read_most(file, meta.len(), "bundle", &path, MOST)?)
 }
 
 /// Reads a file that the caller names by `option`: a plain file or a pipe, of at
@@ -115,7 +116,7 @@ pub fn read(name: &str, bundle: &Path) -> Result<Config> {
 /// # Errors
 /// [`Error::Invalid`] for anything else.
 pub fn read_given(option: &str, path: &Path) -> Result<Vec<u8>> {
-    plain::read_given(option, path, MOST)
+    files::read_given(option, path, MOST)
 }
 
 /// The same from bytes.

@@ -13,7 +13,7 @@ use oci_spec::runtime;
 use super::types::LeftOut;
 use super::{normal, without_parents};
 use crate::error::{Error, Result};
-use crate::facts::IdMap;
+use crate::kernel::idmap::IdMap;
 use crate::spec::{Mount, MountIds, MountKind};
 
 /// Options that are the file system's, for all who have it mounted.

@@ -7,8 +7,9 @@ use oci_spec::runtime::{Linux, LinuxIdMapping};
 use super::Config;
 use super::types::{NamespaceEntry, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::facts::IdMap;
-use crate::spec::{Namespace, Place, TimeOffsets, check_string};
+use crate::kernel::idmap::IdMap;
+use crate::kernel::namespace::Namespace;
+use crate::spec::{Place, TimeOffsets, check_string};
 
 pub(super) fn entries(linux: &Linux) -> Result<Vec<NamespaceEntry>> {
     let mut entries: Vec<NamespaceEntry> = Vec::new();

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 
+use Answer::{Beyond, Honoured, Refused};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -22,8 +23,6 @@ pub enum Answer {
     /// The same, unless its value asks for what is there anyway.
     Beyond(&'static str),
 }
-
-use Answer::{Beyond, Honoured, Refused};
 
 const OTHER_PLATFORM: Answer = Refused("this config is for another platform; podlet runs Linux containers");
 const NO_SELINUX: Answer = Refused("SELinux labels are not honoured: remove it, or use a runtime with SELinux support");

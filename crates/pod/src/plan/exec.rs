@@ -9,14 +9,15 @@ use std::path::Path;
 
 use pause::table;
 
-use super::hold::{PodShape, Users};
-use super::ids;
-use super::launch::{Ids, Registration, be_born, last_steps, set_limits};
+use super::container::{Registration, be_born, last_steps, set_limits};
+use super::input::PodShape;
 use super::program::{self, Program};
-use super::{Given, Plan, process, step};
-use crate::facts::Facts;
+use super::{Given, Plan, ids, process, step};
+use crate::kernel::facts::Facts;
+use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
-use crate::spec::{Container, Namespace, Place};
+use crate::spec::users::{Ids, Users};
+use crate::spec::{Container, Place};
 
 /// Everything the plan of an exec depends on.
 #[derive(Debug)]

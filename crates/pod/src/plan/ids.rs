@@ -5,22 +5,12 @@
 
 use caps::Capability;
 
-use super::hold::Users;
 use super::{Plan, step};
-use crate::facts::{Facts, IdMap};
+use crate::kernel::facts::Facts;
+use crate::kernel::idmap::IdMap;
 use crate::seccomp::Filter;
 use crate::spec::Container;
-
-/// Who the container's program runs as.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ids {
-    /// User id inside.
-    pub uid: u32,
-    /// Group id inside.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-}
+use crate::spec::users::{Ids, Users};
 
 /// In a user namespace just entered: from the unmapped id of outside to root
 /// inside, or where there is none to the first id of all. It has every

@@ -2,37 +2,38 @@
 //!
 //! A [`Plan`] is a flat list of [`Step`]s, nearly all of them one system call
 //! with its arguments. Making one is pure: the same container, pod and
-//! [`Facts`](crate::facts::Facts) give the same plan, which prints itself, one
+//! [`Facts`](crate::kernel::facts::Facts) give the same plan, which prints itself, one
 //! strace-like line a step, and is compared with golden files in the tests.
 //! Then it is encoded for the sealed program, which only does what it says.
 //!
-//! - [`hold`]: the plan of a pod; its last step makes the process pause.
-//! - [`launch`]: the plan of a container; its last step is `execve`.
-//! - [`users`]: the plan of a user namespace for an idmapped mount.
+//! - [`pod`](mod@pod): the plan of a pod; its last step makes the process pause.
+//! - [`container`]: the plan of a container; its last step is `execve`.
+//! - [`userns`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
-//! - [`bundle`]: the plan of a container without a pod, a child of whoever
-//!   asks for it; [`enter`]: of another process in one.
+//! - [`oci_create`]: the plan of a container without a pod, a child of whoever
+//!   asks for it; [`oci_exec`]: of another process in one.
 
-pub mod bundle;
-pub mod console;
+pub mod container;
 mod encode;
-pub mod enter;
 pub mod exec;
-pub mod hold;
 mod ids;
-pub mod launch;
+pub mod input;
 pub(crate) mod mounts;
+pub mod oci_create;
+pub mod oci_exec;
+pub mod pod;
 mod print;
 mod process;
 mod program;
 pub mod step;
-pub mod users;
+pub mod terminal;
+pub mod userns;
 
 pub use step::{Arg, Step};
 
 use pause::wire::Slot;
 
-use crate::spec::Namespace;
+use crate::kernel::namespace::Namespace;
 
 /// A descriptor the new process is born with. Its slot is its place in
 /// [`Plan::given`].

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use pause::wire::Slot;
 
 use super::{Arg, Plan, step};
-use crate::facts::Facts;
-use crate::spec::{Container, CpuAffinity, Namespace, Personality, Scheduler, sysctl};
+use crate::kernel::facts::Facts;
+use crate::kernel::namespace::Namespace;
+use crate::spec::{Container, CpuAffinity, Personality, Scheduler, sysctl};
 
 /// What goes through files of `/proc/self`, which an undumpable process of an
 /// ordinary user cannot open. `/proc` must be one that no container can touch:

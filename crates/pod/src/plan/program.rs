@@ -5,7 +5,7 @@ use std::path::Path;
 use pause::wire::{Record, Slot};
 
 use super::{Plan, ids, step};
-use crate::facts::Facts;
+use crate::kernel::facts::Facts;
 use crate::seccomp::Filter;
 use crate::spec::{Container, DEFAULT_PATH};
 

@@ -22,27 +22,19 @@
 //! [cgroups(7)]: https://man7.org/linux/man-pages/man7/cgroups.7.html
 //! [cgroup-v2]: https://docs.kernel.org/admin-guide/cgroup-v2.html
 
-mod apply;
-mod controllers;
-pub mod devices;
+pub mod device_rules;
 mod oci;
-mod oom;
-mod stats;
-mod values;
+mod writes;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use apply::check_reachable;
-pub use devices::{DeviceKind, DeviceRule};
-pub(crate) use oci::{ALWAYS_COUNTED, ALWAYS_KILLED, GONE, ONLY_V1, REALTIME};
-pub use oom::OomLevel;
-pub(crate) use oom::{OomWatch, ooms};
-pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, stats};
-pub use values::{Present, Write, weight_of_blkio, weight_of_shares};
-
 use crate::error::{Error, Result};
+
+pub use device_rules::{DeviceKind, DeviceRule};
+pub(crate) use oci::{ALWAYS_COUNTED, ALWAYS_KILLED, GONE, ONLY_V1, REALTIME};
+pub use writes::{Present, Write, weight_of_blkio, weight_of_shares};
 
 /// What is not said is not written down.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -86,7 +78,7 @@ pub struct Resources {
     #[serde(skip_serializing_if = "is_default")]
     pub unified: BTreeMap<String, String>,
     /// Which devices may be used; for none of these rules, all that can be
-    /// opened at all. See [`devices`].
+    /// opened at all. See [`device_rules`].
     #[serde(skip_serializing_if = "is_default")]
     pub devices: Vec<DeviceRule>,
 }
@@ -222,7 +214,7 @@ impl Resources {
     /// [`Error::Invalid`], naming the field (`memory.limit`), the value and the
     /// cure.
     pub fn check(&self) -> Result<()> {
-        values::check(self)?;
+        writes::check(self)?;
         self.devices.iter().try_for_each(DeviceRule::check)?;
         self.writes(&Present::default()).map(drop)
     }
@@ -322,7 +314,7 @@ mod tests {
 
     #[test]
     fn device_rules_are_not_changed() {
-        let change = Resources { devices: devices::default_rules(), ..Resources::default() };
+        let change = Resources { devices: device_rules::default_rules(), ..Resources::default() };
         assert!(Resources::default().changed_by(&change).is_err());
     }
 

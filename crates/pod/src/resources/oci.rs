@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources, LinuxThrottleDevice,
 };
 
-use super::devices::{DeviceKind, DeviceRule, default_rules};
+use super::device_rules::{DeviceKind, DeviceRule, default_rules};
 use super::{BlockIo, Cpu, Memory, OfDevice, Rdma, Resources};
 use crate::error::{Error, Result};
 

@@ -9,14 +9,15 @@ mod usual;
 
 use std::fs;
 
+use oci_spec::runtime::LinuxSeccomp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context as _, Error, Result};
+
 pub use compile::{
     Argument, Context, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When, compile,
 };
-use oci_spec::runtime::LinuxSeccomp;
-use serde::{Deserialize, Serialize};
 pub use usual::DEFAULT_CAPABILITIES;
-
-use crate::error::{Context as _, Error, Result};
 
 /// The default profile for the default capabilities, for a container that
 /// shares its pod's processes, and for one that does not.

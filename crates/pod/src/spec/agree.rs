@@ -2,9 +2,10 @@
 //! namespace both are in.
 
 use super::container::{Container, Place};
-use super::pod::{Namespace, PodOptions};
+use super::pod::PodOptions;
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::kernel::namespace::Namespace;
 
 impl PodOptions {
     /// Takes over from a container that is to run in this pod what belongs to

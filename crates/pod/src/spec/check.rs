@@ -7,7 +7,7 @@ use caps::Capability;
 use super::mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountKind};
 use super::process::Device;
 use crate::error::{Error, Result};
-use crate::facts::IdMap;
+use crate::kernel::idmap::IdMap;
 
 /// Names become file names, cgroup names and part of process titles.
 pub fn check_name(what: &str, name: &str) -> Result<()> {

@@ -11,10 +11,11 @@ use super::check::{
     check_propagation, check_rootfs, check_string, rlimit_number,
 };
 use super::mount::{Mount, MountKind};
-use super::pod::{Namespace, PodOptions};
+use super::pod::PodOptions;
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use super::sysctl;
 use crate::error::{Error, Result};
+use crate::kernel::namespace::Namespace;
 use crate::resources::Resources;
 use crate::seccomp::{DEFAULT_CAPABILITIES, Filter, Profile, Seccomp, Situation};
 

@@ -14,6 +14,7 @@ mod options;
 mod pod;
 mod process;
 pub(crate) mod sysctl;
+pub mod users;
 
 pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use check::{check_name, parse_capability};
@@ -22,6 +23,6 @@ pub use container::{CapabilitySets, Container, DEFAULT_PATH, Place, Rlimit, Root
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;
-pub use pod::{Namespace, PodOptions, TimeOffsets};
+pub use pod::{PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
 pub use process::{memory_policy_flags, memory_policy_modes};

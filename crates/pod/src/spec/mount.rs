@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::IdMap;
+use crate::kernel::idmap::IdMap;
 
 /// What is mounted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

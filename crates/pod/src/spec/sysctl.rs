@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::pod::Namespace;
 use crate::error::{Error, Result};
+use crate::kernel::namespace::Namespace;
 
 /// Those of `kernel.` that belong to an ipc namespace.
 const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use pod::bundle::{Created, Runtime, Setup, inherited};
 use pod::config::{self, Config, LeftOut};
+use pod::oci::{Created, Runtime, Setup, inherited};
 
 use crate::log::Log;
 use crate::process::{Terminal, Told};

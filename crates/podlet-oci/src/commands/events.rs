@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use pod::Error;
-use pod::bundle::{Instance, Runtime};
-use pod::resources::Stats;
+use pod::oci::{Instance, Runtime};
+use pod::stats::Stats;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -74,13 +74,13 @@ fn print(instance: &Instance, stats: &Stats) -> Result<()> {
     let pids = stats.pids.clone().unwrap_or_default();
     let hugetlb =
         stats.hugetlb.iter().map(|(size, of)| (size.clone(), json!({ "usage": of.current, "failcnt": of.max_events })));
-    let blkio = |pick: fn(&pod::resources::IoStats) -> (u64, u64)| -> Vec<Value> {
+    let blkio = |pick: fn(&pod::stats::IoStats) -> (u64, u64)| -> Vec<Value> {
         let entry = |device: &str, op: &str, value: u64| {
             let (major, minor) = device.split_once(':').unwrap_or((device, "0"));
             let number = |text: &str| text.parse::<u64>().unwrap_or(0);
             json!({ "major": number(major), "minor": number(minor), "op": op, "value": value })
         };
-        let both = |(device, of): (&String, &pod::resources::IoStats)| {
+        let both = |(device, of): (&String, &pod::stats::IoStats)| {
             let (read, written) = pick(of);
             [entry(device, "Read", read), entry(device, "Write", written)]
         };

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::libc::SIGKILL;
 use pod::Container;
-use pod::bundle::{self, Extra, Runtime};
 use pod::config;
+use pod::oci::{self, Extra, Runtime};
 use pod::spec::{User, parse_capability};
 
 use super::create::{preserved, warn};
@@ -99,7 +99,7 @@ impl Exec {
         let size = size.or_else(console::own_size);
         let executed = instance.exec(Extra {
             process,
-            terminal: terminal.wanted.then_some(bundle::Terminal { size, keeps_newlines: terminal.is_shown() }),
+            terminal: terminal.wanted.then_some(oci::Terminal { size, keeps_newlines: terminal.is_shown() }),
             io: terminal.io(),
             preserved: preserved(self.preserve_fds)?,
             even_paused: self.ignore_paused,
@@ -110,7 +110,7 @@ impl Exec {
             Ok(proxy)
         });
         // Nobody would know of it. It may have ended already.
-        let proxy = placed.inspect_err(|_| drop(bundle::signal(&executed.process, SIGKILL)))?;
+        let proxy = placed.inspect_err(|_| drop(oci::signal(&executed.process, SIGKILL)))?;
         if self.detach {
             return Ok(0);
         }

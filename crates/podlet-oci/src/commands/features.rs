@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::bundle::SPECIFICATION;
+use pod::oci::SPECIFICATION;
 use serde_json::json;
 
 use crate::output;

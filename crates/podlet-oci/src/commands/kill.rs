@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Args;
 use nix::sys::signal::Signal;
-use pod::bundle::Runtime;
+use pod::oci::Runtime;
 
 /// Send a signal to a container's process
 #[derive(Args)]

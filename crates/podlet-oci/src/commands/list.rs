@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::bundle::{Instance, Runtime};
+use pod::oci::{Instance, Runtime};
 
 use super::ps::Format;
 use super::state;

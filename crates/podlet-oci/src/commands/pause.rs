@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::bundle::Runtime;
+use pod::oci::Runtime;
 
 /// Stop all processes of a container where they are
 #[derive(Args)]

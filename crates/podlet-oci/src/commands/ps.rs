@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use pod::bundle::Runtime;
+use pod::oci::Runtime;
 
 use crate::output;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use pod::Error;
-use pod::bundle::{Runtime, Setup};
+use pod::oci::{Runtime, Setup};
 
 use super::create::{Bundle, warn};
 use crate::console;

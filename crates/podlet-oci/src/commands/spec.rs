@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use pod::bundle::SPECIFICATION;
+use pod::oci::SPECIFICATION;
 use serde_json::{Value, json};
 
 /// Write a config.json to begin with

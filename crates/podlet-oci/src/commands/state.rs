@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use pod::bundle::{self, Instance, Runtime};
+use pod::oci::{self, Instance, Runtime};
 use serde::Serialize;
 
 use crate::output;
@@ -28,7 +28,7 @@ impl State {
 #[derive(Serialize)]
 pub struct Shown {
     #[serde(flatten)]
-    state: bundle::State,
+    state: oci::State,
     rootfs: PathBuf,
     created: String,
     owner: String,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::Resources;
-use pod::bundle::Runtime;
 use pod::config;
+use pod::oci::Runtime;
 use pod::resources::parse_size;
 use serde_json::{Map, Value, json};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
-use pod::facts::IdMap;
+use pod::idmap::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use std::os::unix::fs::MetadataExt;
 
-use pod::resources::{DeviceKind, DeviceRule, OfDevice, devices};
+use pod::resources::{DeviceKind, DeviceRule, OfDevice, device_rules};
 use pod::spec::Rlimit;
 use pod::{OomLevel, Pod, PodOptions, Resources};
 use serde_json::Value;
@@ -227,7 +227,7 @@ fn device_rules_deny_what_the_mount_allows(bed: &Bed) {
         DeviceRule::new(allow, kind, numbers.map(|n| n.0), numbers.map(|n| n.1), access).expect("a rule")
     };
     let deny_all = rule(false, DeviceKind::Any, None, "rwm");
-    let with_defaults = [vec![deny_all], devices::default_rules()].concat();
+    let with_defaults = [vec![deny_all], device_rules::default_rules()].concat();
     // The machine's log is 1:11, its source of zeroes 1:5.
     let script = "touch-rw /log , head /zero , touch-rw /zero , mknod /tmp/x 4 4";
     let (no, one) = ("errno 1", "1 bytes");

@@ -6,7 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode as Permissions;
 use nix::sys::wait::WaitStatus;
-use pod::bundle::Runtime;
+use pod::oci::Runtime;
 use serde_json::{Value, json};
 
 use super::oci::{become_subreaper, config, create, ends, list, pid, reap, start, write};

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::launch::{Launch, Nodes};
+use super::super::input::{Launch, Nodes};
 use super::super::{Plan, step};
 use super::paths::{STRICT, in_parent, open_strict, relative};
-use super::trees;
-use crate::facts;
+use super::tree;
+use crate::kernel::idmap;
 use crate::spec::{Container, Device, DeviceKind, MountKind};
 
 /// Device nodes every container has (OCI runtime-spec, Default Devices).
@@ -89,7 +89,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
         return vec![None; devices.len()];
     }
     let users = launch.pod.users;
-    let owner = |id: Option<u32>, maps| facts::outside(id.unwrap_or(0), maps);
+    let owner = |id: Option<u32>, maps| idmap::outside(id.unwrap_or(0), maps);
     p.push(step::umask(0));
     let make_one = |p: &mut Plan, holder: Slot, i: usize, device: &Device| {
         p.begin_part(format!("the device {}", device.path.display()));
@@ -104,7 +104,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
         p.free(node);
         Some(tree)
     };
-    trees::attached(p, |p, holder| {
+    tree::attached(p, |p, holder| {
         devices.iter().enumerate().map(|(i, device)| make_one(p, holder, i, device)).collect()
     })
 }
@@ -195,23 +195,4 @@ pub(super) fn make(p: &mut Plan, dir: Slot, name: &Path, device: &Device) {
             p.push(step::fchownat(dir, name, uid, gid));
         }
     });
-}
-
-/// Where the machine has this device: at the same path, where udev(7) has it
-/// by its number, or anywhere in /dev.
-pub(crate) fn find_outside(device: &Device) -> Option<PathBuf> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    let (dir, is_kind): (_, fn(&std::fs::FileType) -> bool) = match device.kind {
-        DeviceKind::Char => ("/dev/char", |kind| kind.is_char_device()),
-        DeviceKind::Block => ("/dev/block", |kind| kind.is_block_device()),
-        DeviceKind::Fifo => return None,
-    };
-    let by_number = PathBuf::from(format!("{dir}/{}:{}", device.major, device.minor));
-    let number = libc::makedev(device.major, device.minor);
-    let named = [device.path.clone(), by_number].into_iter().filter_map(|path| std::fs::canonicalize(path).ok());
-    let all = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
-    named.chain(all).find(|path| {
-        // Links such as /dev/stdin would lead elsewhere when the plan opens them.
-        std::fs::symlink_metadata(path).is_ok_and(|meta| is_kind(&meta.file_type()) && meta.rdev() == number)
-    })
 }

@@ -6,31 +6,28 @@
 //! on by that descriptor: what somebody renames in between does not matter.
 //! And what is mounted from outside was opened outside, as a detached tree.
 
-mod among;
-mod attr;
-mod below;
-mod dev;
-pub(super) mod old;
+pub(crate) mod dev;
+mod flags;
+pub(super) mod legacy;
 mod paths;
-mod trees;
+mod shared;
+mod tree;
 
 use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::launch::{Image, Launch, Nodes};
+use super::input::{Image, Launch, Nodes};
 use super::step::{self, MountAttr};
 use super::{Given, Plan};
+use crate::plan::input::MachineMount;
 use crate::spec::{Mount, MountKind};
-use attr::{MADE_STRICT, attributes};
-use trees::Tree;
+use flags::{MADE_STRICT, attributes};
+use tree::Tree;
 
-pub(super) use among::{enter_root, take_to_caller, take_to_others};
-pub use below::Below;
-pub(crate) use below::{in_a_copy, in_a_joined};
-pub(crate) use dev::find_outside;
 pub(super) use paths::open_strict;
-pub(super) use trees::{Trees, open as open_trees};
+pub(super) use shared::{enter_root, take_to_caller, take_to_others};
+pub(super) use tree::{Trees, open as open_trees};
 
 /// Descriptors that the mounts need besides what every launch has.
 pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
@@ -143,7 +140,7 @@ pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
 
 /// The same where the machine's root is a ramdisk, which cannot be pivoted: it
 /// stays below, without what is in `below`.
-pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[Below]) {
+pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[MachineMount]) {
     finish(p, launch, root);
     p.push(step::fchdir(root));
     p.push(step::move_here_to_root());

@@ -6,7 +6,7 @@ use pause::wire::Slot;
 
 use super::super::step::{self, MountAttr};
 use super::super::{Arg, Plan};
-use super::trees::Trees;
+use super::tree::Trees;
 use crate::spec::{Container, Mount};
 
 pub(super) const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;

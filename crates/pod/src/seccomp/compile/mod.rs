@@ -19,10 +19,10 @@ pub mod rules;
 
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+
 pub use calls::Arch;
 pub use profile::{Argument, Machine, Profile, Syscall, When};
-
-use crate::error::{Error, Result};
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` of seccomp(2).
 pub const NEW_LISTENER: u32 = 1 << 3;

@@ -1,0 +1,92 @@
+//! What this process may do on this machine: the facts a plan depends on.
+//!
+//! Read once a command; plans take them as an argument, so
+//! that golden tests can be made for machines that are not there.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::idmap::parse_map;
+use super::probe;
+pub use super::probe::Calls;
+use super::{procfs, syscalls};
+use crate::error::{Context, Result};
+
+/// The caller's privileges and the kernel's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Has CAP_SYS_ADMIN: pods need no user namespace of their own.
+    pub privileged: bool,
+    /// In the machine's first user namespace: device nodes can be made.
+    pub initial_users: bool,
+    /// `setgroups(2)` is allowed.
+    pub setgroups: bool,
+    /// Group 5, which owns terminals, exists here.
+    pub tty_group: bool,
+    /// Capabilities that can be given on, one bit each.
+    pub capabilities: u64,
+    /// The kernel's highest capability.
+    pub last_capability: u64,
+    /// New system calls that work.
+    pub calls: Calls,
+    /// The pid namespace, by inode.
+    pub pids: u64,
+}
+
+/// The inode of the machine's first user namespace (`USER_NS_INIT_INO` of
+/// linux/nsfs.h): all ids are in there.
+const INITIAL_USERS: u64 = 0xEFFF_FFFD;
+
+impl Facts {
+    /// The facts of the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Os`](crate::Error::Os) if `/proc` is not there,
+    /// [`Error::Invalid`](crate::Error::Invalid) if it is that of another pid
+    /// namespace.
+    pub fn read() -> Result<Facts> {
+        let read = |path: &str| procfs::read(path).doing(|| format!("reading {path}"));
+        let own = procfs::own()?;
+        let users = fs::metadata("/proc/self/ns/user").doing(|| "looking at /proc/self/ns/user".into())?;
+        let initial_users = users.ino() == INITIAL_USERS;
+        let tty_group = initial_users || parse_map(&read("/proc/self/gid_map")?).iter().any(|map| map.contains(5));
+        let effective = syscalls::effective_capabilities().doing(|| "reading the capabilities".into())?;
+        let privileged = effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0;
+        Ok(Facts {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            privileged,
+            initial_users,
+            // Only a user namespace can forbid it.
+            setgroups: initial_users || read("/proc/self/setgroups")?.trim() == "allow",
+            tty_group,
+            capabilities: effective & own.bounding,
+            last_capability: syscalls::last_capability(),
+            calls: probe::probe_calls(privileged),
+            pids: own.pids,
+        })
+    }
+}
+
+impl Facts {
+    /// The capabilities that a container can be given: in a user namespace of
+    /// its own all, else those of the caller.
+    pub fn grantable(&self) -> Vec<caps::Capability> {
+        let all = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= self.last_capability);
+        let mut all: Vec<_> = all.filter(|cap| !self.privileged || self.capabilities & cap.bitmask() != 0).collect();
+        all.sort_by_key(|cap| cap.index());
+        all
+    }
+}
+
+/// The names of the capabilities this kernel knows, by number.
+pub fn capability_names() -> Vec<String> {
+    let last = syscalls::last_capability();
+    let mut known: Vec<_> = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= last).collect();
+    known.sort_by_key(|cap| cap.index());
+    known.iter().map(ToString::to_string).collect()
+}

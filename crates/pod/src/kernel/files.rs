@@ -1,0 +1,217 @@
+//! Files that are known for what they are before they are opened.
+//!
+//! To open is to do something: a pipe keeps its reader waiting, a device may
+//! rewind, ring or reset, a file of the kernel's may do anything. So whatever is
+//! found under a name that somebody else chose, or in a place where somebody
+//! else may have put it, is looked at first.
+
+use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, NSFS_MAGIC, PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
+};
+
+use crate::error::{Context, Error, Result};
+
+/// File systems whose plain files are the kernel's own.
+const KERNELS: [FsType; 9] = [
+    PROC_SUPER_MAGIC,
+    SYSFS_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    DEBUGFS_MAGIC,
+    TRACEFS_MAGIC,
+    SECURITYFS_MAGIC,
+    BPF_FS_MAGIC,
+    NSFS_MAGIC,
+];
+
+/// What it is, for somebody who wanted a plain file.
+fn name(kind: FileType) -> &'static str {
+    match kind {
+        _ if kind.is_file() => "a plain file",
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_symlink() => "a symbolic link",
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+/// Opens a file of the state directory, which is the caller's alone; `None` if
+/// there is none. No link is followed.
+///
+/// # Errors
+/// [`Error::Corrupt`] if it is anything but a plain file.
+pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata)>> {
+    let context = || format!("opening {}", path.display());
+    if !check_place(path)? {
+        return Ok(None);
+    }
+    let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Err(error) if is_missing(&error) => return Ok(None),
+        file => file.doing(context)?,
+    };
+    let meta = file.metadata().doing(context)?;
+    check_own(path, &meta)?;
+    Ok(Some((file, meta)))
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Whether there is a file of the state directory.
+///
+/// # Errors
+/// As [`open_own`].
+pub(crate) fn check_place(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if is_missing(&error) => Ok(false),
+        found => check_own(path, &found.doing(|| format!("looking at {}", path.display()))?).map(|()| true),
+    }
+}
+
+/// Refuses what is no plain file where one of the state directory should be.
+fn check_own(path: &Path, found: &Metadata) -> Result<()> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let reason = format!("{}, and not a plain file", name(found.file_type()));
+    Err(Error::Corrupt { path: path.display().to_string(), reason })
+}
+
+/// Why something cannot be read.
+pub(crate) enum Refused {
+    /// It is no plain file but this.
+    Is(&'static str),
+    /// A system call failed.
+    Os(std::io::Error),
+}
+
+impl<T: Into<std::io::Error>> From<T> for Refused {
+    fn from(error: T) -> Refused {
+        Refused::Os(error.into())
+    }
+}
+
+impl Refused {
+    /// As an error about `field`, met while `doing`.
+    pub(crate) fn explain(self, field: &str, value: &Path, doing: impl FnOnce() -> String) -> Error {
+        match self {
+            Refused::Is(what) => {
+                Error::invalid(field, value.to_string_lossy(), format!("{what}, and not a plain file"))
+            }
+            Refused::Os(error) => Err::<(), _>(error).doing(doing).expect_err("an error"),
+        }
+    }
+}
+
+/// A mere path, which nothing happens to.
+pub(crate) fn look(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Opens for reading what has been found as a mere path, and what a bundle or an
+/// image has: a plain file, and none of the kernel's.
+pub(crate) fn open_found(found: OwnedFd) -> std::result::Result<(File, Metadata), Refused> {
+    let found = File::from(found);
+    let meta = found.metadata()?;
+    if !meta.is_file() {
+        return Err(Refused::Is(name(meta.file_type())));
+    }
+    if KERNELS.contains(&fstatfs(&found)?.filesystem_type()) {
+        return Err(Refused::Is("a file of the kernel's"));
+    }
+    Ok((reopen(&found)?, meta))
+}
+
+/// The file behind a mere path.
+pub(crate) fn reopen(found: &File) -> std::io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+/// Reads what the caller names: a plain file or a pipe, and at most `most` bytes
+/// of it.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else, and for more than that.
+pub(crate) fn read_given(field: &str, path: &Path, most: u64) -> Result<Vec<u8>> {
+    let context = || format!("reading {}", path.display());
+    let found = File::from(look(path).doing(context)?);
+    let kind = found.metadata().doing(context)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        let reason = format!("{}: give a plain file or a pipe", name(kind));
+        return Err(Error::invalid(field, path.to_string_lossy(), reason));
+    }
+    read_most(reopen(&found).doing(context)?, 0, field, path, most)
+}
+
+/// Reads what is open and has about `size` bytes.
+///
+/// # Errors
+/// [`Error::Invalid`] for more than `most` bytes.
+pub(crate) fn read_most(file: File, size: u64, field: &str, path: &Path, most: u64) -> Result<Vec<u8>> {
+    // One more, so that one call reads it and the next one its end.
+    let mut bytes = Vec::with_capacity(size.min(most) as usize + 1);
+    file.take(most + 1).read_to_end(&mut bytes).doing(|| format!("reading {}", path.display()))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::invalid(field, path.to_string_lossy(), format!("larger than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Makes a directory nobody else can look into, with its parents.
+pub(crate) fn make_private(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.doing(|| format!("making the directory {}", dir.display()))
+}
+
+/// Whether there is anything, be it a link that leads nowhere, as far as can be
+/// seen: where the kernel does not tell, whoever goes on as if there were is
+/// told why.
+pub(crate) fn is_there(path: &Path) -> bool {
+    let absent = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    !fs::symlink_metadata(path).is_err_and(absent)
+}
+
+/// Names of directory entries that are not hidden, sorted.
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.doing(|| format!("reading {}", dir.display()))?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let names = names.doing(|| format!("reading {}", dir.display()))?;
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    Ok(names)
+}
+
+pub(crate) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes a file, or whatever is in its place; missing is as good.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match ignore_missing(fs::remove_file(path)) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => remove_all(path),
+        removed => removed.doing(|| format!("removing {}", path.display())),
+    }
+}
+
+/// Removes a directory and all in it, missing or not.
+pub(crate) fn remove_all(dir: &Path) -> Result<()> {
+    super::walk::remove(dir).doing(|| format!("removing {}", dir.display()))
+}

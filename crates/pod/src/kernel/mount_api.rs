@@ -1,0 +1,72 @@
+//! Making a detached tmpfs, and extended attributes.
+
+#![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::syscalls::owned;
+
+/// `fsopen(2)` of a tmpfs, configured and created: a detached mount with
+/// `MOUNT_ATTR_*`.
+pub(crate) fn tmpfs(options: &[(String, Option<String>)], attributes: u64) -> nix::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    const SET_FLAG: libc::c_uint = 0;
+    const SET_STRING: libc::c_uint = 1;
+    const CREATE: libc::c_uint = 6;
+    // SAFETY: the name is a C string.
+    let fs = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let text = |text: &str| CString::new(text).map_err(|_| Errno::EINVAL);
+    for (key, value) in options {
+        let (key, value) = (text(key)?, value.as_deref().map(text).transpose()?);
+        let (command, value) =
+            value.as_ref().map_or((SET_FLAG, std::ptr::null()), |value| (SET_STRING, value.as_ptr()));
+        configure(&fs, command, key.as_ptr(), value)?;
+    }
+    configure(&fs, CREATE, std::ptr::null(), std::ptr::null())?;
+    // SAFETY: no memory arguments.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes as libc::c_uint) })
+}
+
+fn configure(fs: &OwnedFd, command: libc::c_uint, key: *const i8, value: *const i8) -> nix::Result<()> {
+    // SAFETY: the caller gives C strings that outlive the call, or null.
+    Errno::result(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key, value, 0) }).map(drop)
+}
+
+/// A place below an open directory, as a path that a final symbolic link does
+/// not lead away from: for calls that do not follow one.
+pub(crate) fn below(dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> std::path::PathBuf {
+    Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name)
+}
+
+/// Copies the extended attributes of a file, not following links. What the
+/// new file system does not take is left out.
+pub(crate) fn copy_attributes(from: &Path, to: &Path) -> nix::Result<()> {
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    let (from, to) = (path(from)?, path(to)?);
+    let mut names = vec![0u8; 65536];
+    // SAFETY: a C string, and a buffer of the size that is said.
+    let size = unsafe { libc::llistxattr(from.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let size = match Errno::result(size) {
+        Err(Errno::EOPNOTSUPP) => return Ok(()),
+        result => result? as usize,
+    };
+    let mut value = vec![0u8; 65536];
+    for name in names[..size].split_inclusive(|&byte| byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+    {
+        // SAFETY: as above.
+        let got = unsafe { libc::lgetxattr(from.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        let size = Errno::result(got)? as usize;
+        // SAFETY: as above, and the value has been filled that far.
+        match Errno::result(unsafe { libc::lsetxattr(to.as_ptr(), name.as_ptr(), value.as_ptr().cast(), size, 0) }) {
+            Ok(_) | Err(Errno::EOPNOTSUPP | Errno::EPERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Which of the newer system calls work here, and what stands in for one.
+
+#![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+
+/// Asks for each call with arguments that it refuses, if it is there.
+/// Without privileges EPERM is what some of them answer anyway; only ENOSYS
+/// tells then.
+pub(crate) fn probe_calls(privileged: bool) -> Calls {
+    let works = |number: libc::c_long, ambiguous: bool| {
+        let empty = c"".as_ptr();
+        // Flags of open_tree and mount_setattr that do not exist.
+        const NONE: libc::c_ulong = 0x4000_0000;
+        // SAFETY: the descriptors are none, the only pointers an empty string
+        // and null, and the flags unknown: nothing is read or written.
+        let result = unsafe { libc::syscall(number, -1, empty, NONE, 0, 0) };
+        match Errno::result(result) {
+            Err(Errno::ENOSYS) => false,
+            Err(Errno::EPERM) => ambiguous && !privileged,
+            _ => true,
+        }
+    };
+    let mounts = [
+        (libc::SYS_open_tree, false),
+        (libc::SYS_move_mount, true),
+        (libc::SYS_fsopen, true),
+        (libc::SYS_fsconfig, true),
+        (libc::SYS_fsmount, true),
+        (libc::SYS_mount_setattr, false),
+    ];
+    Calls {
+        openat2: works(libc::SYS_openat2, false),
+        mounts: mounts.iter().all(|(number, ambiguous)| works(*number, *ambiguous)),
+    }
+}
+
+/// Opens a directory by a path in which nothing is a link.
+pub(crate) fn open_without_links(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(nix::fcntl::AT_FDCWD, path, OpenHow::new().flags(flags).resolve(resolve))
+}
+
+/// Opens a path of an image as a mere path, never leaving it. Without
+/// `openat2` symbolic links are refused.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let flags = flags | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let mut tries = 10_000;
+    loop {
+        match openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)) {
+            // Something was renamed or mounted while a link's `..` was followed.
+            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
+            Err(Errno::ENOSYS | Errno::EPERM) => return walk(root, path, flags),
+            result => return result,
+        }
+    }
+}
+
+fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let parts: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let Some((last, above)) = parts.split_last() else { return openat(root, ".", flags, Mode::empty()) };
+    let mut dir: Option<OwnedFd> = None;
+    let only = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    for part in above {
+        let from = dir.as_ref().map_or(root, AsFd::as_fd);
+        dir = Some(openat(from, part.as_os_str(), only | OFlag::O_DIRECTORY, Mode::empty())?);
+    }
+    let from = dir.as_ref().map_or(root, AsFd::as_fd);
+    let found = openat(from, last.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+    let link = File::from(
+        found.try_clone().map_err(|error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?,
+    );
+    match link.metadata() {
+        Ok(meta) if meta.file_type().is_symlink() => Err(Errno::ELOOP),
+        Ok(_) => Ok(found),
+        Err(_) => Err(Errno::EIO),
+    }
+}
+
+/// System calls that a sandbox may deny because it does not know them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    /// `openat2(2)`.
+    pub openat2: bool,
+    /// All of `open_tree(2)`, `move_mount(2)`, `fsopen(2)`, `fsconfig(2)`,
+    /// `fsmount(2)` and `mount_setattr(2)`.
+    pub mounts: bool,
+}
+
+impl Calls {
+    /// All of them, as on every kernel from 5.15 on outside of sandboxes.
+    pub const ALL: Calls = Calls { openat2: true, mounts: true };
+
+    /// Whether a container is built in the new order, from outside its pod.
+    pub fn new_order(self) -> bool {
+        self.openat2 && self.mounts
+    }
+}

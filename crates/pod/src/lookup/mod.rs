@@ -1,0 +1,10 @@
+//! What a plan needs to know of this machine: looked up before a process is
+//! born, and nothing is changed.
+
+pub(crate) mod devices;
+pub(crate) mod host_mounts;
+pub(crate) mod mount_fds;
+pub(crate) mod passwd;
+pub(crate) mod prepared;
+pub(crate) mod revealed;
+pub(crate) mod subids;

@@ -1,0 +1,234 @@
+//! Who a container's program runs as: `-u` against the image's own passwd.
+//!
+//! The image is not trusted: its files are found without leaving it, are only
+//! read if they are plain files, and never more than a megabyte of them.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::error::{Context, Error, Result};
+use crate::kernel::{files, probe};
+use crate::spec::User;
+use crate::spec::users::{Ids, Users};
+
+/// More than the passwd or group file of any image has, in bytes.
+const MOST: u64 = 16 << 20;
+
+/// The result of a lookup.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub ids: Ids,
+    /// The user's home directory, if passwd has one.
+    pub home: Option<String>,
+}
+
+impl Found {
+    /// What `$HOME` is to be.
+    pub fn home(&self) -> &str {
+        self.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")
+    }
+}
+
+/// The root of an image, to look things up in.
+pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(root, flags, Mode::empty()).doing(|| format!("opening the root file system {}", root.display()))
+}
+
+/// Looks `user` up in the image at `root`, and checks that its ids exist in
+/// the pod.
+///
+/// # Errors
+/// [`Error::Invalid`] for a name that is not there or an id that cannot be.
+pub(crate) fn look_up(root: BorrowedFd<'_>, user: &User, users: &Users, setgroups: bool) -> Result<Found> {
+    let found = match user {
+        User::Ids { uid, gid, groups } => {
+            if !groups.is_empty() && !setgroups {
+                let reason = "supplementary groups cannot be set in a user namespace of a single id; \
+                              see subuid(5) for how to get more";
+                return Err(Error::invalid("additionalGids", format!("{groups:?}"), reason));
+            }
+            let passwd = read(root, "etc/passwd")?;
+            let home = entries(&passwd).find(|line| line.get(2) == Some(&uid.to_string().as_str()));
+            let home = home.and_then(|line| line.get(5).map(|home| home.to_string()));
+            Found { ids: Ids { uid: *uid, gid: *gid, groups: groups.clone() }, home }
+        }
+        User::Lookup(text) => {
+            let mut found = parse(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)?;
+            if !setgroups {
+                // Nobody asked for those in particular.
+                found.ids.groups.clear();
+            }
+            found
+        }
+    };
+    let ids = &found.ids;
+    let all_groups = std::iter::once(&ids.gid).chain(&ids.groups);
+    check_mapped("uid", ids.uid, users.uids())?;
+    for gid in all_groups {
+        check_mapped("gid", *gid, users.gids())?;
+    }
+    Ok(found)
+}
+
+fn check_mapped(what: &str, id: u32, maps: &[crate::kernel::idmap::IdMap]) -> Result<()> {
+    if maps.is_empty() || maps.iter().any(|map| map.contains(id)) {
+        return Ok(());
+    }
+    let reason = format!("this {what} has no mapping in the pod's user namespace; subuid(5) says how to get more ids");
+    Err(Error::invalid("user", id.to_string(), reason))
+}
+
+/// `USER[:GROUP]`, each a name or a number. Digits are an id and never a name,
+/// whatever the image's files have: a user whose name is `1000` may be root. As
+/// podman and docker, without a group it is that of the user, with all groups
+/// the user is a member of.
+fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
+    let wrong = |reason: &str| Error::invalid("user", text, reason);
+    let (user, group_part) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    if user.is_empty() || group_part.is_some_and(str::is_empty) {
+        return Err(wrong("give NAME, UID, NAME:GROUP or UID:GID"));
+    }
+    let (uid, line) = match number(user) {
+        Some(uid) => (Some(uid), entries(passwd).find(|line| line.get(2).and_then(|id| number(id)) == Some(uid))),
+        None => {
+            let none = || wrong("no such user in the image's /etc/passwd, and not a uid from 0 to 4294967294");
+            match entries(passwd).find(|line| line[0] == user && !is_digits(user)) {
+                Some(line) => (line.get(2).and_then(|uid| number(uid)), Some(line)),
+                // An image without files need not say who that is.
+                None if user == "root" => (Some(0), None),
+                None => return Err(none()),
+            }
+        }
+    };
+    let uid = uid.ok_or_else(|| wrong("the image's /etc/passwd has no valid uid for it"))?;
+    let name = line.as_ref().map(|line| line[0]);
+    let home = line.as_ref().and_then(|line| line.get(5)).map(|home| home.to_string());
+    let ids = match group_part {
+        Some(part) => {
+            let by_name = || entries(group).find(|line| line[0] == part && !is_digits(part));
+            let gid = number(part).or_else(|| number(by_name()?.get(2)?));
+            let gid = gid
+                .or_else(|| (part == "root").then_some(0))
+                .ok_or_else(|| wrong("no such group in the image's /etc/group, and not a gid"))?;
+            Ids { uid, gid, groups: Vec::new() }
+        }
+        None => {
+            let gid = line.as_ref().and_then(|line| number(line.get(3)?)).unwrap_or(0);
+            let member = |line: &Vec<&str>| {
+                let members = line.get(3).copied().unwrap_or_default();
+                name.is_some_and(|name| members.split(',').any(|member| member == name))
+            };
+            let groups = entries(group).filter(member).filter_map(|line| number(line.get(2)?)).collect();
+            Ids { uid, gid, groups }
+        }
+    };
+    Ok(Found { ids, home })
+}
+
+/// An id: digits only, and not the kernel's "none".
+fn number(text: &str) -> Option<u32> {
+    is_digits(text).then(|| text.parse().ok())?.filter(|&id| id != u32::MAX)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
+    file.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .filter(|fields| fields.len() >= 3 && !fields[0].is_empty())
+}
+
+/// A text file of the image; one that is not there is empty.
+fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
+    let context = || format!("reading /{path} of the image");
+    let found = match probe::open_in_root(root, Path::new(path), OFlag::O_PATH) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
+        found => found.doing(context)?,
+    };
+    let field = || format!("/{path} of the image");
+    let (file, meta) = files::open_found(found).map_err(|refused| refused.explain(&field(), Path::new(""), context))?;
+    // Of a part of it nobody could tell who is not there.
+    let bytes = files::read_most(file, meta.len(), "user", &Path::new("/").join(path), MOST)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\nbad:x:-1:0::/:\n";
+    const GROUP: &str = "root:x:0:\nwww:x:34:\nadm:x:4:web,root\n";
+
+    fn ids(uid: u32, gid: u32, groups: &[u32]) -> Ids {
+        Ids { uid, gid, groups: groups.into() }
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        let parse = |text| parse(text, PASSWD, GROUP).map(|found| found.ids);
+        assert_eq!(parse("web"), Ok(ids(33, 34, &[4])));
+        assert_eq!(parse("33"), Ok(ids(33, 34, &[4])));
+        assert_eq!(parse("web:adm"), Ok(ids(33, 4, &[])));
+        assert_eq!(parse("7:8"), Ok(ids(7, 8, &[])));
+        assert_eq!(parse("7"), Ok(ids(7, 0, &[])));
+        // root is a user of the image like others, and of one without files.
+        assert_eq!(parse("root"), Ok(ids(0, 0, &[4])));
+        assert_eq!(parse("0"), Ok(ids(0, 0, &[4])));
+        assert_eq!(parse("0:0"), Ok(ids(0, 0, &[])));
+        assert_eq!(super::parse("root:root", "", "").map(|found| found.ids), Ok(ids(0, 0, &[])));
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read_in_part() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = std::fs::File::open(dir.path()).expect("a root");
+        assert_eq!(read(root.as_fd(), "passwd"), Ok(String::new()));
+        let file = std::fs::File::create(dir.path().join("passwd")).expect("a file");
+        file.set_len(MOST + 1).expect("a large one");
+        let error = read(root.as_fd(), "passwd").expect_err("too large").to_string();
+        assert!(error.contains("/passwd") && error.contains("larger than"), "{error}");
+    }
+
+    #[test]
+    fn digits_are_an_id_and_never_a_name() {
+        const PASSWD: &str = "1000:x:0:0::/evil:\n4294967296:x:0:0::/evil:\nweb:x:1000:7::/srv:\n";
+        const GROUP: &str = "34:x:0:\nwheel:x:0:1000\nstaff:x:50:web\n";
+        let parse = |text| parse(text, PASSWD, GROUP);
+        assert_eq!(parse("1000"), Ok(Found { ids: ids(1000, 7, &[50]), home: Some("/srv".into()) }));
+        assert_eq!(parse("web:34").map(|found| found.ids), Ok(ids(1000, 34, &[])));
+        assert!(parse("4294967296").is_err());
+    }
+
+    #[test]
+    fn cve_2024_40635_no_odd_value_becomes_root() {
+        let odd =
+            ["", ":", "0x0", "1000x", "-1", "+1", " 1", "4294967295", "4294967296", "1:", ":1", "web:nobody", "bad"];
+        for text in odd {
+            assert!(matches!(parse(text, PASSWD, GROUP), Err(Error::Invalid { .. })), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_cannot_send_the_lookup_outside() {
+        let image = tempfile::tempdir().unwrap();
+        std::fs::create_dir(image.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/environ", image.path().join("etc/passwd")).unwrap();
+        let root = open_root(image.path()).unwrap();
+        assert_eq!(read(root.as_fd(), "etc/passwd").unwrap(), "");
+        std::fs::remove_file(image.path().join("etc/passwd")).unwrap();
+        nix::unistd::mkfifo(&image.path().join("etc/passwd"), Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(read(root.as_fd(), "etc/passwd").is_err());
+    }
+}

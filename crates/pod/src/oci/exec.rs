@@ -1,0 +1,237 @@
+//! More processes in a container: `exec`, and hooks that run inside.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::record::{State, Status};
+use super::{Instance, compat, hooks, id_maps, seccomp_agent};
+use crate::cgroup;
+use crate::config::{Hook, NamespaceKind};
+use crate::error::{Context, Error, Result};
+use crate::kernel::idmap;
+use crate::launch::run_plan::{Born, Ignition, Question, ignite, seal};
+use crate::launch::stdio::{self, Io, Stdio};
+use crate::lookup::passwd::{self, Found};
+use crate::plan::oci_exec::{self, Enter};
+use crate::plan::{Given, terminal};
+use crate::seccomp::Situation;
+use crate::spec::Container;
+use crate::spec::users::Ids;
+
+/// Another process to run in a container.
+#[derive(Debug)]
+pub struct Extra {
+    /// What it is to be: of a container only what is a process's own counts.
+    /// Begin with [`Instance::container`].
+    pub process: Container,
+    /// It gets such a terminal.
+    pub terminal: Option<terminal::Terminal>,
+    /// Its standard streams, unless it has a terminal.
+    pub io: Io,
+    /// Descriptors it gets from 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// Also in a container that is paused: it is waited until that goes on.
+    pub even_paused: bool,
+    /// Once it can be read, whatever is waited for is given up: see
+    /// [`Setup::cancel`](super::Setup).
+    pub cancel: Option<OwnedFd>,
+}
+
+/// A process that was just started in a container.
+#[derive(Debug)]
+pub struct Executed {
+    /// A child of this program.
+    pub process: OwnedFd,
+    /// The controlling end of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// How a hook runs in a container.
+pub(super) struct Inside<'a> {
+    pub cwd: &'a Path,
+    /// Unless it says otherwise.
+    pub env: Vec<String>,
+    /// Who it runs as; `None` for one of the runtime's own.
+    pub ids: Option<&'a Ids>,
+}
+
+impl Instance {
+    /// What the container was made from.
+    pub fn container(&self) -> &Container {
+        &self.record.container
+    }
+
+    /// Runs another program in the container, as a child of this program.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
+    pub fn exec(&self, extra: Extra) -> Result<Executed> {
+        let wanted: &[Status] = match extra.even_paused {
+            true => &[Status::Running, Status::Created, Status::Paused],
+            false => &[Status::Running, Status::Created],
+        };
+        self.expect(wanted, "cannot be executed in")?;
+        let gone = || Error::state(self.object(), "is stopped: it cannot be executed in");
+        let pidfd = self.pidfd()?.ok_or_else(gone)?;
+        let mut process = extra.process;
+        process.check()?;
+        let pid = crate::kernel::syscalls::pid_of(pidfd.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
+        let setgroups = self.record.users.setgroups(&self.facts);
+        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        let found = passwd::look_up(root.as_fd(), &process.user, &self.record.users, setgroups)?;
+        compat::drop_empty_home(&mut process.env);
+        if process.env_value("HOME").is_none() {
+            process.set_env("HOME", found.home());
+        }
+        let Io { stdin, stdout, stderr } = extra.io;
+        let open = |stdio: Stdio, number| stdio::open_stdio(stdio, number, &self.dir.join("log"));
+        let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+        let owner = idmap::on_machine(found.ids.uid, self.record.users.uids());
+        streams.iter().for_each(|stream| id_maps::give(stream, owner));
+        let filter = process.seccomp.filter(process.capabilities.bounding, Situation::default())?;
+        let enter = Enter {
+            facts: &self.facts,
+            users: &self.record.users,
+            namespaces: differing(pid).ok_or_else(gone)?,
+            own_root: !self.has_own_mounts(),
+            program: &process.args[0],
+            ids: Some(&found.ids),
+            filter: filter.as_ref(),
+            cwd: &process.cwd,
+            terminal: extra.terminal,
+            preserved: extra.preserved.len() as u16,
+            process: &process,
+        };
+        if extra.even_paused
+            && let Some(cgroup) = self.birthplace()
+        {
+            cgroup::wait_thawed(&cgroup::beside(&cgroup, &pidfd), extra.cancel.as_ref())?;
+        }
+        let object = format!("exec in {}", self.object());
+        let streams = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
+        let Born { pidfd: process, console, .. } =
+            self.enter(&object, &enter, streams, &extra.preserved, &pidfd, extra.cancel.as_ref())?;
+        Ok(Executed { process, console })
+    }
+
+    /// Runs a hook in the container's namespaces.
+    pub(super) fn run_inside(
+        &self,
+        kind: &str,
+        hook: &Hook,
+        state: &State,
+        container: &OwnedFd,
+        inside: Inside<'_>,
+    ) -> Result<()> {
+        let Inside { cwd, env, ids } = inside;
+        let streams = hooks::Streams::new(kind, hook, state)?;
+        let program = hook.path.to_string_lossy().into_owned();
+        let gone = || Error::Died { object: self.object() };
+        let pid = crate::kernel::syscalls::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
+        let mut process = self.record.container.clone();
+        process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
+        process.env = hook.env.clone().unwrap_or(env);
+        // The container's own programs run as it does.
+        let filter = match ids {
+            Some(_) => process.seccomp.filter(process.capabilities.bounding, Situation::default())?,
+            None => None,
+        };
+        let enter = Enter {
+            facts: &self.facts,
+            users: &self.record.users,
+            process: &process,
+            namespaces: differing(pid).ok_or_else(gone)?,
+            own_root: !self.has_own_mounts(),
+            program: &program,
+            ids,
+            filter: filter.as_ref(),
+            cwd,
+            terminal: None,
+            preserved: 0,
+        };
+        let object = format!("{kind} hook {program:?}");
+        let output = streams.output.as_fd();
+        match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container, self.cancel.as_ref())
+        {
+            Ok(born) => streams.wait(&born.pidfd, self.until(Some(container))),
+            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {errno}"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn enter(
+        &self,
+        object: &str,
+        enter: &Enter<'_>,
+        streams: [BorrowedFd<'_>; 3],
+        preserved: &[OwnedFd],
+        container: &OwnedFd,
+        cancel: Option<&OwnedFd>,
+    ) -> Result<Born> {
+        let plan = oci_exec::plan(enter);
+        let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
+        fds.extend((0..).zip(preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
+        fds.push((Given::Container, container.as_fd()));
+        let root = enter.own_root.then(|| self.open_root_of(container)).transpose()?;
+        fds.extend(root.iter().map(|root| (Given::Root, root.as_fd())));
+        let cgroup = self.birthplace().map(|dir| cgroup::open_beside(&cgroup::beside(&dir, container)));
+        let cgroup = cgroup.transpose()?;
+        let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
+        let ignition = Ignition {
+            object,
+            title: &title,
+            sealed: seal(&plan)?,
+            fds: &fds,
+            handed_over: Vec::new(),
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            note: None,
+            answer: &|question| match question {
+                Question::Listener { filter, process } => {
+                    let pid = process.map(|process| crate::kernel::syscalls::pid_of(process.as_fd())).transpose();
+                    let pid = pid.doing(|| self.object())?.flatten();
+                    seccomp_agent::send(enter.filter, &filter, pid.unwrap_or(0), &self.state()?)
+                }
+                Question::Maps(_) | Question::Runtime(..) => Ok(()),
+            },
+            places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
+            cancel,
+        };
+        ignite(&plan, ignition)
+    }
+
+    /// The root that the container's process has now.
+    fn open_root_of(&self, container: &OwnedFd) -> Result<OwnedFd> {
+        let gone = || Error::Died { object: self.object() };
+        let pid = crate::kernel::syscalls::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
+        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        // Else the pid may be another's by now, and its root the machine's.
+        crate::kernel::syscalls::pidfd_signal(container.as_fd(), 0).map_err(|_| gone())?;
+        Ok(root)
+    }
+
+    /// Who the container runs as: its config has numbers, which mean the same
+    /// anywhere.
+    pub(super) fn user(&self, root: &Path) -> Result<Found> {
+        let root = passwd::open_root(root)?;
+        let setgroups = self.record.users.setgroups(&self.facts);
+        passwd::look_up(root.as_fd(), &self.record.container.user, &self.record.users, setgroups)
+    }
+}
+
+/// `CLONE_NEW*` of the namespaces that process `pid` has and we have not.
+fn differing(pid: u32) -> Option<u64> {
+    let inode =
+        |who: &str, kind: NamespaceKind| Some(fs::metadata(format!("/proc/{who}/ns/{}", kind.file())).ok()?.ino());
+    let mut flags = 0;
+    for kind in NamespaceKind::ALL {
+        // A kernel without time namespaces has no such file.
+        let ours = inode("self", kind);
+        if ours.is_some() && inode(&pid.to_string(), kind)? != ours? {
+            flags |= kind.flag();
+        }
+    }
+    Some(flags)
+}

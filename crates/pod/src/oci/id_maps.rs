@@ -1,0 +1,66 @@
+//! The ids of a bundle's container, inside and on this machine.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use nix::sys::stat::fstat;
+
+use crate::error::{Context, Result};
+use crate::kernel::idmap::{IdMap, show_maps};
+use crate::lookup::subids;
+use crate::spec::users::Users;
+
+/// How user `uid` of this machine appears in a user namespace with these maps.
+pub(super) fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
+    const OVERFLOW: u32 = 65534;
+    if *users == Users::Caller {
+        return uid;
+    }
+    let found = maps.iter().find(|map| uid >= map.outside && uid - map.outside < map.count);
+    found.map_or(OVERFLOW, |map| map.inside + (uid - map.outside))
+}
+
+/// The container's user may open its own /dev/stdout: a pipe or terminal gets
+/// that owner, as runc does it.
+pub(super) fn give(stream: &OwnedFd, uid: u32) {
+    let Ok(meta) = fstat(stream) else { return };
+    let null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
+    if meta.st_uid != uid && !null {
+        // Where it cannot be given, it is as it is.
+        std::os::unix::fs::fchown(stream, Some(uid), None).ok();
+    }
+}
+
+/// The id maps of a new user namespace, by whoever may write them.
+pub(super) fn write_maps(pid: u32, users: &Users) -> Result<()> {
+    if let Users::Nested { by_helper: true, .. } = users {
+        return subids::map_by_helper(pid, users);
+    }
+    let write = |name: &str, text: &str| {
+        let path = format!("/proc/{pid}/{name}");
+        fs::write(&path, text).doing(|| format!("writing {path}"))
+    };
+    if let Users::Nested { .. } = users {
+        // Only without groups to drop may an ordinary user map one.
+        write("setgroups", "deny")?;
+    }
+    write("uid_map", &show_maps(users.uids()))?;
+    write("gid_map", &show_maps(users.gids()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::idmap::on_machine;
+
+    #[test]
+    fn ids_from_both_sides() {
+        let maps = vec![IdMap { inside: 0, outside: 1000, count: 1 }, IdMap { inside: 1, outside: 100_000, count: 10 }];
+        let users = Users::New { uids: maps.clone(), gids: maps.clone() };
+        assert_eq!(seen_inside(1000, &maps, &users), 0);
+        assert_eq!(seen_inside(100_003, &maps, &users), 4);
+        assert_eq!(seen_inside(0, &maps, &users), 65534);
+        assert_eq!(on_machine(4, &maps), 100_003);
+        assert_eq!(on_machine(7, &[]), 7);
+    }
+}

@@ -1,0 +1,336 @@
+//! Containers without a pod, as the OCI runtime specification has them:
+//! `create`, `start`, `state`, `kill`, `delete`, and what runc adds to these.
+//!
+//! ```text
+//!   config.json ─► Config ─► Plan ─► sealed program ─► gate ─► execve
+//!                  config    plan    create            start
+//! ```
+//!
+//! There is no pause and no exit table: a container's process is a child of
+//! whoever called [`Runtime::create`], and once that is gone of its subreaper,
+//! who waits for it (conmon, the containerd shim). The runtime keeps a
+//! directory a container:
+//!
+//! ```text
+//!   <root>/<id>/
+//!     record.json      what was asked for, written before anything is made
+//!     unfinished.json  the pid and start time of a process that is to be the
+//!                      container's
+//!     process.json     the same, once it is
+//!     gate             the socket at which a created container waits
+//! ```
+//!
+//! Whoever changes a container holds a lock, the directory itself. What runs is
+//! asked of the kernel. Who is being made is known only to those who end it:
+//! it is not in the container's root yet, and nobody is to join it there. A
+//! container is *created* as long as its gate is there; a `start` knocks, takes
+//! the gate away, and says that it may go on.
+
+mod cgroup_path;
+mod compat;
+mod create;
+mod damaged;
+mod dir;
+mod exec;
+mod hooks;
+mod id_maps;
+mod life;
+mod namespaces;
+mod record;
+mod root_mount;
+mod seccomp_agent;
+mod shared_mntns;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::cgroup::{self, doubled};
+use crate::error::{Context, Error, Result};
+use crate::kernel::facts::Facts;
+use crate::kernel::{files, record_file, syscalls};
+use crate::store::{self, root};
+use dir::Dir;
+use record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record};
+
+pub use crate::plan::terminal::Terminal;
+pub use create::{Created, Setup};
+pub use exec::{Executed, Extra};
+pub use record::{State, Status};
+
+/// The newest version of the OCI runtime specification that this follows.
+pub const SPECIFICATION: &str = "1.3.0";
+
+/// A directory that holds the state of containers without a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    root: PathBuf,
+}
+
+impl Runtime {
+    /// The runtime whose state is at `root`, an absolute path, made if it is
+    /// missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it belongs to somebody else or others can write
+    /// there, or change a link on the way.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Runtime> {
+        Ok(Runtime { root: root::open(&root.into())? })
+    }
+
+    /// The same, and nothing is made: what is missing has no containers.
+    ///
+    /// # Errors
+    /// As [`open`](Runtime::open).
+    pub fn look(root: impl Into<PathBuf>) -> Result<Runtime> {
+        Ok(Runtime { root: root::look(&root.into())? })
+    }
+
+    /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
+    /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
+    /// `/tmp/podlet-oci-<uid>`.
+    pub fn default_root() -> PathBuf {
+        store::default_root("podlet-oci")
+    }
+
+    /// The container of that id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`]; [`Error::State`] if it belongs
+    /// to another pid namespace and may live; [`Error::Invalid`] if `/proc`
+    /// does.
+    pub fn get(&self, id: &str) -> Result<Instance> {
+        let not_found = || Error::NotFound(format!("container {id:?}"));
+        // An id that no container can have might be a path.
+        check_id(id).map_err(|_| not_found())?;
+        loop {
+            let dir = Dir::open(&self.root.join(id))?.ok_or_else(not_found)?;
+            let record = record_file::read_record(&dir.join(RECORD))?;
+            let process = record_file::read_record(&dir.join(PROCESS))?;
+            // Else it may be one container's record and another one's process.
+            if dir.is_there()? {
+                let record = record.ok_or_else(not_found)?;
+                let instance = Instance { dir, record, process, facts: Facts::read()?, cancel: None };
+                instance.check_whereabouts()?;
+                return Ok(instance);
+            }
+        }
+    }
+
+    /// Kills a container if it runs, and removes all that was made for it, also
+    /// if that is less than a container, whose creator was killed, or if its
+    /// records cannot be read. If there is none that is as good.
+    ///
+    /// What comes back are warnings: the poststop hooks that failed, or that a
+    /// container without readable records may run on.
+    ///
+    /// # Errors
+    /// What could not be removed; calling it again goes on.
+    pub fn remove(&self, id: &str) -> Result<Vec<Error>> {
+        loop {
+            match self.get(id).and_then(|mut instance| instance.delete(true)) {
+                Err(Error::NotFound(_)) if self.clear(id)? => return Ok(Vec::new()),
+                // It was just being made, or made anew.
+                Err(Error::NotFound(_)) => {}
+                // Its hooks are not known, either.
+                Err(Error::Corrupt { .. }) => return self.remove_damaged(id),
+                result => return result,
+            }
+        }
+    }
+
+    /// Removes what was left by somebody who was killed before a container of
+    /// that id was so much as written down. False if there is one.
+    fn clear(&self, id: &str) -> Result<bool> {
+        let Ok(()) = check_id(id) else { return Ok(true) };
+        let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(true) };
+        if !dir.is_free()? {
+            // Somebody makes one, and may be long about it.
+            std::thread::sleep(life::LOOK_AGAIN);
+            return Ok(false);
+        }
+        let Some(held) = dir.hold()? else { return Ok(true) };
+        match files::is_there(&dir.join(RECORD)) {
+            true => Ok(false),
+            false => dir.remove(&[], &held).map(|()| true),
+        }
+    }
+
+    /// All containers, by id. Ones that cannot be read come as the error that
+    /// says why.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Result<Instance>>> {
+        let get = |id: String| match self.get(&id) {
+            // Deleted just now, or being made.
+            Err(Error::NotFound(_)) => None,
+            result => Some(result),
+        };
+        Ok(files::names_in(&self.root)?.into_iter().filter_map(get).collect())
+    }
+}
+
+/// A container without a pod.
+#[derive(Debug)]
+pub struct Instance {
+    dir: Dir,
+    record: Record,
+    /// None as long as it is being made.
+    process: Option<ProcessRecord>,
+    facts: Facts,
+    /// What is waited for on its behalf is given up once this can be read.
+    cancel: Option<OwnedFd>,
+}
+
+impl Instance {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> SystemTime {
+        self.record.created
+    }
+
+    /// Its root file system.
+    pub fn rootfs(&self) -> &Path {
+        match &self.record.container.root {
+            crate::spec::Root::Dir(path) => path,
+            crate::spec::Root::Host => Path::new("/"),
+        }
+    }
+
+    /// The user who created it.
+    pub fn owner(&self) -> u32 {
+        self.record.owner
+    }
+
+    /// Its cgroup, if there is one.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.record.cgroup.as_deref()
+    }
+
+    /// Where its processes are born, the root of its cgroup namespace.
+    fn birthplace(&self) -> Option<PathBuf> {
+        Some(doubled::birthplace(self.cgroup()?, self.record.doubled))
+    }
+
+    /// Whether nobody else is in its mount namespace: only then what is in there
+    /// is the container's.
+    fn has_own_mounts(&self) -> bool {
+        self.record.mounts == Mounts::Own
+    }
+
+    /// Whether its pids are numbers of another pid namespace.
+    fn is_elsewhere(&self) -> bool {
+        self.record.pids != self.facts.pids
+    }
+
+    /// Refuses one that may live elsewhere. That it has ended can be told from
+    /// anywhere: its first process was born into its cgroup, which stays empty
+    /// then.
+    fn check_whereabouts(&self) -> Result<()> {
+        let number = self.process.or_else(|| self.unfinished()).and_then(|process| process.cgroup);
+        if !self.is_elsewhere() {
+            return Ok(());
+        }
+        match self.cgroup().zip(number) {
+            Some((cgroup, number)) if cgroup::is_empty(cgroup, number)? => Ok(()),
+            _ => Err(Error::state(self.object(), "belongs to another pid namespace: use it from there")),
+        }
+    }
+
+    /// Its process, while that lives.
+    fn pidfd(&self) -> Result<Option<OwnedFd>> {
+        let Some(record) = self.process.filter(|_| !self.is_elsewhere()) else { return Ok(None) };
+        let Some(pidfd) = record.process.open()? else { return Ok(None) };
+        let ended =
+            syscalls::wait_readable(&pidfd, Some(Duration::ZERO)).doing(|| format!("looking at {}", self.object()))?;
+        Ok((!ended).then_some(pidfd))
+    }
+
+    /// What can be said of it now.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell whether its process lives.
+    pub fn status(&self) -> Result<Status> {
+        Ok(match (self.process, self.pidfd()?) {
+            (None, _) => Status::Creating,
+            (_, None) => Status::Stopped,
+            _ if self.cgroup().map_or(Ok(false), cgroup::is_frozen)? => Status::Paused,
+            _ if self.waits() => Status::Created,
+            _ => Status::Running,
+        })
+    }
+
+    /// Whether it waits at its gate, be it frozen there.
+    fn waits(&self) -> bool {
+        files::is_there(&self.dir.join(GATE))
+    }
+
+    /// The state, as the specification has it.
+    ///
+    /// # Errors
+    /// As [`status`](Instance::status).
+    pub fn state(&self) -> Result<State> {
+        Ok(self.state_as(self.status()?))
+    }
+
+    fn state_as(&self, status: Status) -> State {
+        let pid = self.process.map(|record| record.process.pid).filter(|_| status != Status::Stopped);
+        State {
+            version: SPECIFICATION,
+            id: self.record.id.clone(),
+            status,
+            pid: pid.unwrap_or(0),
+            bundle: self.record.bundle.clone(),
+            annotations: self.record.annotations.clone(),
+        }
+    }
+
+    fn object(&self) -> String {
+        format!("container {:?}", self.record.id)
+    }
+}
+
+/// Ids become file names.
+fn check_id(id: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(good) {
+        return Err(Error::invalid("container id", id, "1 to 255 of A-Z a-z 0-9 _ + - . and no dot at the start"));
+    }
+    Ok(())
+}
+
+/// The pid of a process that a descriptor stands for, until it is reaped.
+///
+/// # Errors
+/// [`Error::Os`] if /proc does not tell.
+pub fn pid_of(process: &OwnedFd) -> Result<Option<u32>> {
+    syscalls::pid_of(process.as_fd()).doing(|| "looking at the pid behind a descriptor".into())
+}
+
+/// Waits for the end of a child: its exit code, or 128 and the number of the
+/// signal that killed it, as a shell tells it.
+///
+/// # Errors
+/// [`Error::Os`] if it is no child of this program, or was waited for already.
+pub fn wait(process: &OwnedFd) -> Result<u8> {
+    syscalls::wait_end(process.as_fd()).map(syscalls::End::code).doing(|| "waiting for a process".into())
+}
+
+/// Sends a signal to a process that a descriptor stands for.
+///
+/// # Errors
+/// [`Error::Os`], also if the process is gone.
+pub fn signal(process: &OwnedFd, signal: i32) -> Result<()> {
+    syscalls::pidfd_signal(process.as_fd(), signal).doing(|| format!("sending signal {signal}"))
+}
+
+/// A descriptor that this program was started with to pass it on: open, and
+/// not one of the library's, which close at `execve`.
+pub fn inherited(number: i32) -> Option<OwnedFd> {
+    syscalls::is_stdio(number).then(|| syscalls::duplicate(number).ok()).flatten()
+}

@@ -1,0 +1,65 @@
+//! Options of mounts, as mount_setattr(2) takes them.
+
+use super::super::input::{Launch, Nodes, Source};
+use super::super::step::MountAttr;
+use crate::spec::Mount;
+
+/// What pause's own mounts were made with.
+pub(super) const MADE_STRICT: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+
+/// When the time of access is written: one of three, changed as a whole.
+pub(super) const ATIME: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
+
+/// The attributes for flags of mount(2) that are set and cleared.
+pub(super) fn attributes(flags: u64, clear: u64) -> MountAttr {
+    let table = [
+        (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (libc::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+        (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (libc::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+        (libc::MS_NOSYMFOLLOW, libc::MOUNT_ATTR_NOSYMFOLLOW),
+        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (libc::MS_STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+    ];
+    let attributes =
+        |flags: u64| table.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |all, (_, attr)| all | attr);
+    let mut cleared = attributes(clear & !ATIME);
+    if (flags | clear) & ATIME != 0 {
+        cleared |= libc::MOUNT_ATTR__ATIME;
+    }
+    MountAttr { set: attributes(flags), clear: cleared, ..MountAttr::default() }
+}
+
+/// What every tree from outside begins with. Where there are no rules for
+/// devices a container may still have the capability to make nodes, so none
+/// on it can be opened.
+pub(super) fn from_outside(launch: &Launch<'_>, propagation: u64) -> MountAttr {
+    let set = if launch.nodes == Nodes::Bound { libc::MOUNT_ATTR_NODEV } else { 0 };
+    MountAttr { set, propagation: cut(launch, propagation), ..MountAttr::default() }
+}
+
+/// How far a tree from outside is cut off from where it comes from.
+fn cut(launch: &Launch<'_>, propagation: u64) -> u64 {
+    match propagation & !libc::MS_REC {
+        // Nobody in a user namespace may mount something out here.
+        libc::MS_SHARED if launch.in_callers_users() => 0,
+        libc::MS_SHARED | libc::MS_SLAVE | 0 => libc::MS_SLAVE,
+        _ => libc::MS_PRIVATE,
+    }
+}
+
+/// What a mount's tree begins with, and what its top gets besides.
+pub(super) fn of_bind(launch: &Launch<'_>, mount: &Mount, below: u64) -> (MountAttr, MountAttr) {
+    let asked = if mount.propagation == 0 { launch.container.root_propagation } else { mount.propagation };
+    let outside = from_outside(launch, asked);
+    let mut all = MountAttr { propagation: outside.propagation, ..attributes(below, mount.recursive_clear) };
+    let mut top = attributes(mount.flags, mount.clear);
+    // A device that is asked for by its name is given.
+    if launch.source_of(mount) != Some(Source::File) {
+        all.set |= outside.set;
+        all.clear &= !outside.set;
+        top.clear &= !outside.set;
+    }
+    (all, top)
+}

@@ -1,0 +1,154 @@
+//! Executing more in a container that runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Pod;
+use super::process::Process;
+use super::whole::Whole;
+use crate::cgroup::{self, doubled};
+use crate::error::{Context, Error, Result};
+use crate::kernel::procfs::ProcessId;
+use crate::kernel::syscalls;
+use crate::launch::run_plan::Born;
+use crate::launch::stdio::{self, Io};
+use crate::lookup::passwd;
+use crate::plan::exec;
+use crate::spec::users::Ids;
+use crate::spec::{self, Container, User};
+use crate::store::exits::Reservation;
+use crate::store::records::{ContainerRecord, LOG};
+
+/// Another program to run in a container that runs.
+///
+/// What is not set is as the container's own.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// Added to the container's environment: `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside.
+    pub cwd: Option<PathBuf>,
+    /// `NAME`, `UID`, either with `:GROUP`.
+    pub user: Option<String>,
+    /// It gets a cgroup of its own below the container's, where there is one,
+    /// so that [`Process::end_all`] ends everything that it has started. The
+    /// container sees a directory of its name in its cgroup file system; it
+    /// goes with the handle, or with the container if something is left in it.
+    pub own_cgroup: bool,
+}
+
+impl Pod {
+    /// Runs another program in a container that runs.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
+    pub fn exec(&self, name: &str, command: &Command, io: Io) -> Result<Process> {
+        let object = format!("exec in {}/{name}", self.name());
+        let record = self.container_record(name)?;
+        let container = &record.container;
+        let main = self.process(name)?;
+        let not_running = || Error::state(format!("container {}/{name}", self.name()), "is not running");
+        if main.try_wait()?.is_some() {
+            return Err(not_running());
+        }
+        let pid = syscalls::pid_of(main.pidfd.as_fd()).doing(|| object.clone())?.ok_or_else(not_running)?;
+        let identity = self.exec_identity(container, command, pid);
+        let (ids, env) = identity.map_err(|error| self.explain_exec(&object, &main, error))?;
+        let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
+        spec::check_path("cwd", cwd)?;
+        if command.args.first().is_none_or(String::is_empty) {
+            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
+        }
+        for arg in &command.args {
+            spec::check_string("args", arg)?;
+        }
+        let filter = container.filter(self.options())?;
+        let lock = self.lock_for_launch()?;
+        let table = self.live_table()?;
+        let reservation = self.reserve(table, true)?;
+        let plan = exec::plan(&exec::Exec {
+            facts: &self.facts,
+            pod: &self.shape(),
+            container,
+            filter: filter.as_ref(),
+            args: &command.args,
+            env: &env,
+            cwd,
+            ids: &ids,
+            entry: reservation.entry,
+        });
+        let log = self.container_dir(name).join(LOG);
+        let streams = stdio::open_streams(io, &log, self.on_machine(&ids));
+        let title = stdio::title("exec", self.name(), name);
+        let target = Some(&main.pidfd);
+        let launched = (|| {
+            let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
+            let born = self.launch(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
+            let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
+            if let (Err(_), Some(own)) = (&born, &own) {
+                // Whoever came so far may be on the way out.
+                own.end(&object).ok();
+            }
+            Ok((born?, own))
+        })();
+        match launched {
+            Ok((Born { pidfd, .. }, own)) => {
+                let table = Arc::clone(table);
+                let oom = self.oom_watch(&record);
+                // As long as it lives it can be found.
+                let found = || ProcessId::of(syscalls::pid_of(pidfd.as_fd()).ok()??).ok()?.map(Whole::Session);
+                let whole = own.or_else(|| command.own_cgroup.then(found).flatten());
+                Ok(Process { name: name.into(), table, reservation, pidfd, exec: true, oom, whole })
+            }
+            Err(error) => {
+                table.release_failed(reservation);
+                Err(self.explain_exec(&object, &main, error))
+            }
+        }
+    }
+
+    /// Where an exec is born, if there are cgroups.
+    fn exec_cgroup(
+        &self,
+        record: &ContainerRecord,
+        command: &Command,
+        main: &OwnedFd,
+        reservation: Reservation,
+    ) -> Result<Option<PathBuf>> {
+        let Some(container) = self.container_cgroup(&record.container.name) else { return Ok(None) };
+        let beside = cgroup::beside(&doubled::birthplace(&container, record.doubled), main);
+        if !command.own_cgroup {
+            return Ok(Some(beside));
+        }
+        // Nobody had this reservation before.
+        let own = beside.join(format!("exec-{}-{}", reservation.entry, reservation.generation));
+        cgroup::make(&own)?;
+        Ok(Some(own))
+    }
+
+    fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {
+        let setgroups = self.record.users.setgroups(&self.facts);
+        let user = command.user.clone().map_or(container.user.clone(), User::Lookup);
+        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        let found = passwd::look_up(root.as_fd(), &user, &self.record.users, setgroups)?;
+        let mut own = container.clone();
+        if command.user.is_some() || own.env_value("HOME").is_none() {
+            own.set_env("HOME", found.home());
+        }
+        for variable in &command.env {
+            spec::check_string("env", variable)?;
+            match variable.split_once('=') {
+                Some((name, value)) if !name.is_empty() => own.set_env(name, value),
+                _ => return Err(Error::invalid("env", variable, "give NAME=value")),
+            }
+        }
+        let mut ids = found.ids;
+        if !setgroups {
+            ids.groups.clear();
+        }
+        Ok((ids, own.env))
+    }
+}

@@ -1,0 +1,155 @@
+//! A handle on one process of a pod: a container's, or one of an `exec`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::whole::Whole;
+use crate::cgroup::oom::OomWatch;
+use crate::error::{Context, Error, Result};
+use crate::kernel::procfs::ProcessId;
+use crate::kernel::syscalls;
+use crate::store::exits::{Exit, ExitTable, Reservation};
+
+/// A process of a pod.
+///
+/// It is pause's child, not this program's: it is waited for through the
+/// pod's exit table, by any number of programs, however often.
+pub struct Process {
+    pub(crate) name: String,
+    pub(crate) table: Arc<ExitTable>,
+    pub(crate) reservation: Reservation,
+    /// If it was gone when this handle was made: something readable.
+    pub(crate) pidfd: OwnedFd,
+    /// An exec's slot is free once its end has been read.
+    pub(crate) exec: bool,
+    /// Where there is a cgroup.
+    pub(crate) oom: Option<OomWatch>,
+    /// Of an exec: where all that it starts is, if that was asked for.
+    pub(crate) whole: Option<Whole>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("name", &self.name).field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// The name of its container.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its pid on this machine, until it has been reaped. `None` also where /proc
+    /// cannot be read just now.
+    pub fn pid(&self) -> Option<u32> {
+        syscalls::pid_of(self.pidfd.as_fd()).ok().flatten()
+    }
+
+    /// Waits until it has ended. If pause follows it, as the last one of a pod
+    /// that [ends with it](crate::PodOptions::end_with_last), waits for that,
+    /// too: what was returned from has happened. Holds no lock and needs no
+    /// thread of its own.
+    ///
+    /// # Errors
+    /// [`Error::State`] if the container was started anew before its exit was
+    /// read.
+    pub fn wait(&self) -> Result<Exit> {
+        loop {
+            if let Some(exit) = self.wait_for(None)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Waits until it has ended, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`wait`](Process::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>> {
+        self.wait_for(Some(timeout))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// As [`wait`](Process::wait).
+    pub fn try_wait(&self) -> Result<Option<Exit>> {
+        Ok(self.table.try_wait(self.reservation)?.map(|exit| exit.explained(self.oom.as_ref())))
+    }
+
+    fn wait_for(&self, timeout: Option<Duration>) -> Result<Option<Exit>> {
+        let exit = self.table.wait(self.reservation, &self.pidfd, timeout)?;
+        Ok(exit.map(|exit| exit.explained(self.oom.as_ref())))
+    }
+
+    /// SIGKILL, to this process alone: see [`Pod::end_all`](crate::Pod::end_all)
+    /// for all of a container's.
+    ///
+    /// # Errors
+    /// As [`signal`](Process::signal).
+    pub fn kill(&self) -> Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// SIGKILL, to this process and everything that it has started, and waits
+    /// until they are gone: all that is in its cgroup, if it is an exec with
+    /// one of its own ([`Command::own_cgroup`](crate::Command::own_cgroup)).
+    /// Else what is found of it: the session it leads and all its descendants,
+    /// but no daemon, which has left both. A container as a whole is ended by
+    /// [`Pod::end_all`](crate::Pod::end_all).
+    ///
+    /// # Errors
+    /// [`Error::Deadline`], [`Error::Os`].
+    pub fn end_all(&self) -> Result<()> {
+        let what = || format!("{} in {}", if self.exec { "an exec" } else { "the main process" }, self.name);
+        match &self.whole {
+            Some(whole) => whole.end(&what()),
+            None => {
+                // Else it could not be told that it lives.
+                let pid = syscalls::pid_of(self.pidfd.as_fd()).doing(|| format!("looking for {}", what()))?;
+                match pid.map(ProcessId::of).transpose()?.flatten() {
+                    Some(leader) => Whole::Session(leader).end(&what()),
+                    // Gone by now, and with it the way to what it has started.
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Sends it a signal (signal(7)).
+    ///
+    /// # Errors
+    /// [`Error::State`] if it has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let ended = || Error::state(format!("container {}", self.name), "has ended");
+        match syscalls::pidfd_signal(self.pidfd.as_fd(), signal) {
+            // Reaped, or gone before we looked.
+            Err(Errno::ESRCH | Errno::EBADF) => Err(ended()),
+            result => result.doing(|| format!("sending signal {signal} to {}", self.name)),
+        }
+    }
+}
+
+/// For poll(2) and event loops: readable once the process has ended. Its exit
+/// is in the table at once or a moment later, so [`Process::wait`] then returns
+/// within milliseconds.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody else can ask how this exec ended. One that still runs is left
+        // to whoever needs a slot later.
+        if self.exec && !matches!(self.try_wait(), Ok(None)) {
+            self.table.release(self.reservation);
+            self.whole.iter().for_each(Whole::tidy);
+        }
+    }
+}

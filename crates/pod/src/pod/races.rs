@@ -1,0 +1,99 @@
+//! What became of a launch that somebody else got in the way of.
+//!
+//! A pod can end, or be removed, at any moment of a launch. The kernel then
+//! answers the next step with whatever it says of something that is gone:
+//! `setns(2)` with ESRCH, `clone3(2)` into a pid namespace that is being taken
+//! down with ENOMEM, a cgroup's file with ENOENT or ENODEV, pause's /proc with
+//! EACCES. Here that becomes what happened, to whom, and what to do.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::Pod;
+use super::process::Process;
+use crate::error::{Error, Number};
+use crate::kernel::{files, record_file, syscalls};
+use crate::store::records::{POD, PodRecord};
+
+/// Who is being ended may take so long to be gone.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// How long to look whether somebody else is behind this error: `None` if it
+/// is about what was asked for.
+///
+/// A container that fails on its own ends, too, and perhaps its pod with it. So
+/// only what is said before it is born raises suspicion.
+fn suspicion(error: &Error) -> Option<Duration> {
+    match error {
+        // Whether one may enter a process depends on its memory, too, which goes
+        // before its namespaces do.
+        Error::Step { step, errno: Number(libc::ESRCH | libc::EPERM), .. } if step.starts_with("setns(") => {
+            Some(MOMENT)
+        }
+        Error::Step { step, errno: Number(libc::ENOMEM), .. } if step.starts_with("clone3(") => Some(MOMENT),
+        Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
+        // The last is said of the /proc of one whose memory is gone already.
+        Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
+        Error::State { .. } => Some(Duration::ZERO),
+        _ => None,
+    }
+}
+
+impl Pod {
+    /// Why `object` could not be started, if that is because the pod ended.
+    pub(crate) fn explain(&self, object: &str, error: Error) -> Error {
+        let Some(patience) = suspicion(&error) else { return error };
+        if matches!(error, Error::Died { .. }) && self.options().end_with_last {
+            // Its end may well be the pod's.
+            return error;
+        }
+        let has_ended = match self.pidfd() {
+            // What pause still waits for is not known: that it goes is.
+            _ if self.is_ending() => true,
+            Some(pause) => syscalls::wait_readable(&pause, Some(patience)).unwrap_or(false),
+            None => true,
+        };
+        let pod = format!("pod {}", self.name());
+        // One that cannot be read is there.
+        let is_there = match record_file::read_record::<PodRecord>(&self.dir.join(POD)) {
+            Ok(record) => record.is_some_and(|record| record.id == self.record.id),
+            Err(_) => true,
+        };
+        match (is_there, has_ended) {
+            (false, _) => Error::state(pod, format!("was removed while {object} was being started")),
+            (true, true) => {
+                let state =
+                    format!("ended while {object} was being started; `podlet start {}` revives it", self.name());
+                Error::state(pod, state)
+            }
+            (true, false) => error,
+        }
+    }
+
+    /// Why this pod could not be held anew, if that is because somebody removed
+    /// it meanwhile.
+    pub(crate) fn explain_revival(&self, error: Error) -> Error {
+        match (suspicion(&error), self.cgroup()) {
+            (Some(_), Some(cgroup)) if !files::is_there(cgroup.path()) => {
+                Error::state(format!("pod {}", self.name()), "was ended by somebody else while it was being started")
+            }
+            _ => error,
+        }
+    }
+
+    /// The same of an exec in the container of `main`.
+    pub(crate) fn explain_exec(&self, object: &str, main: &Process, error: Error) -> Error {
+        let Some(patience) = suspicion(&error) else { return error };
+        if matches!(main.wait_timeout(patience), Ok(None)) {
+            return error;
+        }
+        match self.explain(object, error) {
+            explained @ Error::State { .. } => explained,
+            _ => Error::state(
+                format!("container {}/{}", self.name(), main.name()),
+                format!("ended before the {object} began"),
+            ),
+        }
+    }
+}

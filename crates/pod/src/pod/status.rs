@@ -1,0 +1,219 @@
+//! What `inspect` and `ps` tell: the truth of this moment, asked of the
+//! kernel. The names of the fields are part of the interface.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::Pod;
+use crate::cgroup::oom::OomLevel;
+use crate::cgroup::stats::{self, Stats};
+use crate::error::Result;
+use crate::kernel::namespace::Namespace;
+use crate::kernel::procfs::namespace_inode;
+use crate::resources::Resources;
+use crate::store::exits::{Exit, Phase};
+
+/// Whether a pod lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// pause holds it.
+    Running,
+    /// pause is gone, and everything with it.
+    Exited,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    /// It has a record, but its program has not been executed.
+    Created,
+    /// Its main process lives.
+    Running,
+    /// Its main process has ended.
+    Exited,
+}
+
+/// A pod, as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodStatus {
+    /// Its name.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Whether it lives.
+    pub state: PodState,
+    /// When it was made.
+    #[serde(serialize_with = "rfc3339")]
+    pub created: SystemTime,
+    /// pause.
+    pub pause: PauseStatus,
+    /// What its containers share.
+    pub shared: Vec<Namespace>,
+    /// Inodes of pause's namespaces, by kind; empty if it is dead.
+    pub namespaces: BTreeMap<&'static str, u64>,
+    /// How many processes pause reaped that were not a container's or exec's
+    /// main process.
+    pub reaped_orphans: u64,
+    /// Its containers, by name.
+    pub containers: Vec<ContainerStatus>,
+    /// What all of it together may use.
+    pub resources: Resources,
+    /// What it has used; null if it has no cgroup.
+    pub usage: Option<Stats>,
+}
+
+/// The pause process.
+#[derive(Clone, Debug, Serialize)]
+pub struct PauseStatus {
+    /// Its pid on this machine, while it lives.
+    pub pid: Option<u32>,
+}
+
+/// A container, as it is now.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerStatus {
+    /// Its name.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its main process's pid on this machine, while it runs.
+    pub pid: Option<u32>,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// As a shell would say: the program's own, or 128 + signal.
+    pub exit_code: Option<u8>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<u8>,
+    /// When it was made.
+    #[serde(serialize_with = "rfc3339")]
+    pub created: SystemTime,
+    /// When its latest run began.
+    #[serde(serialize_with = "rfc3339_option")]
+    pub started: Option<SystemTime>,
+    /// When that ended; null also if it was killed together with pause.
+    #[serde(serialize_with = "rfc3339_option")]
+    pub finished: Option<SystemTime>,
+    /// What it runs.
+    pub command: Vec<String>,
+    /// Whose memory was used up, if that is why it was killed.
+    pub out_of_memory: Option<OomLevel>,
+    /// What it may use.
+    pub resources: Resources,
+    /// What it has used; null if it has no cgroup.
+    pub usage: Option<Stats>,
+}
+
+impl Pod {
+    /// The pod as it is now.
+    ///
+    /// # Errors
+    /// What cannot be read of its records.
+    pub fn status(&self) -> Result<PodStatus> {
+        let pid = self.pause_pid();
+        let mut namespaces = BTreeMap::new();
+        if let Some(pid) = pid {
+            let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+            for kind in kinds {
+                namespaces.extend(namespace_inode(pid, kind)?.map(|inode| (kind, inode)));
+            }
+        }
+        let mut containers = Vec::new();
+        for name in self.containers()? {
+            match self.container_status(&name) {
+                // Removed just now.
+                Err(crate::Error::NotFound(_)) => {}
+                status => containers.push(status?),
+            }
+        }
+        Ok(PodStatus {
+            name: self.name().into(),
+            id: self.id().into(),
+            state: if pid.is_some() { PodState::Running } else { PodState::Exited },
+            created: self.record.created,
+            pause: PauseStatus { pid },
+            shared: self.options().share.iter().copied().collect(),
+            namespaces,
+            reaped_orphans: self.table.as_ref().map_or(0, |table| table.orphans()),
+            containers,
+            resources: self.options().resources.clone(),
+            usage: self.cgroup().and_then(|cgroup| usage(cgroup.path())),
+        })
+    }
+
+    /// A container as it is now.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound), or what cannot be read.
+    pub fn container_status(&self, name: &str) -> Result<ContainerStatus> {
+        let record = self.container_record(name)?;
+        // In this order: what pause wrote before it ended is in the table.
+        let alive = self.is_alive();
+        let known = record.reservation.zip(self.table.as_ref());
+        let (state, exit) = state_of(known.map(|(reservation, table)| table.phase(reservation)), alive, record.exit);
+        let exit = exit.map(|exit| exit.explained(self.oom_watch(&record).as_ref()));
+        let found = match known.filter(|_| state == ContainerState::Running) {
+            Some((reservation, table)) => self.find_process(name, reservation, table)?,
+            None => None,
+        };
+        let pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
+        Ok(ContainerStatus {
+            name: name.into(),
+            id: record.id,
+            pid,
+            state,
+            exit_code: exit.map(|exit| exit.code()),
+            signal: exit.and_then(|exit| exit.signal()),
+            created: record.created,
+            started: record.started,
+            finished: exit.and_then(|exit| exit.finished),
+            out_of_memory: exit.and_then(|exit| exit.out_of_memory),
+            usage: self.container_cgroup(name).and_then(|dir| usage(&dir)),
+            resources: record.container.resources,
+            command: record.container.args,
+        })
+    }
+}
+
+/// What a container's slot says of it, if it has one, whether or not pause is
+/// alive; `kept` is how it ended when another table knew that.
+pub(crate) fn state_of(phase: Option<Phase>, alive: bool, kept: Option<Exit>) -> (ContainerState, Option<Exit>) {
+    match phase {
+        Some(Phase::Running(1..)) if alive => (ContainerState::Running, None),
+        // Never born, in flight, or its launch died.
+        Some(Phase::Reserved | Phase::Running(0)) if kept.is_none() => (ContainerState::Created, None),
+        Some(Phase::Running(1..)) => (ContainerState::Exited, Some(Exit::with_the_pod())),
+        Some(Phase::Exited(how)) => (ContainerState::Exited, Some(how)),
+        Some(Phase::Reserved | Phase::Running(0) | Phase::Lost) | None => match kept {
+            Some(exit) => (ContainerState::Exited, Some(exit)),
+            None => (ContainerState::Created, None),
+        },
+    }
+}
+
+/// The short form: without the sixty numbers of `memory.stat`.
+fn usage(cgroup: &Path) -> Option<Stats> {
+    if !cgroup.exists() {
+        return None;
+    }
+    let mut stats = stats::stats(cgroup);
+    if let Some(memory) = &mut stats.memory {
+        memory.stat.clear();
+    }
+    Some(stats)
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
+}
+
+fn rfc3339_option<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,179 @@
+//! What there is, at a glance: what `ps` shows of every pod.
+//!
+//! A machine may have a thousand pods, so this is one pass with a few small
+//! reads for each: its records, one line of `/proc` that tells whether pause
+//! lives, and the exit table as a page of bytes. Nothing is opened to be kept,
+//! nothing is mapped, no cgroup is looked at. [`Pod::status`] tells the rest.
+
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::thread::Builder;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+use super::Pod;
+use super::find_pause::{Here, recorded_pause};
+use super::status::{ContainerState, PodState, state_of};
+use crate::cgroup::oom::OomWatch;
+use crate::error::{Error, Result};
+use crate::kernel::procfs::lives;
+use crate::kernel::{files, record_file};
+use crate::store::Store;
+use crate::store::exits::{Exit, Reservation};
+use crate::store::records::{CONTAINER, CONTAINERS, OOM, POD, PROCESS, ProcessRecord, TABLE};
+use crate::store::snapshot::Snapshot;
+
+/// A pod, in short.
+#[derive(Clone, Debug)]
+pub struct PodSummary {
+    /// Its name.
+    pub name: String,
+    /// Whether it lives.
+    pub state: PodState,
+    /// When it was made.
+    pub created: SystemTime,
+    /// pause's pid on this machine, while it lives.
+    pub pause: Option<u32>,
+    /// Its containers, by name.
+    pub containers: Vec<ContainerSummary>,
+}
+
+/// A container, in short.
+#[derive(Clone, Debug)]
+pub struct ContainerSummary {
+    /// Its name.
+    pub name: String,
+    /// Its main process's pid on this machine, while it runs.
+    pub pid: Option<u32>,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// How its latest run ended.
+    pub exit: Option<Exit>,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When its latest run began.
+    pub started: Option<SystemTime>,
+    /// What it runs.
+    pub command: Vec<String>,
+}
+
+/// So many pods are worth a thread.
+const MANY: usize = 64;
+
+/// What is wanted of `pod.json`.
+#[derive(Deserialize)]
+struct PodPart {
+    created: SystemTime,
+    cgroup: Option<PathBuf>,
+}
+
+/// What is wanted of `container.json`.
+#[derive(Deserialize)]
+struct ContainerPart {
+    container: CommandPart,
+    created: SystemTime,
+    started: Option<SystemTime>,
+    reservation: Option<Reservation>,
+    exit: Option<Exit>,
+    #[serde(default)]
+    pod_ooms: u64,
+}
+
+#[derive(Deserialize)]
+struct CommandPart {
+    args: Vec<String>,
+}
+
+impl Pod {
+    /// All pods of a store in short, by name. With `all` also those that are
+    /// dead and containers that do not run. Ones that cannot be read come as the
+    /// error that says why.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the store cannot be read.
+    pub fn summaries(store: &Store, all: bool) -> Result<Vec<Result<PodSummary>>> {
+        let names = store.entries()?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let here = Here::read()?;
+        let look = |names: &[String]| -> Vec<Result<PodSummary>> {
+            names.iter().filter_map(|name| summary(store, name.clone(), &here, all).transpose()).collect()
+        };
+        // Half of many on another processor: nearly all of it is the kernel's
+        // work on files that nobody else has open.
+        let (first, second) = names.split_at(if names.len() < MANY { names.len() } else { names.len() / 2 });
+        std::thread::scope(|scope| {
+            let spawn = || Builder::new().spawn_scoped(scope, || look(second)).ok();
+            let other = if second.is_empty() { None } else { spawn() };
+            let mut found = look(first);
+            found.extend(match other {
+                Some(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // None are left, or no thread could be had.
+                None => look(second),
+            });
+            Ok(found)
+        })
+    }
+}
+
+/// `None` if there is no such pod, or it is not asked for.
+fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option<PodSummary>> {
+    let dir = store.pod_dir(&name);
+    let Some(pod) = record_file::read_record::<PodPart>(&dir.join(POD))? else { return Ok(None) };
+    // In this order: what pause wrote before it ended is in the table.
+    let pause = recorded_pause(&dir, pod.cgroup.as_deref(), here)?;
+    let pause = match pause {
+        Some(process) => lives(process)?.then_some(process.pid),
+        None => None,
+    };
+    if pause.is_none() && !all {
+        return Ok(None);
+    }
+    let mut containers = Vec::new();
+    let mut table = None;
+    for container in files::names_in(&dir.join(CONTAINERS))? {
+        let place = dir.join(CONTAINERS).join(&container);
+        let Some(part) = record_file::read_record::<ContainerPart>(&place.join(CONTAINER))? else { continue };
+        if table.is_none() {
+            table = Snapshot::read(&dir.join(TABLE))?;
+        }
+        let phase = part.reservation.zip(table.as_ref()).map(|(reservation, table)| table.phase(reservation));
+        let (state, exit) = state_of(phase, pause.is_some(), part.exit);
+        if state != ContainerState::Running && !all {
+            continue;
+        }
+        let watch = pod.cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| OomWatch {
+            container: cgroup.join("ctr").join(&container),
+            pod: cgroup.clone(),
+            before: part.pod_ooms,
+            kept: place.join(OOM),
+            generation: reservation.generation,
+        });
+        containers.push(ContainerSummary {
+            pid: if state == ContainerState::Running { pid_of(store, &name, &container)? } else { None },
+            name: container,
+            state,
+            exit: exit.map(|exit| exit.explained(watch.as_ref())),
+            created: part.created,
+            started: part.started,
+            command: part.container.args,
+        });
+    }
+    let state = if pause.is_some() { PodState::Running } else { PodState::Exited };
+    Ok(Some(PodSummary { name, state, created: pod.created, pause, containers }))
+}
+
+/// The pid of a container that runs.
+fn pid_of(store: &Store, pod: &str, container: &str) -> Result<Option<u32>> {
+    let path = store.pod_dir(pod).join(CONTAINERS).join(container).join(PROCESS);
+    match record_file::read_record::<ProcessRecord>(&path)? {
+        Some(ProcessRecord { process, .. }) if process.pid != 0 => Ok(Some(process.pid)),
+        // Nobody could write it down: looked for, then.
+        _ => match Pod::open(store, pod).and_then(|pod| pod.container_status(container)) {
+            Err(Error::NotFound(_)) => Ok(None),
+            status => Ok(status?.pid),
+        },
+    }
+}

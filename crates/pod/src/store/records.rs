@@ -1,0 +1,92 @@
+//! What the records say, and what they are called.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::exits::{Exit, Reservation};
+use crate::kernel::procfs::{MountNamespace, ProcessId};
+use crate::spec::users::Users;
+use crate::spec::{Container, PodOptions};
+
+pub(crate) const POD: &str = "pod.json";
+
+pub(crate) const PAUSE: &str = "pause.json";
+
+pub(crate) const TABLE: &str = "table";
+
+pub(crate) const CONTAINERS: &str = "containers";
+
+pub(crate) const CONTAINER: &str = "container.json";
+
+pub(crate) const PROCESS: &str = "process.json";
+
+pub(crate) const LOG: &str = "log";
+
+pub(crate) const OOM: &str = "oom.json";
+
+pub(crate) const LOCK: &str = "lock";
+
+/// `pod.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PodRecord {
+    pub id: String,
+    pub options: PodOptions,
+    pub users: Users,
+    pub cgroup: Option<PathBuf>,
+    pub created: SystemTime,
+    /// Ends with the program that made it, and then nobody wants its records.
+    pub attached: bool,
+    /// That program: as long as it lives it may ask for them, also once the pod
+    /// has ended.
+    #[serde(default)]
+    pub owner: Option<ProcessId>,
+}
+
+/// `pause.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PauseRecord {
+    pub process: ProcessId,
+    /// `/proc/sys/kernel/random/boot_id`: pids of another boot mean nothing.
+    pub boot: String,
+    /// The pid namespace in which that is its pid, by inode.
+    pub pids: u64,
+    /// The pod's cgroup, by its number.
+    pub cgroup: Option<u64>,
+    /// Its limits stand twice.
+    #[serde(default)]
+    pub doubled: bool,
+}
+
+/// `container.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub id: String,
+    pub container: Container,
+    pub created: SystemTime,
+    /// The latest run.
+    pub started: Option<SystemTime>,
+    /// Its slot, as long as the exit table is the one it was reserved in.
+    pub reservation: Option<Reservation>,
+    /// Nobody wants its records once it has ended.
+    #[serde(default)]
+    pub remove_when_ended: bool,
+    /// How the latest run ended, once the table that knew it is gone.
+    pub exit: Option<Exit>,
+    /// How often the pod's memory limit had been hit when the latest run began.
+    #[serde(default)]
+    pub pod_ooms: u64,
+    /// In the latest run its limits stand twice.
+    #[serde(default)]
+    pub doubled: bool,
+}
+
+/// `process.json`: the container's main process.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ProcessRecord {
+    pub process: ProcessId,
+    /// Its mount namespace, by which its children are found where there is no
+    /// cgroup.
+    pub mounts: Option<MountNamespace>,
+}
