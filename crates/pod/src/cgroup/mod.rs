@@ -21,7 +21,7 @@ pub mod stats;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -140,11 +140,27 @@ pub(crate) fn holds(dir: &Path, pid: u32) -> Result<bool> {
 /// Kills everything in a cgroup and below, and waits until it is gone. A
 /// cgroup that is not there has nothing in it.
 pub(crate) fn kill(dir: &Path, timeout: Duration) -> Result<()> {
-    match fs::write(dir.join("cgroup.kill"), "1") {
-        Err(error) if is_gone(&error) => return Ok(()),
-        result => result.doing(|| format!("killing the cgroup {}", dir.display()))?,
+    kill_while(dir, timeout, || Ok(true))
+}
+
+/// The same if `is_ours` says so of what was found there. Whatever another one
+/// makes at this path meanwhile is neither killed nor waited for.
+pub(crate) fn kill_while(dir: &Path, timeout: Duration, is_ours: impl FnOnce() -> Result<bool>) -> Result<()> {
+    let context = || format!("killing the cgroup {}", dir.display());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let found = match open(dir, flags, Mode::empty()) {
+        Err(errno) if is_gone(&errno.into()) => return Ok(()),
+        found => found.doing(context)?,
+    };
+    if !is_ours()? {
+        return Ok(());
     }
-    if wait_empty(dir, timeout)? {
+    let found = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    match fs::write(found.join("cgroup.kill"), "1") {
+        Err(error) if is_gone(&error) => return Ok(()),
+        result => result.doing(context)?,
+    }
+    if wait_empty(&found, timeout)? {
         return Ok(());
     }
     Err(Error::Deadline { what: format!("the end of all processes in {}", dir.display()), after: timeout })
@@ -216,6 +232,11 @@ pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
     Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
 }
 
+/// This often what an event tells is asked for. The kernel puts off a second
+/// event of the same 10 ms, and forgets it if the cgroup is removed meanwhile
+/// (`cgroup_file_notify`, `cgroup_rm_file`).
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Waits for a line of `cgroup.events`, or the end of the cgroup.
 fn wait_event(dir: &Path, wanted: &str, timeout: Option<Duration>, cancel: Option<&OwnedFd>) -> Result<bool> {
     let end = timeout.map(|timeout| Instant::now() + timeout);
@@ -240,8 +261,8 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Option<Duration>, cancel: Optio
         // kernfs wakes those who wait for "exceptional" input.
         let mut fds = vec![PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
         fds.extend(cancel.map(|cancel| PollFd::new(cancel.as_fd(), PollFlags::POLLIN)));
-        let timeout = left.map(|left| PollTimeout::try_from(left.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX));
-        match poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)) {
+        let wait = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
+        match poll(&mut fds, PollTimeout::try_from(wait.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX)) {
             Ok(_) if fds.get(1).is_some_and(|cancel| cancel.any() == Some(true)) => {
                 return Err(syscalls::given_up(cancel, || {
                     format!("waiting for {wanted:?} of the cgroup {}", dir.display())

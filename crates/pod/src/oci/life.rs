@@ -360,8 +360,9 @@ impl Instance {
                 self.end()?;
                 if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
                     // Nobody but who is born in it is there, and may not have
-                    // begun to run: its maker waits for that.
-                    cgroup::kill(cgroup, PATIENCE)?;
+                    // begun to run: its maker waits for that. The next
+                    // container of this id is not ours to end.
+                    cgroup::kill_while(cgroup, PATIENCE, || self.dir.is_there())?;
                 }
                 if self.dir.is_free()? {
                     break;
