@@ -7,10 +7,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::idmap::parse_map;
-use super::probe;
-pub use super::probe::Calls;
-use super::{procfs, syscalls};
+use super::{probe, procfs, syscalls};
 use crate::error::{Context, Result};
+
+pub use super::probe::Calls;
 
 /// The caller's privileges and the kernel's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,9 @@ use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::walk::{self, Place, Visitor};
 use crate::kernel::{files, mount_api, probe};
 use crate::launch::run_plan::{Ignition, Question, ignite, seal};
-use crate::plan::{Given, mounts, userns};
+use crate::plan::mounts::flags::tmpfs_attributes;
+use crate::plan::mounts::fresh::file_system_options;
+use crate::plan::{Given, userns};
 use crate::spec::{Mount, MountIds, MountKind};
 
 /// A user namespace with these maps, which lives as long as its descriptor.
@@ -137,8 +139,7 @@ impl Owners<'_> {
 /// where it will be mounted.
 pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners: Owners<'_>) -> Result<OwnedFd> {
     let doing = || format!("filling the tmpfs on {}", mount.target.display());
-    let tree =
-        mount_api::tmpfs(&mounts::file_system_options(mount), mounts::tmpfs_attributes(mount, nodev)).doing(doing)?;
+    let tree = mount_api::tmpfs(&file_system_options(mount), tmpfs_attributes(mount, nodev)).doing(doing)?;
     match probe::open_in_root(root, &mount.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(image) => {
             let (from, to) =

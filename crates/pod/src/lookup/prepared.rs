@@ -16,12 +16,11 @@ use crate::kernel::cgroupfs;
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::plan::input::{IN_PAUSE, Image, Launch, Nodes, OldOrder, PodShape, Source};
+use crate::plan::input::{IN_PAUSE, Image, Launch, Nodes, OldOrder, PodShape, Source, makes_nodes_for};
 use crate::plan::{Given, Plan, container};
 use crate::seccomp::{Filter, Situation};
 use crate::spec::users::{Ids, Users};
 use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Place, Root};
-use crate::store::Store;
 
 /// A container, ready to be planned.
 #[derive(Debug)]
@@ -42,14 +41,14 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Looks everything up. Changes nothing.
     ///
-    /// `store` is hidden from a container that sees this machine's files;
+    /// `hidden` is covered for a container that sees this machine's files;
     /// `dir` is where it keeps what it changes of them.
     pub(crate) fn new(
         container: &Container,
         pod: &PodShape<'_>,
         facts: &Facts,
         nodes: Nodes,
-        store: &Path,
+        hidden: &[PathBuf],
         dir: &Path,
     ) -> Result<Prepared> {
         container.check()?;
@@ -76,8 +75,7 @@ impl Prepared {
         }
         if container.root == Root::Host {
             check_cover(&container, facts)?;
-            // This store, and the one this user has by default.
-            container.masked_paths.extend([store.to_path_buf(), Store::default_root()]);
+            container.masked_paths.extend_from_slice(hidden);
             if !can_mount_afresh(pod, facts) {
                 container.mounts.splice(0..0, writable_places());
             }
@@ -114,7 +112,7 @@ impl Prepared {
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         prepare_mounts(&mut container, pod, facts, nodes)?;
         let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
-        let made_for = nodes == Nodes::Made && container::makes_nodes_for(pod.users, facts);
+        let made_for = nodes == Nodes::Made && makes_nodes_for(pod.users, facts);
         let outside = |device: &Device| match made || made_for {
             true => check_owner(device, pod.users).map(|()| None),
             false => node_outside(device),

@@ -143,7 +143,7 @@ impl Runtime {
         };
         let options = PodOptions::new("none").share([]);
         let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
-        let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &self.root, &dir)?;
+        let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &[], &dir)?;
         let ends_as_one = namespaces.made & Namespace::Pid.flag() != 0;
         let cgroup = cgroup_path::find(&facts, config.cgroups_path.as_deref(), id)?;
         apply::check_reachable(&container.resources, &facts, cgroup.as_deref())?;

@@ -40,15 +40,6 @@ const ENOUGH: u64 = 1024;
 #[allow(clippy::unnecessary_cast)] // Not with every C library.
 const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
 
-/// Whether the caller may make device nodes, and knows whose they are to be in
-/// this other user namespace.
-pub(crate) fn makes_nodes_for(users: &Users, facts: &Facts) -> bool {
-    let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
-    let able = facts.capabilities & needed == needed;
-    let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
-    may && matches!(users, Users::New { uids, gids } if !uids.is_empty() && !gids.is_empty())
-}
-
 /// Where a field of an exit table's slot stands in the new process.
 fn entry_address(entry: usize, field: usize) -> u64 {
     let entries = std::mem::offset_of!(table::Table, entries);

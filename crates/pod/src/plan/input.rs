@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::container::makes_nodes_for;
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
@@ -238,4 +237,13 @@ pub struct MachineMount {
     pub point: PathBuf,
     /// It is a whole proc or sysfs: if it cannot be taken away it is covered.
     pub reveals: bool,
+}
+
+/// Whether the caller may make device nodes, and knows whose they are to be in
+/// this other user namespace.
+pub(crate) fn makes_nodes_for(users: &Users, facts: &Facts) -> bool {
+    let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
+    let able = facts.capabilities & needed == needed;
+    let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
+    may && matches!(users, Users::New { uids, gids } if !uids.is_empty() && !gids.is_empty())
 }

@@ -21,7 +21,6 @@
 //! become that user. It came in with them, makes its files as root of the pod
 //! and goes back to them, for it could not name them any more.
 
-use caps::Capability;
 use pause::wire::{Record, Slot};
 
 use super::input::PodShape;
@@ -34,17 +33,6 @@ use crate::seccomp::compile::bpf;
 use crate::seccomp::compile::rules::Rules;
 use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
-
-/// An id outside that `maps` leave out: the caller's own, which asks for
-/// nothing; else the machine's last.
-pub(crate) fn unmapped(maps: &[IdMap], own: u32, facts: &Facts) -> Option<u32> {
-    // The next one means "none" in system calls.
-    const LAST: u32 = u32::MAX - 1;
-    let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
-    let may_change = facts.initial_users && needed.iter().all(|cap| facts.capabilities & cap.bitmask() != 0);
-    let is_free = |id: u32| !maps.iter().any(|map| id.checked_sub(map.outside).is_some_and(|at| at < map.count));
-    [Some(own), may_change.then_some(LAST)].into_iter().flatten().find(|&id| is_free(id))
-}
 
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;

@@ -167,7 +167,7 @@ impl Pod {
         let users = decide_users(&facts, options)?;
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
-        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, store.root(), &dir)?;
+        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, &store.hidden(), &dir)?;
         Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
     }
 

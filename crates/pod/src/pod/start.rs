@@ -206,7 +206,7 @@ impl Pod {
 
     fn prepare(&self, container: &Container) -> Result<Prepared> {
         let dir = self.container_dir(&container.name);
-        Prepared::new(container, &self.shape(), &self.facts, Nodes::Bound, self.store.root(), &dir)
+        Prepared::new(container, &self.shape(), &self.facts, Nodes::Bound, &self.store.hidden(), &dir)
     }
 
     /// What a container's cgroup is limited to. Where memory is limited, its

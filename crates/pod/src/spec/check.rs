@@ -1,27 +1,14 @@
 //! What cannot be, said by field, value and cure.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use caps::Capability;
 
 use super::mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountKind};
 use super::process::Device;
+use super::text::{check_path, check_string};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
-
-/// Names become file names, cgroup names and part of process titles.
-pub fn check_name(what: &str, name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if name.is_empty()
-        || name.len() > 63
-        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        || !name.chars().all(good)
-    {
-        let reason = "1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit";
-        return Err(Error::invalid(format!("{what} name"), name, reason));
-    }
-    Ok(())
-}
 
 /// A host or domain name.
 pub(super) fn check_hostname(field: &str, name: &str) -> Result<()> {
@@ -38,13 +25,6 @@ pub(super) fn check_interface(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || name.contains(bad) {
         let reason = "1 to 15 bytes, without spaces, `/`, `:` and `%`";
         return Err(Error::invalid("netDevices", name, reason));
-    }
-    Ok(())
-}
-
-pub(crate) fn check_string(field: &str, value: &str) -> Result<()> {
-    if value.contains('\0') {
-        return Err(Error::invalid(field, value, "contains a null byte, which no system call can take"));
     }
     Ok(())
 }
@@ -67,22 +47,6 @@ pub(super) fn check_rootfs(dir: &Path) -> Result<()> {
         Ok(_) => Err(Error::invalid("rootfs", shown, "not a directory")),
         Err(error) => Err(Error::invalid("rootfs", shown, describe(&error))),
     }
-}
-
-/// An absolute path without `..`: what it means must not depend on the image.
-pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
-    let shown = path.to_string_lossy();
-    check_string(field, &shown)?;
-    if path.to_str().is_none() {
-        return Err(Error::invalid(field, shown, "not UTF-8"));
-    }
-    if !path.is_absolute() {
-        return Err(Error::invalid(field, shown, "give an absolute path, as the container sees it"));
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(Error::invalid(field, shown, "give the path without `..`"));
-    }
-    Ok(())
 }
 
 /// The longest text that mount(2) takes: a page, its end included.

@@ -7,13 +7,14 @@ use caps::Capability;
 use serde::{Deserialize, Serialize};
 
 use super::check::{
-    check_apparmor, check_device, check_hostname, check_interface, check_mount, check_name, check_path,
-    check_propagation, check_rootfs, check_string, rlimit_number,
+    check_apparmor, check_device, check_hostname, check_interface, check_mount, check_propagation, check_rootfs,
+    rlimit_number,
 };
 use super::mount::{Mount, MountKind};
 use super::pod::PodOptions;
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
 use super::sysctl;
+use super::text::{check_name, check_path, check_string};
 use crate::error::{Error, Result};
 use crate::kernel::namespace::Namespace;
 use crate::resources::Resources;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{check_hostname, check_maps, check_name};
+use super::check::{check_hostname, check_maps};
 use super::sysctl;
+use super::text::check_name;
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;

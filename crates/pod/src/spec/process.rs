@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::check::check_path;
+use super::text::check_path;
 use crate::error::{Error, Result};
 
 /// How a process is scheduled (sched_setattr(2)).

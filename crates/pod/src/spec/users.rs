@@ -1,8 +1,9 @@
 //! Whose ids there are in a pod, and who a process runs as.
 
+use caps::Capability;
+
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::IdMap;
-use crate::plan::pod::unmapped;
 
 /// The user namespaces of a pod.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -94,4 +95,15 @@ pub struct Ids {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+}
+
+/// An id outside that `maps` leave out: the caller's own, which asks for
+/// nothing; else the machine's last.
+pub(crate) fn unmapped(maps: &[IdMap], own: u32, facts: &Facts) -> Option<u32> {
+    // The next one means "none" in system calls.
+    const LAST: u32 = u32::MAX - 1;
+    let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
+    let may_change = facts.initial_users && needed.iter().all(|cap| facts.capabilities & cap.bitmask() != 0);
+    let is_free = |id: u32| !maps.iter().any(|map| id.checked_sub(map.outside).is_some_and(|at| at < map.count));
+    [Some(own), may_change.then_some(LAST)].into_iter().flatten().find(|&id| is_free(id))
 }

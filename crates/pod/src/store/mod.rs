@@ -81,6 +81,12 @@ impl Store {
         &self.root
     }
 
+    /// What no container is to see: this store, and the one this user has by
+    /// default.
+    pub(crate) fn hidden(&self) -> [PathBuf; 2] {
+        [self.root.clone(), Store::default_root()]
+    }
+
     /// Directories that may hold programs, should memfds be forbidden.
     pub(crate) fn places(&self) -> &[PathBuf] {
         &self.places

@@ -11,8 +11,8 @@ use pause::wire::Slot;
 
 use super::super::input::{Launch, Nodes};
 use super::super::{Plan, step};
+use super::holder;
 use super::paths::{STRICT, in_parent, open_strict, relative};
-use super::tree;
 use crate::kernel::idmap;
 use crate::spec::{Container, Device, DeviceKind, MountKind};
 
@@ -104,7 +104,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
         p.free(node);
         Some(tree)
     };
-    tree::attached(p, |p, holder| {
+    holder::attached(p, |p, holder| {
         devices.iter().enumerate().map(|(i, device)| make_one(p, holder, i, device)).collect()
     })
 }

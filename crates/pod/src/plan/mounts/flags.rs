@@ -2,7 +2,7 @@
 
 use super::super::input::{Launch, Nodes, Source};
 use super::super::step::MountAttr;
-use crate::spec::Mount;
+use crate::spec::{Mount, MountKind};
 
 /// What pause's own mounts were made with.
 pub(super) const MADE_STRICT: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
@@ -62,4 +62,32 @@ pub(super) fn of_bind(launch: &Launch<'_>, mount: &Mount, below: u64) -> (MountA
         top.clear &= !outside.set;
     }
     (all, top)
+}
+
+/// A tmpfs that cannot be written once everything else is in place.
+pub(super) fn is_late(mount: &Mount) -> bool {
+    mount.kind == MountKind::Tmpfs && all_flags(mount) & libc::MS_RDONLY != 0
+}
+
+/// Flags of a mount that has none below.
+pub(super) fn all_flags(mount: &Mount) -> u64 {
+    mount.flags | mount.recursive_flags
+}
+
+/// The same, but that it cannot be written where that comes last.
+pub(super) fn flags_at_first(mount: &Mount) -> u64 {
+    all_flags(mount) & if is_late(mount) { !libc::MS_RDONLY } else { !0 }
+}
+
+/// Without rules for devices nothing but terminals may have any.
+pub(super) fn nodev_of(launch: &Launch<'_>, mount: &Mount) -> u64 {
+    let terminals = |other: &Mount| other.kind == MountKind::Devpts && other.target == mount.target;
+    let may_have = launch.nodes == Nodes::Made || launch.container.mounts.iter().any(terminals);
+    if may_have { 0 } else { libc::MS_NODEV }
+}
+
+/// And a tmpfs's attributes, at first.
+pub(crate) fn tmpfs_attributes(mount: &Mount, nodev: bool) -> u64 {
+    let set = attributes(flags_at_first(mount), 0).set;
+    if nodev { set | libc::MOUNT_ATTR_NODEV } else { set }
 }

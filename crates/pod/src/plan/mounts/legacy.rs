@@ -62,7 +62,7 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &OldOrder) 
         let flags = own_flags(&old.root) | build.nodev() | libc::MS_RDONLY;
         build.change_open(root, flags);
     }
-    super::become_root(p, launch, root);
+    super::root::become_root(p, launch, root);
     p.push(step::umask(container.umask));
 }
 
@@ -192,7 +192,7 @@ impl Build<'_, '_> {
                 self.p.push(step::bind(source, PLACE, recursive));
                 self.settle_bind(i, mount, is_file, recursive);
             }
-            None => self.p.push(fresh(self.launch, mount, PLACE)),
+            None => self.p.push(fresh::mounted(self.launch, mount, PLACE)),
         }
         if mount.propagation & libc::MS_UNBINDABLE != 0 {
             let mounted = self.p.slot("mounted");

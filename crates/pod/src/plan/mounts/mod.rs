@@ -7,9 +7,13 @@
 //! And what is mounted from outside was opened outside, as a detached tree.
 
 pub(crate) mod dev;
-mod flags;
+pub(crate) mod flags;
+pub(crate) mod fresh;
+mod holder;
 pub(super) mod legacy;
 mod paths;
+mod restrict;
+mod root;
 mod shared;
 mod tree;
 
@@ -17,15 +21,16 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::input::{Image, Launch, Nodes};
+use super::input::{Image, Launch};
 use super::step::{self, MountAttr};
 use super::{Given, Plan};
-use crate::plan::input::MachineMount;
 use crate::spec::{Mount, MountKind};
-use flags::{MADE_STRICT, attributes};
+use flags::{MADE_STRICT, all_flags, attributes, is_late, nodev_of};
+use fresh::detached;
 use tree::Tree;
 
 pub(super) use paths::open_strict;
+pub(super) use root::{change_root, move_root};
 pub(super) use shared::{enter_root, take_to_caller, take_to_others};
 pub(super) use tree::{Trees, open as open_trees};
 
@@ -95,9 +100,9 @@ pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
         p.push(step::mount_setattr(mounted, attributes(libc::MS_RDONLY, 0), false));
         p.free(mounted);
     }
-    paths::mask(p, container, trees);
+    restrict::mask(p, container, trees);
     for path in &container.readonly_paths {
-        paths::make_read_only(p, trees.root, path);
+        restrict::make_read_only(p, trees.root, path);
     }
     p.begin_part(String::new());
 }
@@ -131,79 +136,6 @@ pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
     p.begin_part(String::new());
 }
 
-/// Makes what was built the root, by `pivot_root(2)`.
-pub(super) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
-    finish(p, launch, root);
-    become_root(p, launch, root);
-    p.push(step::umask(launch.container.umask));
-}
-
-/// The same where the machine's root is a ramdisk, which cannot be pivoted: it
-/// stays below, without what is in `below`.
-pub(super) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[MachineMount]) {
-    finish(p, launch, root);
-    p.push(step::fchdir(root));
-    p.push(step::move_here_to_root());
-    // As long as this process has the machine's root, paths lead there.
-    for mount in below {
-        p.begin_part(format!("the machine's mount on {}", mount.point.display()));
-        // Its parent may have gone already, with all below. What came from a
-        // mount namespace with more rights cannot be taken away.
-        let detach = step::detach(&mount.point).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]);
-        match mount.reveals {
-            true => p.if_not(detach, |p| {
-                let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-                let cover = step::mount("tmpfs", &mount.point, "tmpfs", flags, "nr_blocks=1,nr_inodes=1");
-                p.push(cover.tolerate(&[libc::ENOENT, libc::ENOTDIR]));
-            }),
-            false => p.push(detach),
-        }
-    }
-    p.begin_part(String::new());
-    p.push(step::chroot("."));
-    p.push(step::chdir("/"));
-    p.push(step::umask(launch.container.umask));
-}
-
-fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
-    if launch.container.read_only {
-        p.push(step::mount_setattr(root, attributes(libc::MS_RDONLY, 0), false));
-    }
-}
-
-fn become_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
-    let propagation = launch.container.root_propagation;
-    let shared = propagation & libc::MS_SHARED != 0;
-    // Unmounting the old root must not reach where it came from.
-    let old = shared.then(|| p.keep("old_root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY)));
-    p.push(step::fchdir(root));
-    p.push(step::pivot_root());
-    if let Some(old) = old {
-        p.push(step::fchdir(old));
-        p.push(step::remount(".", libc::MS_SLAVE | libc::MS_REC));
-    }
-    p.push(step::detach("."));
-    p.push(step::chdir("/"));
-    if propagation & !libc::MS_REC & !libc::MS_PRIVATE != 0 {
-        p.push(step::remount("/", propagation));
-    }
-}
-
-/// A tmpfs that cannot be written once everything else is in place.
-fn is_late(mount: &Mount) -> bool {
-    mount.kind == MountKind::Tmpfs && all_flags(mount) & libc::MS_RDONLY != 0
-}
-
-/// Flags of a mount that has none below.
-fn all_flags(mount: &Mount) -> u64 {
-    mount.flags | mount.recursive_flags
-}
-
-/// The same, but that it cannot be written where that comes last.
-fn flags_at_first(mount: &Mount) -> u64 {
-    all_flags(mount) & if is_late(mount) { !libc::MS_RDONLY } else { !0 }
-}
-
 fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
     if let MountKind::Remount { bind } = mount.kind {
         return change_mount(p, launch, trees.root, mount, bind);
@@ -235,12 +167,12 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
             // mount(2) onto "." is onto the open directory itself.
             p.push(step::fchdir(target));
             match is_there(launch, mount) {
-                true => p.if_not(fresh(launch, mount, ".").tolerate(&[libc::EBUSY]), |p| {
+                true => p.if_not(fresh::mounted(launch, mount, ".").tolerate(&[libc::EBUSY]), |p| {
                     let tree = detached(p, mount);
                     p.push(step::move_mount(tree, target));
                     p.free(tree);
                 }),
-                false => p.push(fresh(launch, mount, ".")),
+                false => p.push(fresh::mounted(launch, mount, ".")),
             }
             if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
                 let mounted = paths::open_mounted(p, trees.root, mount);
@@ -270,29 +202,6 @@ fn is_there(launch: &Launch<'_>, mount: &Mount) -> bool {
     }
 }
 
-/// A new file system.
-fn fresh(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
-    let (kind, source) = file_system(mount);
-    let mut flags = flags_at_first(mount);
-    if launch.nodes == Nodes::Bound && mount.kind != MountKind::Devpts {
-        flags |= libc::MS_NODEV;
-    }
-    step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
-}
-
-/// A file system's type, and what is shown as its source.
-fn file_system(mount: &Mount) -> (&str, &str) {
-    match &mount.kind {
-        MountKind::Proc => ("proc", "proc"),
-        MountKind::Sysfs => ("sysfs", "sysfs"),
-        MountKind::Mqueue => ("mqueue", "mqueue"),
-        MountKind::Devpts => ("devpts", "devpts"),
-        MountKind::Cgroup => ("cgroup2", "cgroup2"),
-        MountKind::Other { fstype, source } => (fstype, source),
-        _ => ("tmpfs", "tmpfs"),
-    }
-}
-
 /// Other options for what is mounted there.
 fn change_mount(p: &mut Plan, launch: &Launch<'_>, root: Slot, mount: &Mount, bind: bool) {
     let mounted = paths::open_mounted(p, root, mount);
@@ -306,13 +215,6 @@ fn change_mount(p: &mut Plan, launch: &Launch<'_>, root: Slot, mount: &Mount, bi
     p.free(mounted);
 }
 
-/// Without rules for devices nothing but terminals may have any.
-fn nodev_of(launch: &Launch<'_>, mount: &Mount) -> u64 {
-    let terminals = |other: &Mount| other.kind == MountKind::Devpts && other.target == mount.target;
-    let may_have = launch.nodes == Nodes::Made || launch.container.mounts.iter().any(terminals);
-    if may_have { 0 } else { libc::MS_NODEV }
-}
-
 /// Who sees what is mounted on it later. Private and slave are what a tree
 /// from outside has become already.
 fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
@@ -321,51 +223,4 @@ fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
         let attr = MountAttr { propagation: kind, ..MountAttr::default() };
         p.push(step::mount_setattr(mounted, attr, mount.propagation & libc::MS_REC != 0));
     }
-}
-
-/// A file system to be moved into place. Where the machine's root is seen by
-/// an ordinary user, a place like /root cannot be entered to mount a tmpfs on
-/// ".". (In a user namespace no device on it can be opened anyway.)
-fn detached(p: &mut Plan, mount: &Mount) -> Slot {
-    let fs = p.keep("fs", step::fsopen(file_system(mount).0));
-    configure(p, fs, mount);
-    p.push(step::fscreate(fs));
-    let tree = p.keep("tree", step::fsmount(fs, attributes(flags_at_first(mount), 0).set));
-    p.free(fs);
-    tree
-}
-
-fn configure(p: &mut Plan, fs: Slot, mount: &Mount) {
-    for (key, value) in file_system_options(mount) {
-        p.push(match value {
-            Some(value) => step::fsconfig(fs, &key, value),
-            None => step::fsconfig_flag(fs, &key),
-        });
-    }
-}
-
-/// What fsconfig(2) is told of a detached file system.
-pub(crate) fn file_system_options(mount: &Mount) -> Vec<(String, Option<String>)> {
-    let flags = [
-        (libc::MS_SYNCHRONOUS, "sync"),
-        (libc::MS_DIRSYNC, "dirsync"),
-        (libc::MS_LAZYTIME, "lazytime"),
-        (libc::MS_I_VERSION, "iversion"),
-        (libc::MS_SILENT, "silent"),
-    ];
-    let flags = flags.into_iter().filter(|(flag, _)| mount.flags & flag != 0).map(|(_, name)| (name.into(), None));
-    let usual = (mount.kind == MountKind::Tmpfs).then_some("tmpfs");
-    let label = mount.label.as_deref().or(usual).map(|label| ("source".to_string(), Some(label.to_string())));
-    let data = mount.data.split(',').filter(|option| !option.is_empty());
-    let data = data.map(|option| match option.split_once('=') {
-        Some((key, value)) => (key.into(), Some(value.into())),
-        None => (option.into(), None),
-    });
-    label.into_iter().chain(flags).chain(data).collect()
-}
-
-/// And a tmpfs's attributes, at first.
-pub(crate) fn tmpfs_attributes(mount: &Mount, nodev: bool) -> u64 {
-    let set = attributes(flags_at_first(mount), 0).set;
-    if nodev { set | libc::MOUNT_ATTR_NODEV } else { set }
 }

@@ -12,7 +12,7 @@ use pause::wire::Slot;
 use super::super::input::Launch;
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
-use super::finish;
+use super::root::finish;
 
 const PRIVATE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_PRIVATE, users: 0 };
 

@@ -11,7 +11,9 @@ use pause::wire::Slot;
 use super::super::input::{Image, Launch};
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
-use super::flags::{attributes, from_outside, of_bind};
+use super::flags::{all_flags, attributes, from_outside, of_bind};
+use super::fresh::configure;
+use super::holder::hold;
 use super::{dev, paths};
 use crate::spec::{Mount, MountKind};
 
@@ -162,12 +164,12 @@ fn open_file_system(p: &mut Plan, launch: &Launch<'_>, mount: &Mount, fstype: &s
     p.begin_part(format!("the mount on {}", mount.target.display()));
     let fs = p.keep("fs", step::fsopen(fstype));
     p.push(step::fsconfig(fs, "source", source));
-    if super::all_flags(mount) & libc::MS_RDONLY != 0 {
+    if all_flags(mount) & libc::MS_RDONLY != 0 {
         p.push(step::fsconfig_flag(fs, "ro"));
     }
-    super::configure(p, fs, mount);
+    configure(p, fs, mount);
     p.push(step::fscreate(fs));
-    let attr = attributes(super::all_flags(mount), 0).set | from_outside(launch, 0).set;
+    let attr = attributes(all_flags(mount), 0).set | from_outside(launch, 0).set;
     let tree = p.keep("tree", step::fsmount(fs, attr));
     p.free(fs);
     tree
@@ -183,33 +185,4 @@ pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Optio
         MountKind::Shm if launch.host_ipc() => Some((Path::new("/dev/shm"), false)),
         _ => None,
     }
-}
-
-/// A tree of what `fill` puts into an empty directory.
-fn hold(p: &mut Plan, fill: impl FnOnce(&mut Plan, Slot)) -> Slot {
-    attached(p, |p, place| {
-        fill(p, place);
-        p.keep("held", step::open_tree_at(place, true))
-    })
-}
-
-/// What `clone` clones from an empty directory that it fills: trees can only
-/// be cloned from what is attached somewhere.
-pub(super) fn attached<T>(p: &mut Plan, clone: impl FnOnce(&mut Plan, Slot) -> T) -> T {
-    // Nobody else must see it.
-    p.push(step::unshare(libc::CLONE_NEWNS as u64));
-    p.push(step::remount("/", libc::MS_SLAVE));
-    let fs = p.keep("fs", step::fsopen("tmpfs"));
-    // In a user namespace the container's root looks for them, too.
-    p.push(step::fsconfig(fs, "mode", "0755"));
-    p.push(step::fscreate(fs));
-    let attached = p.keep("holder", step::fsmount(fs, 0));
-    // Paths still begin below it.
-    p.push(step::move_mount_to(attached, "/"));
-    let cloned = clone(p, attached);
-    // Who lives below another root can make no user namespace.
-    p.push(step::fchdir(attached));
-    p.push(step::detach("."));
-    p.push(step::chdir("/"));
-    cloned
 }

@@ -1,0 +1,65 @@
+//! What was built becomes the root.
+
+use pause::wire::Slot;
+
+use super::super::input::{Launch, MachineMount};
+use super::super::{Plan, step};
+use super::flags::attributes;
+
+/// Makes what was built the root, by `pivot_root(2)`.
+pub(in crate::plan) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    finish(p, launch, root);
+    become_root(p, launch, root);
+    p.push(step::umask(launch.container.umask));
+}
+
+/// The same where the machine's root is a ramdisk, which cannot be pivoted: it
+/// stays below, without what is in `below`.
+pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[MachineMount]) {
+    finish(p, launch, root);
+    p.push(step::fchdir(root));
+    p.push(step::move_here_to_root());
+    // As long as this process has the machine's root, paths lead there.
+    for mount in below {
+        p.begin_part(format!("the machine's mount on {}", mount.point.display()));
+        // Its parent may have gone already, with all below. What came from a
+        // mount namespace with more rights cannot be taken away.
+        let detach = step::detach(&mount.point).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]);
+        match mount.reveals {
+            true => p.if_not(detach, |p| {
+                let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                let cover = step::mount("tmpfs", &mount.point, "tmpfs", flags, "nr_blocks=1,nr_inodes=1");
+                p.push(cover.tolerate(&[libc::ENOENT, libc::ENOTDIR]));
+            }),
+            false => p.push(detach),
+        }
+    }
+    p.begin_part(String::new());
+    p.push(step::chroot("."));
+    p.push(step::chdir("/"));
+    p.push(step::umask(launch.container.umask));
+}
+
+pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    if launch.container.read_only {
+        p.push(step::mount_setattr(root, attributes(libc::MS_RDONLY, 0), false));
+    }
+}
+
+pub(super) fn become_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+    let propagation = launch.container.root_propagation;
+    let shared = propagation & libc::MS_SHARED != 0;
+    // Unmounting the old root must not reach where it came from.
+    let old = shared.then(|| p.keep("old_root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY)));
+    p.push(step::fchdir(root));
+    p.push(step::pivot_root());
+    if let Some(old) = old {
+        p.push(step::fchdir(old));
+        p.push(step::remount(".", libc::MS_SLAVE | libc::MS_REC));
+    }
+    p.push(step::detach("."));
+    p.push(step::chdir("/"));
+    if propagation & !libc::MS_REC & !libc::MS_PRIVATE != 0 {
+        p.push(step::remount("/", propagation));
+    }
+}

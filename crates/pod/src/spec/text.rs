@@ -1,0 +1,42 @@
+//! Names, strings and paths that a system call can take.
+
+use std::path::{Component, Path};
+
+use crate::error::{Error, Result};
+
+/// Names become file names, cgroup names and part of process titles.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.is_empty()
+        || name.len() > 63
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(good)
+    {
+        let reason = "1 to 63 of A-Z a-z 0-9 _ . -, the first a letter or digit";
+        return Err(Error::invalid(format!("{what} name"), name, reason));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_string(field: &str, value: &str) -> Result<()> {
+    if value.contains('\0') {
+        return Err(Error::invalid(field, value, "contains a null byte, which no system call can take"));
+    }
+    Ok(())
+}
+
+/// An absolute path without `..`: what it means must not depend on the image.
+pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
+    let shown = path.to_string_lossy();
+    check_string(field, &shown)?;
+    if path.to_str().is_none() {
+        return Err(Error::invalid(field, shown, "not UTF-8"));
+    }
+    if !path.is_absolute() {
+        return Err(Error::invalid(field, shown, "give an absolute path, as the container sees it"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::invalid(field, shown, "give the path without `..`"));
+    }
+    Ok(())
+}
