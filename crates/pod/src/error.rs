@@ -105,7 +105,7 @@ pub enum Error {
         after: Duration,
     },
     /// It was not waited for any longer, as the caller wished
-    /// ([`Setup::cancel`](crate::oci::Setup)).
+    /// ([`CreateOptions::cancel`](crate::oci::CreateOptions)).
     GivenUp {
         /// What was waited for.
         what: String,

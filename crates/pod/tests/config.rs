@@ -6,7 +6,7 @@ use std::path::Path;
 use pod::config::{Config, Hooks, NamespaceKind, PodHints, parse};
 use pod::idmap::IdMap;
 use pod::seccomp::Seccomp;
-use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, Personality, Place, User};
+use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, NamespaceMode, Personality, User};
 use pod::{Error, Namespace, PodOptions, Root};
 use serde_json::{Value, json};
 
@@ -71,7 +71,10 @@ fn what_is_honoured_arrives() {
     assert_eq!((data.flags, data.data.as_str()), (libc::MS_RDONLY, ""));
     assert_eq!(container.mounts[1].data, "mode=755,size=65536k");
     assert_eq!(container.masked_paths.len(), 2);
-    assert_eq!((container.net, container.pid, container.cgroup), (Place::Pod, Place::Pod, Place::Pod));
+    assert_eq!(
+        (container.net, container.pid, container.cgroup),
+        (NamespaceMode::Pod, NamespaceMode::Pod, NamespaceMode::Pod)
+    );
     assert_eq!(container.hostname.as_deref(), Some("plain"));
     let four = [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts];
     assert_eq!(hints.share, four.into());
@@ -117,7 +120,10 @@ fn a_namespace_that_is_not_listed_is_the_machines() {
         with("/linux/namespaces", list.into())
     };
     let (container, hints) = read(&kinds(&["pid", "mount", "uts"])).unwrap();
-    assert_eq!((container.net, container.ipc, container.cgroup), (Place::Host, Place::Host, Place::Host));
+    assert_eq!(
+        (container.net, container.ipc, container.cgroup),
+        (NamespaceMode::Host, NamespaceMode::Host, NamespaceMode::Host)
+    );
     assert_eq!(hints.share, [Namespace::Pid, Namespace::Uts].into());
     for (list, named) in
         [(&["mount", "uts"][..], "pid"), (&["pid", "uts"], "mount"), (&["pid", "mount", "uts", "pid"], "pid")]

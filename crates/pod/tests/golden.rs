@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
 use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, IN_PAUSE, Image, Launch, MachineMount, Nodes, OldOrder, PodShape, Source};
-use pod::plan::oci_create::{self, Bundle, Mounts};
+use pod::plan::input::{Below, IN_PAUSE, Image, Launch, LegacyMounts, MachineMount, Nodes, PodShape, Source};
+use pod::plan::oci_create::{self, Bundle, MntnsMode};
 use pod::plan::terminal::Terminal;
 use pod::plan::{container, pod as plan_of_pod};
 use pod::spec::users::{Ids, Users};
@@ -133,7 +133,7 @@ fn text(spec: &Value) -> String {
     let below = |path: &str, flags| Below { path: path.into(), flags };
     let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
     let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
-    let old_order = OldOrder { root, sources: sources.iter().map(outside).collect() };
+    let old_order = LegacyMounts { root, sources: sources.iter().map(outside).collect() };
     let launch = Launch {
         facts: &facts,
         pod: &shape,
@@ -167,9 +167,9 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         made,
         joined: kinds("joined").leak(),
         mounts: match spec["mounts"].as_str() {
-            None => Mounts::Own,
-            Some("joined") => Mounts::Joined,
-            Some(_) => Mounts::Callers { mark: "podlet-oci:web:1" },
+            None => MntnsMode::Own,
+            Some("joined") => MntnsMode::Joined,
+            Some(_) => MntnsMode::Callers { mark: "podlet-oci:web:1" },
         },
         time_offsets: Default::default(),
         terminal: spec["terminal"].as_bool().map(|keeps_newlines| Terminal { size: Some((24, 80)), keeps_newlines }),

@@ -18,7 +18,7 @@ mod strict;
 mod types;
 
 pub use properties::{Answer, PROPERTIES};
-pub use types::{Hook, Hooks, LeftOut, NamespaceEntry, NamespaceKind};
+pub use types::{Hook, Hooks, Ignored, NamespaceEntry, NamespaceKind};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -73,7 +73,7 @@ pub struct Config {
     pub bundle: PathBuf,
     /// What the specification wants a container started without, and a warning
     /// of it: capabilities that do not exist, options that a bind cannot have.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Ignored>,
 }
 
 /// What a config says of namespaces that belong to the pod.
@@ -314,7 +314,7 @@ impl Config {
     /// [`Error::Invalid`] for what a container of a pod cannot have.
     pub fn for_pod(mut self) -> Result<(Container, PodHints)> {
         self.needs_process()?;
-        if let Some(LeftOut { field, value, reason }) = self.left_out.first() {
+        if let Some(Ignored { field, value, reason }) = self.left_out.first() {
             return Err(Error::invalid(field, value, *reason));
         }
         if self.terminal {

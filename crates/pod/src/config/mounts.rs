@@ -10,7 +10,7 @@ use std::path::Path;
 
 use oci_spec::runtime;
 
-use super::types::LeftOut;
+use super::types::Ignored;
 use super::{normal, without_parents};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
@@ -19,7 +19,7 @@ use crate::spec::{Mount, MountIds, MountKind};
 /// Options that are the file system's, for all who have it mounted.
 const OF_THE_FILE_SYSTEM: [&str; 4] = ["sync", "dirsync", "iversion", "lazytime"];
 
-pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path, left_out: &mut Vec<LeftOut>) -> Result<Mount> {
+pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path, left_out: &mut Vec<Ignored>) -> Result<Mount> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     let no_options = Vec::new();
     let options = mount.options().as_ref().unwrap_or(&no_options);
@@ -42,7 +42,7 @@ pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path, left_out
     read.data = data.join(",");
     if bind && !read.data.is_empty() {
         let reason = "the kernel takes it for a whole file system, not for a bind of a part";
-        left_out.push(LeftOut { field: field("options"), value: std::mem::take(&mut read.data), reason });
+        left_out.push(Ignored { field: field("options"), value: std::mem::take(&mut read.data), reason });
     }
     read_ids(mount, &mut read);
     let source = mount.source().as_deref();

@@ -9,7 +9,7 @@ use super::types::{NamespaceEntry, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{Place, TimeOffsets, check_string};
+use crate::spec::{NamespaceMode, TimeOffsets, check_string};
 
 pub(super) fn entries(linux: &Linux) -> Result<Vec<NamespaceEntry>> {
     let mut entries: Vec<NamespaceEntry> = Vec::new();
@@ -114,7 +114,7 @@ impl Config {
                 return Err(Error::invalid(field, kind.name(), reason));
             }
         }
-        let place = |kind| if listed(kind) { Place::Pod } else { Place::Host };
+        let place = |kind| if listed(kind) { NamespaceMode::Pod } else { NamespaceMode::Host };
         let (net, ipc, cgroup) =
             (place(NamespaceKind::Network), place(NamespaceKind::Ipc), place(NamespaceKind::Cgroup));
         let shared = [

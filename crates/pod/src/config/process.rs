@@ -3,7 +3,7 @@
 use oci_spec::runtime::{IOPriorityClass, Process};
 use serde_json::Value;
 
-use super::types::LeftOut;
+use super::types::Ignored;
 use super::without_parents;
 use crate::error::{Error, Result};
 use crate::spec::{
@@ -51,7 +51,7 @@ pub(super) fn read(
     container: &mut Container,
     process: &Process,
     taken: &TakenOut,
-    left_out: &mut Vec<LeftOut>,
+    left_out: &mut Vec<Ignored>,
 ) -> Result<()> {
     container.args = process.args().clone().unwrap_or_default();
     container.env = process.env().clone().unwrap_or_default();
@@ -112,7 +112,7 @@ fn processors(list: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(","))
 }
 
-fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<CapabilitySets> {
+fn capabilities(value: &Value, left_out: &mut Vec<Ignored>) -> Result<CapabilitySets> {
     let mut set = |name: &str| -> Result<u64> {
         let field = format!("process.capabilities.{name}");
         let mut set = 0;
@@ -120,7 +120,7 @@ fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<Capability
             match parse_capability(&name) {
                 Ok(capability) if name.starts_with("CAP_") => set |= capability.bitmask(),
                 _ if left_out.iter().any(|other| other.value == name) => {}
-                _ => left_out.push(LeftOut {
+                _ => left_out.push(Ignored {
                     field: "process.capabilities".into(),
                     value: name,
                     reason: "not a capability of capabilities(7)",
@@ -143,7 +143,7 @@ fn capabilities(value: &Value, left_out: &mut Vec<LeftOut>) -> Result<Capability
     sets.ambient &= !beyond;
     let mut names: Vec<_> = caps::all().into_iter().filter(|capability| beyond & capability.bitmask() != 0).collect();
     names.sort_by_key(|capability| capability.index());
-    left_out.extend(names.into_iter().map(|capability| LeftOut {
+    left_out.extend(names.into_iter().map(|capability| Ignored {
         field: "process.capabilities.ambient".into(),
         value: capability.to_string(),
         reason: "the kernel has it ambient only where it is inheritable and permitted, too",

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// A value that a container is started without.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeftOut {
+pub struct Ignored {
     /// Where it stands, such as `mounts[2].options`.
     pub field: String,
     /// As given.

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::walk::{self, Place, Visitor};
+use super::walk::{self, OpenDir, Visitor};
 use crate::error::Context;
 
 /// All processes of a cgroup and of those below, as this process sees them: a
@@ -41,7 +41,7 @@ pub(crate) fn find(number: u64) -> crate::Result<Option<PathBuf>> {
 }
 
 fn visit(dir: &Path, visitor: &mut impl Visitor) -> Result<()> {
-    match Place::open(dir) {
+    match OpenDir::open(dir) {
         Err(error) if is_gone(&error) => Ok(()),
         top => walk::walk(top?, visitor),
     }
@@ -65,7 +65,7 @@ fn unless_passed_by(result: Result<()>) -> Result<()> {
 struct Members(Vec<u32>);
 
 impl Visitor for Members {
-    fn enter(&mut self, dir: &Place) -> Result<()> {
+    fn enter(&mut self, dir: &OpenDir) -> Result<()> {
         let mut text = String::new();
         let procs = openat(dir, "cgroup.procs", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let read = procs.map_err(Error::from).and_then(|procs| File::from(procs).read_to_string(&mut text));
@@ -73,11 +73,11 @@ impl Visitor for Members {
         unless_passed_by(read.map(drop))
     }
 
-    fn file(&mut self, _: &Place, _: &OsStr) -> Result<()> {
+    fn file(&mut self, _: &OpenDir, _: &OsStr) -> Result<()> {
         Ok(())
     }
 
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, why: Error) -> Result<()> {
+    fn cannot_enter(&mut self, _: &OpenDir, _: &OsStr, why: Error) -> Result<()> {
         unless_passed_by(Err(why))
     }
 }
@@ -90,18 +90,18 @@ struct Finder {
 }
 
 impl Visitor for Finder {
-    fn enter(&mut self, dir: &Place) -> Result<()> {
+    fn enter(&mut self, dir: &OpenDir) -> Result<()> {
         if dir.inode() == self.number {
             self.found = Some(self.way.iter().collect());
         }
         Ok(())
     }
 
-    fn file(&mut self, _: &Place, _: &OsStr) -> Result<()> {
+    fn file(&mut self, _: &OpenDir, _: &OsStr) -> Result<()> {
         Ok(())
     }
 
-    fn before(&mut self, _: &Place, name: &OsStr) -> Result<bool> {
+    fn before(&mut self, _: &OpenDir, name: &OsStr) -> Result<bool> {
         if self.found.is_some() {
             return Ok(false);
         }
@@ -109,12 +109,12 @@ impl Visitor for Finder {
         Ok(true)
     }
 
-    fn after(&mut self, _: &Place, _: &OsStr) -> Result<()> {
+    fn after(&mut self, _: &OpenDir, _: &OsStr) -> Result<()> {
         self.way.pop();
         Ok(())
     }
 
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, why: Error) -> Result<()> {
+    fn cannot_enter(&mut self, _: &OpenDir, _: &OsStr, why: Error) -> Result<()> {
         self.way.pop();
         unless_passed_by(Err(why))
     }
@@ -122,7 +122,7 @@ impl Visitor for Finder {
 
 /// Removes one in which nobody is, with all below.
 pub(crate) fn remove_empty(dir: &Path) -> Result<()> {
-    match Place::open(dir).and_then(|top| walk::walk(top, &mut Remover)) {
+    match OpenDir::open(dir).and_then(|top| walk::walk(top, &mut Remover)) {
         Err(error) if !is_gone(&error) => return Err(error),
         _ => {}
     }
@@ -134,20 +134,20 @@ struct Remover;
 
 impl Visitor for Remover {
     /// The kernel's own files go with it.
-    fn file(&mut self, _: &Place, _: &OsStr) -> Result<()> {
+    fn file(&mut self, _: &OpenDir, _: &OsStr) -> Result<()> {
         Ok(())
     }
 
     /// Most have none below.
-    fn before(&mut self, dir: &Place, name: &OsStr) -> Result<bool> {
+    fn before(&mut self, dir: &OpenDir, name: &OsStr) -> Result<bool> {
         Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_err())
     }
 
-    fn after(&mut self, dir: &Place, name: &OsStr) -> Result<()> {
+    fn after(&mut self, dir: &OpenDir, name: &OsStr) -> Result<()> {
         remove_when_left(dir, name)
     }
 
-    fn cannot_enter(&mut self, _: &Place, _: &OsStr, why: Error) -> Result<()> {
+    fn cannot_enter(&mut self, _: &OpenDir, _: &OsStr, why: Error) -> Result<()> {
         if is_gone(&why) { Ok(()) } else { Err(why) }
     }
 }

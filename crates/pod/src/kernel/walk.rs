@@ -29,7 +29,7 @@ type Id = (u64, u64);
 
 /// A directory of a tree.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct OpenDir {
     here: OwnedFd,
     id: Id,
     /// The directories above, up to the one where it began.
@@ -38,16 +38,16 @@ pub(crate) struct Place {
     one_mount: bool,
 }
 
-impl Place {
+impl OpenDir {
     /// The directory at `path`, which is no link.
-    pub(crate) fn open(path: &Path) -> Result<Place> {
-        Place::at(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?)
+    pub(crate) fn open(path: &Path) -> Result<OpenDir> {
+        OpenDir::at(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?)
     }
 
     /// An open directory.
-    pub(crate) fn at(here: OwnedFd) -> Result<Place> {
+    pub(crate) fn at(here: OwnedFd) -> Result<OpenDir> {
         let id = id(&here)?;
-        Ok(Place { here, id, above: Vec::new(), one_mount: false })
+        Ok(OpenDir { here, id, above: Vec::new(), one_mount: false })
     }
 
     /// Its inode.
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-impl AsFd for Place {
+impl AsFd for OpenDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.here.as_fd()
     }
@@ -104,31 +104,31 @@ fn id(dir: &OwnedFd) -> Result<Id> {
 /// What is done on a walk. Everything is named from the directory it is in.
 pub(crate) trait Visitor {
     /// A directory, the top included, before anything in it.
-    fn enter(&mut self, _dir: &Place) -> Result<()> {
+    fn enter(&mut self, _dir: &OpenDir) -> Result<()> {
         Ok(())
     }
 
     /// What is no directory.
-    fn file(&mut self, dir: &Place, name: &OsStr) -> Result<()>;
+    fn file(&mut self, dir: &OpenDir, name: &OsStr) -> Result<()>;
 
     /// A directory that is about to be entered; false if it need not be.
-    fn before(&mut self, _dir: &Place, _name: &OsStr) -> Result<bool> {
+    fn before(&mut self, _dir: &OpenDir, _name: &OsStr) -> Result<bool> {
         Ok(true)
     }
 
     /// One that was entered, once all in it has been visited.
-    fn after(&mut self, _dir: &Place, _name: &OsStr) -> Result<()> {
+    fn after(&mut self, _dir: &OpenDir, _name: &OsStr) -> Result<()> {
         Ok(())
     }
 
     /// What is a directory no more, or cannot be opened.
-    fn cannot_enter(&mut self, _dir: &Place, _name: &OsStr, why: Error) -> Result<()> {
+    fn cannot_enter(&mut self, _dir: &OpenDir, _name: &OsStr, why: Error) -> Result<()> {
         Err(why)
     }
 }
 
 /// Visits everything below a directory: in each of them the files first.
-pub(crate) fn walk(top: Place, visitor: &mut impl Visitor) -> Result<()> {
+pub(crate) fn walk(top: OpenDir, visitor: &mut impl Visitor) -> Result<()> {
     let mut place = top;
     // Of each directory on the way: its name, and what is left to be visited.
     let mut way = vec![(OsString::new(), look(&place, visitor)?)];
@@ -155,7 +155,7 @@ pub(crate) fn walk(top: Place, visitor: &mut impl Visitor) -> Result<()> {
 }
 
 /// Visits a directory's files, and comes back with the directories in it.
-fn look(place: &Place, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
+fn look(place: &OpenDir, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
     visitor.enter(place)?;
     let mut below = Vec::new();
     let mut entries = match Dir::openat(place, ".", DIRECTORY, Mode::empty()) {
@@ -181,7 +181,7 @@ fn look(place: &Place, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
 }
 
 /// For file systems whose directories do not tell.
-fn is_directory(place: &Place, name: &OsStr) -> bool {
+fn is_directory(place: &OpenDir, name: &OsStr) -> bool {
     let found = fstatat(place, name, AtFlags::AT_SYMLINK_NOFOLLOW);
     found.is_ok_and(|found| SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
@@ -197,10 +197,10 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
         removed => return Ok(removed?),
     }
-    let top = match Place::open(path) {
+    let top = match OpenDir::open(path) {
         // Somebody else was faster.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
-        top => Place { one_mount: true, ..top? },
+        top => OpenDir { one_mount: true, ..top? },
     };
     let device = top.id.0;
     walk(top, &mut Remover { device })?;
@@ -213,25 +213,25 @@ struct Remover {
 
 impl Visitor for Remover {
     /// Many are empty.
-    fn before(&mut self, dir: &Place, name: &OsStr) -> Result<bool> {
+    fn before(&mut self, dir: &OpenDir, name: &OsStr) -> Result<bool> {
         // What keeps it from going is found inside.
         Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir).is_err())
     }
 
-    fn enter(&mut self, dir: &Place) -> Result<()> {
+    fn enter(&mut self, dir: &OpenDir) -> Result<()> {
         // For kernels and sandboxes without openat2(2).
         if dir.id.0 == self.device { Ok(()) } else { Err(Errno::EXDEV.into()) }
     }
 
-    fn file(&mut self, dir: &Place, name: &OsStr) -> Result<()> {
+    fn file(&mut self, dir: &OpenDir, name: &OsStr) -> Result<()> {
         Ok(unless_gone(unlinkat(dir, name, UnlinkatFlags::NoRemoveDir))?)
     }
 
-    fn after(&mut self, dir: &Place, name: &OsStr) -> Result<()> {
+    fn after(&mut self, dir: &OpenDir, name: &OsStr) -> Result<()> {
         Ok(unless_gone(unlinkat(dir, name, UnlinkatFlags::RemoveDir))?)
     }
 
-    fn cannot_enter(&mut self, dir: &Place, name: &OsStr, why: Error) -> Result<()> {
+    fn cannot_enter(&mut self, dir: &OpenDir, name: &OsStr, why: Error) -> Result<()> {
         match why.raw_os_error() {
             Some(libc::ENOENT) => Ok(()),
             Some(libc::ENOTDIR | libc::ELOOP) => self.file(dir, name),
@@ -273,14 +273,14 @@ mod tests {
     fn a_directory_that_moves_does_not_take_the_walk_along() {
         struct Mover<'a>(&'a Path);
         impl Visitor for Mover<'_> {
-            fn file(&mut self, _: &Place, _: &OsStr) -> Result<()> {
+            fn file(&mut self, _: &OpenDir, _: &OsStr) -> Result<()> {
                 fs::rename(self.0.join("tree/a/b"), self.0.join("elsewhere"))
             }
         }
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join("tree/a/b")).expect("directories");
         fs::write(dir.path().join("tree/a/b/file"), "").expect("a file");
-        let tree = Place::open(&dir.path().join("tree")).expect("a directory");
+        let tree = OpenDir::open(&dir.path().join("tree")).expect("a directory");
         let error = walk(tree, &mut Mover(dir.path())).expect_err("it moved");
         assert_eq!(error.raw_os_error(), Some(libc::ESTALE));
     }

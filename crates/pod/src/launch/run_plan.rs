@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A process that has come to the end of its plan.
 #[derive(Debug)]
-pub(crate) struct Born {
+pub(crate) struct Launched {
     /// Its pidfd; for a plan that makes a user namespace, that.
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
@@ -73,7 +73,7 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// What a launch needs besides its plan.
-pub(crate) struct Ignition<'a> {
+pub(crate) struct LaunchRequest<'a> {
     /// Such as `container web/db`.
     pub object: &'a str,
     /// What `ps` shows.
@@ -119,26 +119,23 @@ pub(crate) fn seal(plan: &Plan) -> Result<OwnedFd> {
 /// # Errors
 /// [`Error::Step`], [`Error::Exec`], [`Error::Died`], [`Error::Deadline`], or
 /// [`Error::Os`] if it could not begin.
-pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
-    let object = ignition.object;
+pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<Launched> {
+    let object = request.object;
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
-    let program = syscalls::program_file(c"podlet", pause::PROGRAM, ignition.places)
+    let program = syscalls::program_file(c"podlet", pause::PROGRAM, request.places)
         .doing(starting("making the sealed program (see the sysctl vm.memfd_noexec)"))?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .doing(starting("making the report socket"))?;
-    let mut fds = vec![
-        (Given::Plan, ignition.sealed.as_fd()),
-        (Given::Report, theirs.as_fd()),
-        (Given::Program, program.as_fd()),
-    ];
-    fds.extend(ignition.fds);
-    let handed_over = std::mem::take(&mut ignition.handed_over);
+    let mut fds =
+        vec![(Given::Plan, request.sealed.as_fd()), (Given::Report, theirs.as_fd()), (Given::Program, program.as_fd())];
+    fds.extend(request.fds);
+    let handed_over = std::mem::take(&mut request.handed_over);
     fds.extend(handed_over.iter().map(|(given, fd)| (*given, fd.as_fd())));
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
-    let place = spawn::Birthplace { cgroup: ignition.cgroup, namespaces: plan.born_in() };
-    let child = spawn::spawn(program.as_fd(), ignition.title, &given, place);
+    let place = spawn::Birthplace { cgroup: request.cgroup, namespaces: plan.born_in() };
+    let child = spawn::spawn(program.as_fd(), request.title, &given, place);
     let child = child.map_err(|errno| {
         let what = match errno {
             Errno::EAGAIN => "too many processes (see pids.max of its cgroup and the pod's, and `ulimit -u`)",
@@ -154,8 +151,8 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     })?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
-    let mut heard = Heard::default();
-    let result = listen(plan, &ignition, &child, &ours, &mut heard);
+    let mut heard = Report::default();
+    let result = listen(plan, &request, &child, &ours, &mut heard);
     drop(ours);
     if result.is_err() {
         child.kill();
@@ -171,7 +168,7 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
     }
     result?;
     match heard {
-        Heard { born: Some(pidfd), mounts, console, .. } => Ok(Born { pidfd, mounts, console }),
+        Report { born: Some(pidfd), mounts, console, .. } => Ok(Launched { pidfd, mounts, console }),
         _ => Err(Error::Died { object: object.into() }),
     }
 }
@@ -180,18 +177,18 @@ pub(crate) fn ignite(plan: &Plan, mut ignition: Ignition<'_>) -> Result<Born> {
 /// `explain` knows its plan.
 ///
 /// # Errors
-/// As [`ignite`].
+/// As [`run_plan`].
 pub(crate) fn hear_start(
     object: &str,
     report: &OwnedFd,
     cancel: Option<&OwnedFd>,
     explain: &dyn Fn(&Record) -> Error,
 ) -> Result<()> {
-    hear(object, report, cancel, &mut Heard::default(), explain, &mut |_, _| Ok(()))
+    hear(object, report, cancel, &mut Report::default(), explain, &mut |_, _| Ok(()))
 }
 
 /// The listener's descriptor, once it is known whose it is.
-fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Result<()> {
+fn pass_on(heard: &mut Report, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Result<()> {
     match heard.listener.take() {
         Some(filter) => answer(Question::Listener { filter, process: heard.born.as_ref() }),
         None => Ok(()),
@@ -200,7 +197,7 @@ fn pass_on(heard: &mut Heard, answer: &dyn Fn(Question<'_>) -> Result<()>) -> Re
 
 /// What a report has told so far.
 #[derive(Default)]
-struct Heard {
+struct Report {
     born: Option<OwnedFd>,
     mounts: Option<MountNamespace>,
     console: Option<OwnedFd>,
@@ -215,7 +212,7 @@ struct Heard {
 ///
 /// # Errors
 /// [`Error::Os`]; not if nobody listens any more: the report says why.
-pub(crate) fn go_on(report: &OwnedFd) -> Result<()> {
+pub(crate) fn acknowledge(report: &OwnedFd) -> Result<()> {
     match send(report.as_raw_fd(), b"!", MsgFlags::MSG_NOSIGNAL) {
         Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         result => result.map(drop).doing(|| "answering the report".into()),
@@ -223,39 +220,39 @@ pub(crate) fn go_on(report: &OwnedFd) -> Result<()> {
 }
 
 /// Reads the report until everybody has closed it, and answers.
-fn listen(plan: &Plan, ignition: &Ignition<'_>, child: &Child, report: &OwnedFd, heard: &mut Heard) -> Result<()> {
-    let died = || Error::Died { object: ignition.object.into() };
-    let mut unwritten = ignition.note.as_ref();
-    let mut note = |heard: &Heard| {
+fn listen(plan: &Plan, request: &LaunchRequest<'_>, child: &Child, report: &OwnedFd, heard: &mut Report) -> Result<()> {
+    let died = || Error::Died { object: request.object.into() };
+    let mut unwritten = request.note.as_ref();
+    let mut note = |heard: &Report| {
         let known = |note: &&Note<'_>| heard.born.is_some() && (heard.mounts.is_some() || !note.with_mounts);
         let (Some(note), Some(born)) = (unwritten.take_if(|note| known(note)), &heard.born) else { return Ok(()) };
         let pid = if plan.born_in() != 0 { Ok(Some(child.pid())) } else { syscalls::pid_of(born.as_fd()) };
-        let pid = pid.doing(|| format!("starting {}", ignition.object))?;
+        let pid = pid.doing(|| format!("starting {}", request.object))?;
         (note.write)(pid.ok_or_else(died)?, heard.mounts)?;
-        go_on(report)
+        acknowledge(report)
     };
     if plan.born_in() != 0 {
-        heard.born = Some(child.descriptor().doing(|| format!("starting {}", ignition.object))?);
+        heard.born = Some(child.descriptor().doing(|| format!("starting {}", request.object))?);
         note(heard)?;
     }
-    let explain = |record: &Record| failed(plan, ignition.object, record);
-    hear(ignition.object, report, ignition.cancel, heard, &explain, &mut |kind, heard| {
+    let explain = |record: &Record| failed(plan, request.object, record);
+    hear(request.object, report, request.cancel, heard, &explain, &mut |kind, heard| {
         if kind == Record::MAPS {
-            let mapped = (ignition.answer)(Question::Maps(child.pid()));
+            let mapped = (request.answer)(Question::Maps(child.pid()));
             return match mapped {
                 // Nobody can write the maps of one that is being killed.
                 Err(_) if child.ends_within(MOMENT) => Err(died()),
-                mapped => mapped.and_then(|()| go_on(report)),
+                mapped => mapped.and_then(|()| acknowledge(report)),
             };
         }
         note(heard)?;
         // The one process speaks, the other one tells who that is.
         let Some(born) = &heard.born else { return Ok(()) };
         if std::mem::take(&mut heard.runtime) {
-            (ignition.answer)(Question::Runtime(born, heard.mounts))?;
-            go_on(report)?;
+            (request.answer)(Question::Runtime(born, heard.mounts))?;
+            acknowledge(report)?;
         }
-        pass_on(heard, ignition.answer)
+        pass_on(heard, request.answer)
     })
 }
 
@@ -264,9 +261,9 @@ fn hear(
     object: &str,
     report: &OwnedFd,
     cancel: Option<&OwnedFd>,
-    heard: &mut Heard,
+    heard: &mut Report,
     explain: &dyn Fn(&Record) -> Error,
-    react: &mut dyn FnMut(u32, &mut Heard) -> Result<()>,
+    react: &mut dyn FnMut(u32, &mut Report) -> Result<()>,
 ) -> Result<()> {
     let mut deadline = Instant::now() + DEADLINE;
     loop {

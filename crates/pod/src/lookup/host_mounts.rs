@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{Seen, mounts};
-use crate::plan::input::{Below, OldOrder, PodShape};
+use crate::plan::input::{Below, LegacyMounts, PodShape};
 use crate::spec::users::Users;
 use crate::spec::{Container, Mount, MountKind, Root};
 
 /// The facts for `container`, or what of it takes the new calls.
-pub(crate) fn look_up(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<OldOrder> {
+pub(crate) fn look_up(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<LegacyMounts> {
     refuse(container, pod, overlays)?;
     let all = read_mounts()?;
     let of = |path: &Path| -> Result<Vec<Below>> {
@@ -27,7 +27,7 @@ pub(crate) fn look_up(container: &Container, pod: &PodShape<'_>, overlays: bool)
     };
     let sources = container.mounts.iter().map(source).collect::<Result<_>>()?;
     let root = if overlays { Vec::new() } else { of(container.root.path())? };
-    Ok(OldOrder { root, sources })
+    Ok(LegacyMounts { root, sources })
 }
 
 fn refuse(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<()> {

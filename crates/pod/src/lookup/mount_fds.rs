@@ -18,9 +18,9 @@ use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Result};
 use crate::kernel::idmap::{IdMap, show_maps};
-use crate::kernel::walk::{self, Place, Visitor};
+use crate::kernel::walk::{self, OpenDir, Visitor};
 use crate::kernel::{files, mount_api, probe};
-use crate::launch::run_plan::{Ignition, Question, ignite, seal};
+use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
 use crate::plan::mounts::flags::tmpfs_attributes;
 use crate::plan::mounts::fresh::file_system_options;
 use crate::plan::{Given, userns};
@@ -38,7 +38,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
     };
     let streams = [Given::Stdin, Given::Stdout, Given::Stderr].map(|given| (given, null.as_fd()));
     let plan = userns::plan();
-    let ignition = Ignition {
+    let request = LaunchRequest {
         object: "the user namespace of a mount",
         title: c"podlet:ids",
         sealed: seal(&plan)?,
@@ -53,7 +53,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
         places,
         cancel: None,
     };
-    Ok(ignite(&plan, ignition)?.pidfd)
+    Ok(run_plan(&plan, request)?.pidfd)
 }
 
 /// Where a mount on `target` goes, if symbolic links of the image at `root`
@@ -144,8 +144,8 @@ pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners
         Ok(image) => {
             let (from, to) =
                 (mount_api::below(image.as_fd(), OsStr::new(".")), mount_api::below(tree.as_fd(), OsStr::new(".")));
-            let walk = |from| walk::walk(from, &mut Copier { to: Place::open(&to)?, owners });
-            Place::open(&from).and_then(walk).doing(doing)?;
+            let walk = |from| walk::walk(from, &mut Copier { to: OpenDir::open(&to)?, owners });
+            OpenDir::open(&from).and_then(walk).doing(doing)?;
             let meta = fs::symlink_metadata(&from).doing(doing)?;
             dress(&from, &to, &meta, owners).doing(doing)?;
         }
@@ -158,12 +158,12 @@ pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners
 /// Copies everything in one directory to another. Each entry is named from an
 /// open directory, so that nothing leads out of either.
 struct Copier<'a> {
-    to: Place,
+    to: OpenDir,
     owners: Owners<'a>,
 }
 
 impl Visitor for Copier<'_> {
-    fn file(&mut self, from: &Place, name: &OsStr) -> std::io::Result<()> {
+    fn file(&mut self, from: &OpenDir, name: &OsStr) -> std::io::Result<()> {
         let (old, new) = (mount_api::below(from.as_fd(), name), mount_api::below(self.to.as_fd(), name));
         let found = openat(from, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         let found = File::from(found);
@@ -186,12 +186,12 @@ impl Visitor for Copier<'_> {
         dress(&old, &new, &meta, self.owners)
     }
 
-    fn before(&mut self, _: &Place, name: &OsStr) -> std::io::Result<bool> {
+    fn before(&mut self, _: &OpenDir, name: &OsStr) -> std::io::Result<bool> {
         fs::create_dir(mount_api::below(self.to.as_fd(), name))?;
         self.to.down(name).map(|()| true)
     }
 
-    fn after(&mut self, from: &Place, name: &OsStr) -> std::io::Result<()> {
+    fn after(&mut self, from: &OpenDir, name: &OsStr) -> std::io::Result<()> {
         self.to.up()?;
         let (old, new) = (mount_api::below(from.as_fd(), name), mount_api::below(self.to.as_fd(), name));
         dress(&old, &new, &fs::symlink_metadata(&old)?, self.owners)

@@ -16,11 +16,11 @@ use crate::kernel::cgroupfs;
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::plan::input::{IN_PAUSE, Image, Launch, Nodes, OldOrder, PodShape, Source, makes_nodes_for};
+use crate::plan::input::{IN_PAUSE, Image, Launch, LegacyMounts, Nodes, PodShape, Source, makes_nodes_for};
 use crate::plan::{Given, Plan, container};
 use crate::seccomp::{Filter, Situation};
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Place, Root};
+use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, NamespaceMode, Root};
 
 /// A container, ready to be planned.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     filter: Option<Filter>,
     idmapped: bool,
     nodes: Nodes,
-    old_order: Option<OldOrder>,
+    old_order: Option<LegacyMounts>,
 }
 
 impl Prepared {
@@ -81,13 +81,13 @@ impl Prepared {
             }
         }
         let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
-        let machines_queues = container.ipc == Place::Host && !can_mount_afresh(pod, facts);
+        let machines_queues = container.ipc == NamespaceMode::Host && !can_mount_afresh(pod, facts);
         if machines_queues && !has_host_mqueue {
             // The machine's message queues can only be bound, and it does not
             // show them: there is nothing to mount.
             container.mounts.retain(|mount| mount.kind != MountKind::Mqueue);
         }
-        if container.cgroup == Place::Host
+        if container.cgroup == NamespaceMode::Host
             && !can_mount_afresh(pod, facts)
             && let Some(hierarchy) = cgroupfs::hierarchy()
         {
@@ -228,7 +228,7 @@ impl Prepared {
 /// Refuses what the mounts of this pod cannot be, and resolves what they leave
 /// open.
 fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, nodes: Nodes) -> Result<()> {
-    let shares_pid = container.pid == Place::Pod && pod.options.shares(Namespace::Pid);
+    let shares_pid = container.pid == NamespaceMode::Pod && pod.options.shares(Namespace::Pid);
     for mount in &mut container.mounts {
         let refuse = |value: &str, reason: &str| {
             Err(Error::invalid(format!("options of the mount on {}", mount.target.display()), value, reason))

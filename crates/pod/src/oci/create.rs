@@ -14,18 +14,18 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 use super::dir::{Dir, Held};
 use super::exec::Inside;
 use super::id_maps::{give, seen_inside, write_maps};
-use super::namespaces::{self, Mounts, Namespaces};
-use super::record::{self, Attached, GATE, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
+use super::namespaces::{self, Namespaces, OpenedMntns};
+use super::record::{self, Attached, PROCESS, ProcessRecord, RECORD, Record, START_SOCKET, Status, UNFINISHED};
 use super::shared_mntns::{check_among_others, stays_below};
 use super::{Instance, Runtime, cgroup_path, check_id, compat, hooks, seccomp_agent};
 use crate::cgroup::{self, apply, doubled};
-use crate::config::{Config, Hooks, LeftOut};
+use crate::config::{Config, Hooks, Ignored};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{MountNamespace, ProcessId, innermost_pid};
 use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
-use crate::launch::run_plan::{Born, Ignition, Note, Question, ignite, seal};
+use crate::launch::run_plan::{LaunchRequest, Launched, Note, Question, run_plan, seal};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
 use crate::plan::input::{Nodes, PodShape};
@@ -37,7 +37,7 @@ use crate::spec::{CapabilitySets, Container, PodOptions, Root};
 
 /// How a container is made, besides what its config says.
 #[derive(Debug)]
-pub struct Setup {
+pub struct CreateOptions {
     /// Its standard streams, unless it has a terminal.
     pub io: Io,
     /// Descriptors it gets from 3 on.
@@ -58,9 +58,9 @@ pub struct Setup {
     pub cancel: Option<OwnedFd>,
 }
 
-impl Default for Setup {
-    fn default() -> Setup {
-        Setup {
+impl Default for CreateOptions {
+    fn default() -> CreateOptions {
+        CreateOptions {
             io: Io::default(),
             preserved: Vec::new(),
             env: Vec::new(),
@@ -82,7 +82,7 @@ pub struct Created {
     /// The controlling end of its terminal.
     pub console: Option<OwnedFd>,
     /// Capabilities that could not be granted.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Ignored>,
 }
 
 impl Runtime {
@@ -93,7 +93,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`], [`Error::Hook`], or why it cannot
     /// be done here. Nothing is left behind.
-    pub fn create(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+    pub fn create(&self, id: &str, config: &Config, setup: CreateOptions) -> Result<Created> {
         self.make(id, config, setup, true).map(|(created, _)| created)
     }
 
@@ -101,7 +101,7 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`create`](Runtime::create) and [`Instance::start`].
-    pub fn run(&self, id: &str, config: &Config, setup: Setup) -> Result<Created> {
+    pub fn run(&self, id: &str, config: &Config, setup: CreateOptions) -> Result<Created> {
         config.needs_process()?;
         // The one hook that comes between the two needs somebody to wait.
         let gate = !config.hooks.start_container.is_empty();
@@ -124,7 +124,7 @@ impl Runtime {
     }
 
     /// A container that nobody else can change yet.
-    fn make(&self, id: &str, config: &Config, mut setup: Setup, gate: bool) -> Result<(Created, Held)> {
+    fn make(&self, id: &str, config: &Config, mut setup: CreateOptions, gate: bool) -> Result<(Created, Held)> {
         check_id(id)?;
         let exists = || Error::Exists(format!("container {id:?}"));
         let dir = self.root.join(id);
@@ -152,10 +152,10 @@ impl Runtime {
         }
         let created = SystemTime::now();
         let mounts = match &namespaces.mounts {
-            Mounts::Own => record::Mounts::Own,
-            Mounts::Joined(_) => record::Mounts::Joined,
-            Mounts::Callers(_, namespace) => {
-                record::Mounts::Callers(Attached::new(*namespace, id, created, container.root.path())?)
+            OpenedMntns::Own => record::RecordedMntns::Own,
+            OpenedMntns::Joined(_) => record::RecordedMntns::Joined,
+            OpenedMntns::Callers(_, namespace) => {
+                record::RecordedMntns::Callers(Attached::new(*namespace, id, created, container.root.path())?)
             }
         };
         let below = if setup.pivot { None } else { stays_below(&namespaces.mounts)? };
@@ -164,9 +164,9 @@ impl Runtime {
             made: namespaces.made,
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             mounts: match &mounts {
-                record::Mounts::Own => oci_create::Mounts::Own,
-                record::Mounts::Joined => oci_create::Mounts::Joined,
-                record::Mounts::Callers(attached) => oci_create::Mounts::Callers { mark: &attached.mark },
+                record::RecordedMntns::Own => oci_create::MntnsMode::Own,
+                record::RecordedMntns::Joined => oci_create::MntnsMode::Joined,
+                record::RecordedMntns::Callers(attached) => oci_create::MntnsMode::Callers { mark: &attached.mark },
             },
             time_offsets: config.time_offsets,
             terminal: config
@@ -248,7 +248,7 @@ fn check_calls(facts: &Facts) -> Result<()> {
 }
 
 /// The container of a config, as runtimes for bundles understand it.
-fn asked_for(config: &Config, setup: &Setup) -> Result<Container> {
+fn asked_for(config: &Config, setup: &CreateOptions) -> Result<Container> {
     let mut container = config.container.clone();
     container.name = "container".into();
     container.env.extend(setup.env.iter().cloned());
@@ -267,7 +267,7 @@ fn could_lift(container: &Container) -> bool {
 }
 
 /// Takes away the capabilities that are not among `grantable`, and says which.
-fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<LeftOut> {
+fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<Ignored> {
     let mut denied = 0;
     for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable, &mut sets.ambient]
     {
@@ -279,7 +279,7 @@ fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<LeftOut> {
     let mut names: Vec<_> =
         caps::all().into_iter().filter(is_denied).map(|capability| capability.to_string()).collect();
     names.sort();
-    names.into_iter().map(|value| LeftOut { field: "process.capabilities".into(), value, reason }).collect()
+    names.into_iter().map(|value| Ignored { field: "process.capabilities".into(), value, reason }).collect()
 }
 
 impl Instance {
@@ -302,9 +302,9 @@ impl Instance {
         namespaces: &Namespaces,
         prepared: &Prepared,
         outside: Vec<(Given, OwnedFd)>,
-        setup: Setup,
+        setup: CreateOptions,
         gate: bool,
-    ) -> Result<Born> {
+    ) -> Result<Launched> {
         let object = self.object();
         record_file::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
@@ -321,11 +321,11 @@ impl Instance {
         let birthplace = self.birthplace().map(|dir| cgroup::open_dir(&dir)).transpose()?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
             [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams.iter().map(AsFd::as_fd)).collect();
-        fds.extend(gate.iter().map(|gate| (Given::Gate, gate.as_fd())));
+        fds.extend(gate.iter().map(|gate| (Given::StartSocket, gate.as_fd())));
         fds.extend((0..).zip(&setup.preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
         fds.extend(namespaces.mounts.file().map(|file| (Given::Mounts, file.as_fd())));
-        let is_among_callers = matches!(namespaces.mounts, Mounts::Callers(..));
+        let is_among_callers = matches!(namespaces.mounts, OpenedMntns::Callers(..));
         // Resolved already: were there a link by now, it would be mounted
         // wherever that leads.
         let open = || probe::open_without_links(self.rootfs()).doing(|| format!("opening {}", self.rootfs().display()));
@@ -336,7 +336,7 @@ impl Instance {
         let moved = RefCell::default();
         let noted = Cell::new(None);
         let note = |pid, mounts| self.note_process(pid, mounts).map(|process| noted.set(Some(process)));
-        let ignition = Ignition {
+        let request = LaunchRequest {
             object: &object,
             title: &title,
             sealed,
@@ -363,7 +363,7 @@ impl Instance {
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
             cancel: self.cancel.as_ref(),
         };
-        let born = ignite(plan, ignition).inspect_err(|_| {
+        let born = run_plan(plan, request).inspect_err(|_| {
             if let Some(Moved { devices, here, there }) = moved.borrow().as_ref() {
                 netlink::give_back(devices, here.as_fd(), there.as_fd());
             }
@@ -396,10 +396,10 @@ impl Instance {
     fn make_gate(&self) -> Result<OwnedFd> {
         let context = || format!("making the gate of {}", self.object());
         let gate = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
-        let path = self.dir.short(GATE);
+        let path = self.dir.short(START_SOCKET);
         bind(gate.as_raw_fd(), &UnixAddr::new(path.as_str()).doing(context)?).doing(context)?;
         let private = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(self.dir.join(GATE), private).doing(context)?;
+        fs::set_permissions(self.dir.join(START_SOCKET), private).doing(context)?;
         listen(&gate, Backlog::new(1).doing(context)?).doing(context)?;
         Ok(gate)
     }

@@ -12,7 +12,7 @@ use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Context, Error, Result};
 use crate::kernel::idmap;
-use crate::launch::run_plan::{Born, Ignition, Question, ignite, seal};
+use crate::launch::run_plan::{LaunchRequest, Launched, Question, run_plan, seal};
 use crate::launch::stdio::{self, Io, Stdio};
 use crate::lookup::passwd::{self, Found};
 use crate::plan::oci_exec::{self, Enter};
@@ -23,7 +23,7 @@ use crate::spec::users::Ids;
 
 /// Another process to run in a container.
 #[derive(Debug)]
-pub struct Extra {
+pub struct ExecOptions {
     /// What it is to be: of a container only what is a process's own counts.
     /// Begin with [`Instance::container`].
     pub process: Container,
@@ -36,13 +36,13 @@ pub struct Extra {
     /// Also in a container that is paused: it is waited until that goes on.
     pub even_paused: bool,
     /// Once it can be read, whatever is waited for is given up: see
-    /// [`Setup::cancel`](super::Setup).
+    /// [`CreateOptions::cancel`](super::CreateOptions).
     pub cancel: Option<OwnedFd>,
 }
 
 /// A process that was just started in a container.
 #[derive(Debug)]
-pub struct Executed {
+pub struct ExecProcess {
     /// A child of this program.
     pub process: OwnedFd,
     /// The controlling end of its terminal.
@@ -68,7 +68,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
-    pub fn exec(&self, extra: Extra) -> Result<Executed> {
+    pub fn exec(&self, extra: ExecOptions) -> Result<ExecProcess> {
         let wanted: &[Status] = match extra.even_paused {
             true => &[Status::Running, Status::Created, Status::Paused],
             false => &[Status::Running, Status::Created],
@@ -112,9 +112,9 @@ impl Instance {
         }
         let object = format!("exec in {}", self.object());
         let streams = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
-        let Born { pidfd: process, console, .. } =
+        let Launched { pidfd: process, console, .. } =
             self.enter(&object, &enter, streams, &extra.preserved, &pidfd, extra.cancel.as_ref())?;
-        Ok(Executed { process, console })
+        Ok(ExecProcess { process, console })
     }
 
     /// Runs a hook in the container's namespaces.
@@ -170,7 +170,7 @@ impl Instance {
         preserved: &[OwnedFd],
         container: &OwnedFd,
         cancel: Option<&OwnedFd>,
-    ) -> Result<Born> {
+    ) -> Result<Launched> {
         let plan = oci_exec::plan(enter);
         let mut fds: Vec<_> = [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams).collect();
         fds.extend((0..).zip(preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
@@ -180,7 +180,7 @@ impl Instance {
         let cgroup = self.birthplace().map(|dir| cgroup::open_beside(&cgroup::beside(&dir, container)));
         let cgroup = cgroup.transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
-        let ignition = Ignition {
+        let request = LaunchRequest {
             object,
             title: &title,
             sealed: seal(&plan)?,
@@ -199,7 +199,7 @@ impl Instance {
             places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
             cancel,
         };
-        ignite(&plan, ignition)
+        run_plan(&plan, request)
     }
 
     /// The root that the container's process has now.

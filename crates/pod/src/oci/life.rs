@@ -15,7 +15,7 @@ use pause::wire::Record as Report;
 use super::dir::Held;
 use super::exec::Inside;
 use super::hooks::{self, Until};
-use super::record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record, Status, UNFINISHED};
+use super::record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET, Status, UNFINISHED};
 use super::{Instance, cgroup_path, seccomp_agent};
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{self, apply, doubled};
@@ -26,7 +26,7 @@ use crate::kernel::procfs::{
     processes_in,
 };
 use crate::kernel::{PATIENCE, record_file, syscalls};
-use crate::launch::run_plan::{go_on, hear_start};
+use crate::launch::run_plan::{acknowledge, hear_start};
 use crate::resources::Resources;
 use crate::seccomp::Situation;
 
@@ -103,7 +103,7 @@ impl Instance {
     /// gate finds its program running.
     fn pass_gate(&self) -> Result<()> {
         let context = || format!("starting {}", self.object());
-        let path = self.dir.join(GATE);
+        let path = self.dir.join(START_SOCKET);
         // (With musl the standard library takes O_PATH for a kind of access,
         // and leaves it out.)
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -117,7 +117,7 @@ impl Instance {
         }
         self.run_start_hooks()?;
         fs::remove_file(&path).doing(context)?;
-        go_on(&report)?;
+        acknowledge(&report)?;
         let object = self.object();
         hear_start(&object, &report, self.cancel.as_ref(), &|report| self.explain(report))
     }
@@ -407,7 +407,7 @@ impl Instance {
     /// Removes everything; the container's process has been killed, or was
     /// never born.
     pub(super) fn erase(&self, held: &Held) -> Result<()> {
-        if let Mounts::Callers(attached) = &self.record.mounts {
+        if let RecordedMntns::Callers(attached) = &self.record.mounts {
             attached.detach(self.rootfs(), &self.object())?;
         }
         if let Some(cgroup) = self.cgroup() {
@@ -422,7 +422,7 @@ impl Instance {
         }
         // As long as the record is there whoever comes by can go on, and finds
         // the process stopped.
-        self.dir.remove(&[GATE, UNFINISHED, RECORD, PROCESS], held)
+        self.dir.remove(&[START_SOCKET, UNFINISHED, RECORD, PROCESS], held)
     }
 
     /// SIGKILL, and waits until it has worked.

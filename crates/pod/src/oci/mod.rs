@@ -51,11 +51,11 @@ use crate::kernel::facts::Facts;
 use crate::kernel::{files, record_file, syscalls};
 use crate::store::{self, root};
 use dir::Dir;
-use record::{GATE, Mounts, PROCESS, ProcessRecord, RECORD, Record};
+use record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET};
 
 pub use crate::plan::terminal::Terminal;
-pub use create::{Created, Setup};
-pub use exec::{Executed, Extra};
+pub use create::{CreateOptions, Created};
+pub use exec::{ExecOptions, ExecProcess};
 pub use record::{State, Status};
 
 /// The newest version of the OCI runtime specification that this follows.
@@ -220,7 +220,7 @@ impl Instance {
     /// Whether nobody else is in its mount namespace: only then what is in there
     /// is the container's.
     fn has_own_mounts(&self) -> bool {
-        self.record.mounts == Mounts::Own
+        self.record.mounts == RecordedMntns::Own
     }
 
     /// Whether its pids are numbers of another pid namespace.
@@ -267,7 +267,7 @@ impl Instance {
 
     /// Whether it waits at its gate, be it frozen there.
     fn waits(&self) -> bool {
-        files::is_there(&self.dir.join(GATE))
+        files::is_there(&self.dir.join(START_SOCKET))
     }
 
     /// The state, as the specification has it.

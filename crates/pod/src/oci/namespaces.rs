@@ -15,7 +15,7 @@ use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{MountNamespace, mount_namespace_of, sees_all_pids};
 use crate::kernel::{files, syscalls};
 use crate::spec::users::Users;
-use crate::spec::{Container, Place};
+use crate::spec::{Container, NamespaceMode};
 
 /// The namespaces of a container to be.
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(super) struct Namespaces {
     pub made: u64,
     /// In the order to join them.
     pub joined: Vec<(Namespace, File)>,
-    pub mounts: Mounts,
+    pub mounts: OpenedMntns,
     pub users: Users,
 }
 
 /// Whose mount namespace it is.
 #[derive(Debug)]
-pub(super) enum Mounts {
+pub(super) enum OpenedMntns {
     /// Its own.
     Own,
     /// This one, which is there.
@@ -39,17 +39,17 @@ pub(super) enum Mounts {
     Callers(File, MountNamespace),
 }
 
-impl Mounts {
+impl OpenedMntns {
     /// Whether nobody else is in there.
     pub fn are_own(&self) -> bool {
-        matches!(self, Mounts::Own)
+        matches!(self, OpenedMntns::Own)
     }
 
     /// What its process has to join for it.
     pub fn file(&self) -> Option<&File> {
         match self {
-            Mounts::Own => None,
-            Mounts::Joined(file) | Mounts::Callers(file, _) => Some(file),
+            OpenedMntns::Own => None,
+            OpenedMntns::Joined(file) | OpenedMntns::Callers(file, _) => Some(file),
         }
     }
 }
@@ -66,8 +66,8 @@ pub(super) fn prepare(config: &Config, facts: &Facts) -> Result<Namespaces> {
     }
     order(&mut joined);
     let mounts = match config.namespace(NamespaceKind::Mount) {
-        Some(NamespaceEntry { path: None, .. }) => Mounts::Own,
-        Some(NamespaceEntry { path: Some(path), .. }) => Mounts::Joined(open_mounts(path, config, &joined)?),
+        Some(NamespaceEntry { path: None, .. }) => OpenedMntns::Own,
+        Some(NamespaceEntry { path: Some(path), .. }) => OpenedMntns::Joined(open_mounts(path, config, &joined)?),
         None => callers_mounts(config, facts)?,
     };
     let users = users(config, facts)?;
@@ -129,7 +129,7 @@ fn is_of_process_1(file: &File) -> Option<bool> {
 }
 
 /// The caller's own, where there is no entry.
-fn callers_mounts(config: &Config, facts: &Facts) -> Result<Mounts> {
+fn callers_mounts(config: &Config, facts: &Facts) -> Result<OpenedMntns> {
     let field = "linux.namespaces";
     if !facts.privileged {
         let reason = "missing, and in this program's own mount namespace an ordinary user cannot mount: add it, and \
@@ -144,7 +144,7 @@ fn callers_mounts(config: &Config, facts: &Facts) -> Result<Mounts> {
     let path = "/proc/self/ns/mnt";
     let file = File::open(path).doing(|| format!("opening {path}"))?;
     let known = mount_namespace_of(&file).doing(|| format!("looking at {path}"))?;
-    Ok(Mounts::Callers(file, known))
+    Ok(OpenedMntns::Callers(file, known))
 }
 
 /// `None` if one of the two cannot be looked at.
@@ -224,9 +224,9 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
 
 /// Where the container's namespaces are, as plans of mounts see it.
 pub(super) fn place(container: &mut Container, config: &Config) {
-    let place = |kind| if config.namespace(kind).is_some() { Place::Own } else { Place::Host };
+    let place = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
     container.net = place(NamespaceKind::Network);
     container.ipc = place(NamespaceKind::Ipc);
     container.cgroup = place(NamespaceKind::Cgroup);
-    container.pid = Place::Own;
+    container.pid = NamespaceMode::Own;
 }

@@ -15,7 +15,7 @@ pub(super) const RECORD: &str = "record.json";
 pub(super) const PROCESS: &str = "process.json";
 /// What becomes [`PROCESS`] once the container is made.
 pub(super) const UNFINISHED: &str = "unfinished.json";
-pub(super) const GATE: &str = "gate";
+pub(super) const START_SOCKET: &str = "gate";
 
 /// `record.json`. Later changes of config.json have no effect.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub(super) struct Record {
     pub doubled: bool,
     /// Whose mount namespace it is in.
     #[serde(default)]
-    pub mounts: Mounts,
+    pub mounts: RecordedMntns,
     /// Of the steps behind the gate: number and how the plan shows them.
     pub late_steps: Vec<(u32, String)>,
 }
@@ -56,7 +56,7 @@ fn yes() -> bool {
 /// Whose mount namespace a container is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mounts {
+pub(super) enum RecordedMntns {
     /// Its own.
     #[default]
     Own,

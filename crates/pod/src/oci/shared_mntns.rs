@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::namespaces::Mounts;
+use super::namespaces::OpenedMntns;
 use crate::error::{Error, Result};
 use crate::kernel::procfs;
 use crate::lookup::revealed;
@@ -30,10 +30,10 @@ pub(super) fn check_among_others(container: &Container, ends: bool) -> Result<()
 
 /// What of the machine's mounts has to go from below a root that is moved over
 /// the machine's; nothing where it is one by `chroot(2)`.
-pub(super) fn stays_below(mounts: &Mounts) -> Result<Option<Vec<MachineMount>>> {
+pub(super) fn stays_below(mounts: &OpenedMntns) -> Result<Option<Vec<MachineMount>>> {
     match mounts {
-        Mounts::Own => Ok(Some(revealed::in_a_copy(&procfs::mounts()?))),
-        Mounts::Joined(namespace) => {
+        OpenedMntns::Own => Ok(Some(revealed::in_a_copy(&procfs::mounts()?))),
+        OpenedMntns::Joined(namespace) => {
             let refused = |reason: String| Error::invalid("linux.namespaces", "mount", reason);
             let table = procfs::mounts_in(namespace).map_err(|error| {
                 match error {
@@ -55,6 +55,6 @@ pub(super) fn stays_below(mounts: &Mounts) -> Result<Option<Vec<MachineMount>>> 
             };
             revealed::in_a_joined(&table).map(Some).map_err(hidden)
         }
-        Mounts::Callers(..) => Ok(None),
+        OpenedMntns::Callers(..) => Ok(None),
     }
 }

@@ -30,7 +30,7 @@ use crate::seccomp::Filter;
 use crate::spec::users::Users;
 use crate::spec::{Container, rlimit_number};
 
-pub use super::input::{Below, OldOrder};
+pub use super::input::{Below, LegacyMounts};
 pub use crate::spec::users::Ids;
 
 /// As many descriptors as making a container may take.

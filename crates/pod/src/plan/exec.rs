@@ -17,7 +17,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Place};
+use crate::spec::{Container, NamespaceMode};
 
 /// Everything the plan of an exec depends on.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Exec<'a> {
 /// The plan of an exec.
 pub fn plan(exec: &Exec<'_>) -> Plan {
     let container = exec.container;
-    let own_pid = container.pid != Place::Pod || !exec.pod.options.shares(Namespace::Pid);
+    let own_pid = container.pid != NamespaceMode::Pod || !exec.pod.options.shares(Namespace::Pid);
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Container, Given::Table, Given::Pause]);
     let mut plan = Plan::new(&given);
@@ -73,7 +73,7 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     for (kind, place) in
         [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)]
     {
-        if place != Place::Host {
+        if place != NamespaceMode::Host {
             others |= kind.flag();
         }
     }

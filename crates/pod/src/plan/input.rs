@@ -6,7 +6,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Mount, MountKind, Place, PodOptions};
+use crate::spec::{Container, Mount, MountKind, NamespaceMode, PodOptions};
 
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
@@ -83,7 +83,7 @@ pub struct Launch<'a> {
     /// not shared.
     pub attach: &'a Path,
     /// Facts for the old order, where the new calls are denied.
-    pub old_order: Option<&'a OldOrder>,
+    pub old_order: Option<&'a LegacyMounts>,
     /// The slot in the exit table.
     pub entry: usize,
 }
@@ -111,15 +111,15 @@ impl Launch<'_> {
     }
 
     pub(crate) fn host_net(&self) -> bool {
-        self.container.net == Place::Host
+        self.container.net == NamespaceMode::Host
     }
 
     pub(crate) fn host_ipc(&self) -> bool {
-        self.container.ipc == Place::Host
+        self.container.ipc == NamespaceMode::Host
     }
 
-    pub(crate) fn shares(&self, namespace: Namespace, place: Place) -> bool {
-        place == Place::Pod && self.pod.options.shares(namespace)
+    pub(crate) fn shares(&self, namespace: Namespace, place: NamespaceMode) -> bool {
+        place == NamespaceMode::Pod && self.pod.options.shares(namespace)
     }
 
     /// Whether its pid namespace is nested under pause's.
@@ -172,7 +172,7 @@ impl Launch<'_> {
         let container = self.container;
         let left_out =
             [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)];
-        let left_out = left_out.iter().filter(|(_, place)| *place != Place::Pod);
+        let left_out = left_out.iter().filter(|(_, place)| *place != NamespaceMode::Pod);
         self.pod.joined() & left_out.fold(!0, |mask, (namespace, _)| mask & !namespace.flag())
     }
 
@@ -182,10 +182,10 @@ impl Launch<'_> {
         let kinds = [
             (Namespace::Net, container.net),
             (Namespace::Ipc, container.ipc),
-            (Namespace::Uts, Place::Pod),
+            (Namespace::Uts, NamespaceMode::Pod),
             (Namespace::Cgroup, container.cgroup),
         ];
-        let own = kinds.iter().filter(|(kind, place)| *place != Place::Host && !self.shares(*kind, *place));
+        let own = kinds.iter().filter(|(kind, place)| *place != NamespaceMode::Host && !self.shares(*kind, *place));
         own.fold(0, |flags, (kind, _)| flags | kind.flag())
     }
 }
@@ -214,7 +214,7 @@ impl PodShape<'_> {
 
 /// What the old order needs to know of the machine's mounts besides.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct OldOrder {
+pub struct LegacyMounts {
     /// Of the root.
     pub root: Vec<Below>,
     /// Of each of the container's mounts, if it has a source.

@@ -74,7 +74,7 @@ pub enum Given {
     /// `cgroup.procs` of pause's own leaf.
     Leaf,
     /// The socket at which a created container waits to be started.
-    Gate,
+    StartSocket,
     /// One of the descriptors a container is to keep, from 3 on.
     Preserved(u16),
     /// A namespace to join.
@@ -111,7 +111,7 @@ impl Given {
             Given::Maker => "maker",
             Given::Made => "made",
             Given::Leaf => "leaf",
-            Given::Gate => "gate",
+            Given::StartSocket => "gate",
             Given::Preserved(_) => "preserved",
             Given::Namespace(kind) => kind.name(),
             Given::Mounts => "mnt",

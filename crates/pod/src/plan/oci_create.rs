@@ -19,7 +19,7 @@
 //! H: C is born in its namespaces, and opens the trees in its own copy of the
 //! caller's mounts.
 //!
-//! A container that is to be in a mount namespace with others ([`Mounts`]) is
+//! A container that is to be in a mount namespace with others ([`MntnsMode`]) is
 //! built all the same in one that nobody else sees, and comes to the others in
 //! one piece: what fails before leaves nothing there, and no path of theirs is
 //! followed but that of the root.
@@ -37,7 +37,7 @@ pub use super::input::MachineMount;
 
 /// Whose mount namespace the container's process is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mounts<'a> {
+pub enum MntnsMode<'a> {
     /// Its own.
     Own,
     /// One that is there: the root becomes that of all who are in it.
@@ -63,7 +63,7 @@ pub struct Bundle<'a> {
     /// The mount namespace. One to join comes after all others: it must belong
     /// to the user namespace that the container is in, or nothing could be
     /// mounted there.
-    pub mounts: Mounts<'a>,
+    pub mounts: MntnsMode<'a>,
     /// Of the time namespace, if one is made.
     pub time_offsets: TimeOffsets,
     /// It gets such a terminal.
@@ -101,7 +101,7 @@ impl Bundle<'_> {
     }
 
     fn is_among_callers(&self) -> bool {
-        matches!(self.mounts, Mounts::Callers { .. })
+        matches!(self.mounts, MntnsMode::Callers { .. })
     }
 
     /// Whether the first process is the container's own: no namespace has to
@@ -117,12 +117,12 @@ impl Bundle<'_> {
 /// The plan of a container without a pod.
 pub fn plan(bundle: &Bundle<'_>) -> Plan {
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
-    given.extend(bundle.gate.map(|_| Given::Gate));
+    given.extend(bundle.gate.map(|_| Given::StartSocket));
     given.extend((0..bundle.preserved).map(Given::Preserved));
     let kept = given.len();
     given.extend(mounts::given(&bundle.launch));
     given.extend(bundle.joined.iter().map(|&kind| Given::Namespace(kind)));
-    given.extend((bundle.mounts != Mounts::Own).then_some(Given::Mounts));
+    given.extend((bundle.mounts != MntnsMode::Own).then_some(Given::Mounts));
     given.extend(bundle.is_among_callers().then_some(Given::Place));
     let mut plan = Plan::new(&given);
     let p = &mut plan;
@@ -217,7 +217,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let container = launch.container;
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    if bundle.tells_mounts && bundle.mounts == Mounts::Own {
+    if bundle.tells_mounts && bundle.mounts == MntnsMode::Own {
         let namespace = p.keep("mnt", step::openat(step::CWD, "/proc/self/ns/mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
         p.push(step::close(namespace));
@@ -262,7 +262,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         }
     }
     match bundle.mounts {
-        Mounts::Callers { .. } => mounts::enter_root(p, launch, root),
+        MntnsMode::Callers { .. } => mounts::enter_root(p, launch, root),
         _ => match bundle.below {
             None => mounts::change_root(p, launch, root),
             Some(below) => mounts::move_root(p, launch, root, below),
@@ -306,9 +306,9 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
 /// Takes the finished root to where the process is to live. Where that is.
 fn settle(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees) -> Slot {
     match bundle.mounts {
-        Mounts::Own => trees.root,
-        Mounts::Joined => mounts::take_to_others(p, bundle.launch.attach, trees.root),
-        Mounts::Callers { mark } => {
+        MntnsMode::Own => trees.root,
+        MntnsMode::Joined => mounts::take_to_others(p, bundle.launch.attach, trees.root),
+        MntnsMode::Callers { mark } => {
             // Once it is written down who we are: were our maker killed, and we
             // not yet, whoever clears up after both would look too soon.
             p.push(step::await_message(p.slot_of(Given::Report)));
@@ -332,7 +332,7 @@ fn wait_at_gate(p: &mut Plan, user: u32) {
     let report = p.slot_of(Given::Report);
     p.push(step::report(Record::CREATED, "CREATED", None));
     p.push(step::close(report));
-    let gate = p.slot_of(Given::Gate);
+    let gate = p.slot_of(Given::StartSocket);
     p.push(step::accept(gate, user).into_slot(report));
     p.push(step::close(gate));
     // If that one is killed the container ends here.

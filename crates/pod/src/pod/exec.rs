@@ -11,7 +11,7 @@ use crate::cgroup::{self, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::ProcessId;
 use crate::kernel::syscalls;
-use crate::launch::run_plan::Born;
+use crate::launch::run_plan::Launched;
 use crate::launch::stdio::{self, Io};
 use crate::lookup::passwd;
 use crate::plan::exec;
@@ -34,7 +34,7 @@ pub struct Command {
     /// `NAME`, `UID`, either with `:GROUP`.
     pub user: Option<String>,
     /// It gets a cgroup of its own below the container's, where there is one,
-    /// so that [`Process::end_all`] ends everything that it has started. The
+    /// so that [`Process::kill_all`] ends everything that it has started. The
     /// container sees a directory of its name in its cgroup file system; it
     /// goes with the handle, or with the container if something is left in it.
     pub own_cgroup: bool,
@@ -95,7 +95,7 @@ impl Pod {
             Ok((born?, own))
         })();
         match launched {
-            Ok((Born { pidfd, .. }, own)) => {
+            Ok((Launched { pidfd, .. }, own)) => {
                 let table = Arc::clone(table);
                 let oom = self.oom_watch(&record);
                 // As long as it lives it can be found.

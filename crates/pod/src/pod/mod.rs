@@ -30,7 +30,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{self, ProcessId};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
-use crate::launch::run_plan::{Ignition, Question, ignite, seal};
+use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
 use crate::lookup::prepared::Prepared;
 use crate::lookup::subids::{decide_users, map_by_helper};
 use crate::plan::input::{Nodes, PodShape};
@@ -427,7 +427,7 @@ impl Pod {
             fds.push((Given::Leaf, leaf.as_fd()));
         }
         let title = CString::new(plan_of_pod::title(&options.name)).unwrap_or_default();
-        let ignition = Ignition {
+        let request = LaunchRequest {
             object: &object,
             title: &title,
             sealed: seal(&plan)?,
@@ -443,7 +443,7 @@ impl Pod {
             places: self.store.places(),
             cancel: None,
         };
-        let pause = ignite(&plan, ignition)?.pidfd;
+        let pause = run_plan(&plan, request)?.pidfd;
         drop(fds);
         let lost = || Error::Died { object: object.clone() };
         let pid = syscalls::pid_of(pause.as_fd()).doing(context);

@@ -86,7 +86,7 @@ impl Process {
         Ok(exit.map(|exit| exit.explained(self.oom.as_ref())))
     }
 
-    /// SIGKILL, to this process alone: see [`Pod::end_all`](crate::Pod::end_all)
+    /// SIGKILL, to this process alone: see [`Pod::kill_all`](crate::Pod::kill_all)
     /// for all of a container's.
     ///
     /// # Errors
@@ -100,11 +100,11 @@ impl Process {
     /// one of its own ([`Command::own_cgroup`](crate::Command::own_cgroup)).
     /// Else what is found of it: the session it leads and all its descendants,
     /// but no daemon, which has left both. A container as a whole is ended by
-    /// [`Pod::end_all`](crate::Pod::end_all).
+    /// [`Pod::kill_all`](crate::Pod::kill_all).
     ///
     /// # Errors
     /// [`Error::Deadline`], [`Error::Os`].
-    pub fn end_all(&self) -> Result<()> {
+    pub fn kill_all(&self) -> Result<()> {
         let what = || format!("{} in {}", if self.exec { "an exec" } else { "the main process" }, self.name);
         match &self.whole {
             Some(whole) => whole.end(&what()),

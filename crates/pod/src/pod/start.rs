@@ -15,14 +15,14 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::ProcessId;
 use crate::kernel::{files, idmap, netlink, record_file, syscalls};
-use crate::launch::run_plan::{Born, Ignition, ignite, seal};
+use crate::launch::run_plan::{LaunchRequest, Launched, run_plan, seal};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
 use crate::plan::input::Nodes;
 use crate::plan::{Given, Plan};
 use crate::resources::Resources;
 use crate::spec::users::Ids;
-use crate::spec::{Container, Place};
+use crate::spec::{Container, NamespaceMode};
 use crate::store;
 use crate::store::exits::{ExitTable, Phase, Reservation};
 use crate::store::lock::{Hold, Lock};
@@ -118,7 +118,7 @@ impl Pod {
             Some((_, Phase::Running(_) | Phase::Reserved)) => return Err(running()),
             Some((old, Phase::Exited(_))) => {
                 // Whatever was left behind by its main process goes first.
-                self.end_all(name)?;
+                self.kill_all(name)?;
                 table.reserve_again(old).ok_or_else(running)?
             }
             Some((_, Phase::Lost)) | None => self.reserve(table, false)?,
@@ -223,9 +223,9 @@ impl Pod {
     /// Whether a container could lift its limits if they stood but once.
     fn doubles_limits(&self, container: &Container) -> bool {
         let own_cgroup = match container.cgroup {
-            Place::Pod => !self.options().shares(Namespace::Cgroup),
-            Place::Own => true,
-            Place::Host => false,
+            NamespaceMode::Pod => !self.options().shares(Namespace::Cgroup),
+            NamespaceMode::Own => true,
+            NamespaceMode::Host => false,
         };
         own_cgroup && self.record.cgroup.is_some() && container.may_mount() && !doubled::is_delegated()
     }
@@ -294,7 +294,11 @@ impl Pod {
 
     /// Launches with these interfaces in the pod's network namespace; if that
     /// fails they go back to where they were.
-    fn with_devices(&self, devices: &BTreeMap<String, String>, launch: impl FnOnce() -> Result<Born>) -> Result<Born> {
+    fn with_devices(
+        &self,
+        devices: &BTreeMap<String, String>,
+        launch: impl FnOnce() -> Result<Launched>,
+    ) -> Result<Launched> {
         if devices.is_empty() {
             return launch();
         }
@@ -322,7 +326,7 @@ impl Pod {
         target: Option<&OwnedFd>,
         cgroup: Option<&Path>,
         lock: &Lock,
-    ) -> Result<Born> {
+    ) -> Result<Launched> {
         let [stdin, stdout, stderr] = streams;
         let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
         let table = self.live_table()?;
@@ -348,7 +352,7 @@ impl Pod {
         let users = plan.wants(Given::PauseUsers).then(|| namespace("user")).transpose()?;
         fds.extend(mounts.iter().map(|file| (Given::PauseMounts, file.as_fd())));
         fds.extend(users.iter().map(|file| (Given::PauseUsers, file.as_fd())));
-        let ignition = Ignition {
+        let request = LaunchRequest {
             object,
             title,
             sealed: seal(plan)?,
@@ -360,10 +364,10 @@ impl Pod {
             places: self.store.places(),
             cancel: None,
         };
-        ignite(plan, ignition)
+        run_plan(plan, request)
     }
 
-    fn write_process(&self, dir: &Path, born: &Born) -> Result<()> {
+    fn write_process(&self, dir: &Path, born: &Launched) -> Result<()> {
         let pid = syscalls::pid_of(born.pidfd.as_fd()).doing(|| "looking for its pid".into())?;
         // One that has ended already has no pid any more; what it left behind
         // still has its mount namespace.

@@ -34,7 +34,7 @@ impl Pod {
             process.signal(record.container.stop_signal).ok();
             process.wait_timeout(grace)?;
         }
-        self.end_all(name)?;
+        self.kill_all(name)?;
         match process.wait_timeout(PATIENCE)? {
             Some(exit) => Ok(Some(exit)),
             None => {
@@ -78,7 +78,7 @@ impl Pod {
         self.clear_stray(name)?;
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn(name)?;
-        self.end_all(name)?;
+        self.kill_all(name)?;
         match self.process(name) {
             Ok(process) => drop(process.wait_timeout(PATIENCE)?),
             // It never ran in this life of the pod.
@@ -125,7 +125,7 @@ impl Pod {
     ///
     /// # Errors
     /// [`Error::Deadline`].
-    pub fn end_all(&self, name: &str) -> Result<()> {
+    pub fn kill_all(&self, name: &str) -> Result<()> {
         match self.container_cgroup(name) {
             Some(cgroup) => cgroup::kill(&cgroup, PATIENCE),
             None => self.end_by_mounts(name),
@@ -185,7 +185,7 @@ impl Pod {
     }
 
     /// Whether containers of this pod can only be ended by looking for their
-    /// processes: see [`end_all`](Pod::end_all).
+    /// processes: see [`kill_all`](Pod::kill_all).
     pub fn ends_by_search(&self) -> bool {
         self.record.cgroup.is_none()
     }

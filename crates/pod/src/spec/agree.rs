@@ -1,7 +1,7 @@
 //! What a container and its pod must agree on: everything that belongs to a
 //! namespace both are in.
 
-use super::container::{Container, Place};
+use super::container::{Container, NamespaceMode};
 use super::pod::PodOptions;
 use super::sysctl;
 use crate::error::{Error, Result};
@@ -38,9 +38,9 @@ impl Container {
             Namespace::Ipc => self.ipc,
             Namespace::Pid => self.pid,
             Namespace::Cgroup => self.cgroup,
-            Namespace::Uts | Namespace::User | Namespace::Time => Place::Pod,
+            Namespace::Uts | Namespace::User | Namespace::Time => NamespaceMode::Pod,
         };
-        place == Place::Pod && pod.shares(namespace)
+        place == NamespaceMode::Pod && pod.shares(namespace)
     }
 
     /// Refuses what would have to be done to a namespace that is the pod's or
@@ -56,8 +56,8 @@ impl Container {
                 let reason = format!("its {kind} namespace is the pod's: give it to the pod (podlet create --sysctl)");
                 return Err(Error::invalid("sysctl", name, reason));
             }
-            let machines = (namespace == Namespace::Net && self.net == Place::Host)
-                || (namespace == Namespace::Ipc && self.ipc == Place::Host);
+            let machines = (namespace == Namespace::Net && self.net == NamespaceMode::Host)
+                || (namespace == Namespace::Ipc && self.ipc == NamespaceMode::Host);
             if machines {
                 let reason = format!("its {kind} namespace is the machine's: set it there");
                 return Err(Error::invalid("sysctl", name, reason));

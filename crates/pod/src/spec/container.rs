@@ -43,7 +43,7 @@ impl Root {
 /// Which namespace of a kind a container is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum NamespaceMode {
     /// The pod's if it shares that kind, else one of its own.
     #[default]
     Pod,
@@ -158,13 +158,13 @@ pub struct Container {
     #[serde(default)]
     pub resources: Resources,
     /// Its processes: the pod's, or a namespace nested under pause's.
-    pub pid: Place,
+    pub pid: NamespaceMode,
     /// Its network.
-    pub net: Place,
+    pub net: NamespaceMode,
     /// Its ipc.
-    pub ipc: Place,
+    pub ipc: NamespaceMode,
     /// Its view of the cgroup tree.
-    pub cgroup: Place,
+    pub cgroup: NamespaceMode,
     /// Host name, if its uts namespace is its own.
     pub hostname: Option<String>,
     /// The signal `stop` begins with.
@@ -254,10 +254,10 @@ impl Container {
             readonly_paths: READONLY.iter().map(PathBuf::from).collect(),
             rlimits: Vec::new(),
             resources: Resources::default(),
-            pid: Place::Pod,
-            net: Place::Pod,
-            ipc: Place::Pod,
-            cgroup: Place::Pod,
+            pid: NamespaceMode::Pod,
+            net: NamespaceMode::Pod,
+            ipc: NamespaceMode::Pod,
+            cgroup: NamespaceMode::Pod,
             hostname: None,
             stop_signal: libc::SIGTERM,
             domainname: None,
@@ -456,7 +456,7 @@ impl Container {
                 return Err(Error::invalid("netDevices", inside, "two interfaces cannot have the same name"));
             }
         }
-        if self.pid == Place::Host {
+        if self.pid == NamespaceMode::Host {
             let cure = "a pod's containers are children of its pause process, which the machine's pid namespace does \
                         not allow; share the pod's, or take one of its own";
             return Err(Error::invalid("pid", "host", cure));

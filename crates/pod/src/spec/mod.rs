@@ -20,7 +20,7 @@ pub mod users;
 pub use crate::seccomp::DEFAULT_CAPABILITIES;
 pub use check::parse_capability;
 pub(crate) use check::rlimit_number;
-pub use container::{CapabilitySets, Container, DEFAULT_PATH, Place, Rlimit, Root, User};
+pub use container::{CapabilitySets, Container, DEFAULT_PATH, NamespaceMode, Rlimit, Root, User};
 pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use pod::config::{self, Config, LeftOut};
-use pod::oci::{Created, Runtime, Setup, inherited};
+use pod::config::{self, Config, Ignored};
+use pod::oci::{CreateOptions, Created, Runtime, inherited};
 
 use crate::log::Log;
 use crate::process::{Terminal, Told};
@@ -70,7 +70,7 @@ impl Bundle {
         Terminal { wanted: config.terminal, socket: self.console_socket.as_deref(), detach }
     }
 
-    pub fn setup(&self, terminal: &Terminal<'_>) -> Result<Setup> {
+    pub fn setup(&self, terminal: &Terminal<'_>) -> Result<CreateOptions> {
         let listening = listening();
         let preserved = preserved(listening.saturating_add(self.preserve_fds))?;
         let env = match listening {
@@ -78,14 +78,14 @@ impl Bundle {
             // As runc has it: its first process is to listen.
             count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".into()],
         };
-        Ok(Setup {
+        Ok(CreateOptions {
             io: terminal.io(),
             preserved,
             env,
             pivot: !self.no_pivot,
             keyring: !self.no_new_keyring,
             keeps_newlines: terminal.is_shown(),
-            ..Setup::default()
+            ..CreateOptions::default()
         })
     }
 
@@ -103,8 +103,8 @@ impl Bundle {
 }
 
 /// What a container does without. Nothing of what it wanted fails for that.
-pub fn warn(left_out: &[LeftOut], log: &Log) {
-    for LeftOut { field, value, reason } in left_out {
+pub fn warn(left_out: &[Ignored], log: &Log) {
+    for Ignored { field, value, reason } in left_out {
         let value: String = value.chars().take(60).collect();
         log.warning(&format!("{field} {value:?}: left out: {reason}"));
     }

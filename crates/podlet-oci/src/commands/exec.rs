@@ -7,7 +7,7 @@ use clap::Args;
 use nix::libc::SIGKILL;
 use pod::Container;
 use pod::config;
-use pod::oci::{self, Extra, Runtime};
+use pod::oci::{self, ExecOptions, Runtime};
 use pod::spec::{User, parse_capability};
 
 use super::create::{preserved, warn};
@@ -97,7 +97,7 @@ impl Exec {
         terminal.check()?;
         let mut signals = Signals::hold()?;
         let size = size.or_else(console::own_size);
-        let executed = instance.exec(Extra {
+        let executed = instance.exec(ExecOptions {
             process,
             terminal: terminal.wanted.then_some(oci::Terminal { size, keeps_newlines: terminal.is_shown() }),
             io: terminal.io(),

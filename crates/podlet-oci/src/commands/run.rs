@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use pod::Error;
-use pod::oci::{Runtime, Setup};
+use pod::oci::{CreateOptions, Runtime};
 
 use super::create::{Bundle, warn};
 use crate::console;
@@ -39,7 +39,7 @@ impl Run {
             config.console_size = config.console_size.or_else(console::own_size);
         }
         let mut signals = Signals::hold()?;
-        let setup = Setup { cancel: Some(signals.ending()?), ..self.bundle.setup(&terminal)? };
+        let setup = CreateOptions { cancel: Some(signals.ending()?), ..self.bundle.setup(&terminal)? };
         let mut created = runtime.run(&self.id, &config, setup)?;
         warn(&created.left_out, log);
         let mut delete = || -> Result<()> {

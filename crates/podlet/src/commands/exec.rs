@@ -68,7 +68,7 @@ impl Exec {
             return Ok(0);
         }
         let name = target::show(target.pod.name(), &name);
-        let end = || process.end_all();
+        let end = || process.kill_all();
         let mut foreground = Foreground::new(signals, &process, &name, &end);
         let Some(seconds) = self.timeout else {
             return Ok(foreground.wait()?.code());
@@ -79,7 +79,7 @@ impl Exec {
         // It may have ended just now.
         process.signal(Signal::SIGTERM as i32).ok();
         foreground.has_ended_by(after(self.kill_after))?;
-        process.end_all()?;
+        process.kill_all()?;
         process.wait()?;
         output::note(format_args!("exec in {name}: ended after its time of {seconds} s"));
         Ok(TIMED_OUT)

@@ -128,7 +128,7 @@ impl Run {
             return Ok(0);
         }
         let name = target::show(pod.name(), &container.name);
-        let end = || pod.end_all(&container.name);
+        let end = || pod.kill_all(&container.name);
         let exit = Foreground::new(signals, &process, &name, &end).wait()?;
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);

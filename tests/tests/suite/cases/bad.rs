@@ -342,7 +342,7 @@ fn what_only_the_library_can_be_given(bed: &Bed) {
     refused(good().bind("relative", "/x", true), "absolute");
     refused(Container::new("a", Root::Dir("relative".into())), "absolute");
     refused(Container { umask: 0o7777, ..good() }, "umask");
-    refused(Container { pid: pod::spec::Place::Host, ..good() }, "pid");
+    refused(Container { pid: pod::spec::NamespaceMode::Host, ..good() }, "pid");
     let limit = |name: &str, soft, hard| pod::spec::Rlimit { name: name.into(), soft, hard };
     refused(Container { rlimits: vec![limit("RLIMIT_FROB", 1, 1)], ..good() }, "RLIMIT_FROB");
     refused(Container { rlimits: vec![limit("RLIMIT_NOFILE", 2, 1)], ..good() }, "RLIMIT_NOFILE");

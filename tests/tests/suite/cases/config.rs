@@ -210,7 +210,7 @@ fn kernel_parameters_of_the_containers_own_namespaces(bed: &Bed) {
     // The machine's are not a container's to set.
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "exit 0");
-    container.net = pod::spec::Place::Host;
+    container.net = pod::spec::NamespaceMode::Host;
     container.sysctl.insert("net.ipv4.ip_default_ttl".into(), "1".into());
     let refused = pod.start(&container).map(drop).expect_err("the machine's").to_string();
     assert!(refused.contains("the machine's"), "{refused}");

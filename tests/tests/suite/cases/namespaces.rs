@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use pod::spec::Place;
+use pod::spec::NamespaceMode;
 use pod::{Namespace, Pod, PodOptions};
 
 use crate::bed::Bed;
@@ -109,7 +109,7 @@ fn a_pid_namespace_of_its_own_is_nested_under_pause(bed: &Bed) {
 fn a_container_can_have_the_machines_network_and_ipc(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "echo up , block");
-    (container.net, container.ipc) = (Place::Host, Place::Host);
+    (container.net, container.ipc) = (NamespaceMode::Host, NamespaceMode::Host);
     let process = pod.start(&container).expect("a container");
     let (me, pid) = (std::process::id(), process.pid().expect("it runs"));
     for kind in ["net", "ipc"] {
@@ -121,13 +121,13 @@ fn a_container_can_have_the_machines_network_and_ipc(bed: &Bed) {
     // What is made inside is seen outside.
     let name = format!("podlet-test-{me}");
     let mut writer = bed.container("b", &format!("write /dev/shm/{name} x"));
-    writer.ipc = Place::Host;
+    writer.ipc = NamespaceMode::Host;
     let wrote = pod.start(&writer).expect("a container").wait().expect("its end");
     assert_eq!(wrote.code(), 0);
     let seen = fs::remove_file(format!("/dev/shm/{name}"));
     seen.unwrap_or_else(|error| panic!("/dev/shm is not the machine's: {error}"));
     let mut own = bed.container("c", "block");
-    (own.net, own.ipc) = (Place::Own, Place::Own);
+    (own.net, own.ipc) = (NamespaceMode::Own, NamespaceMode::Own);
     let pid_of_own = pod.start(&own).expect("a container").pid().expect("it runs");
     for kind in ["net", "ipc"] {
         assert_ne!(inode(me, kind), inode(pid_of_own, kind), "{kind}");

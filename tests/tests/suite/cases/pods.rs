@@ -44,12 +44,12 @@ fn a_thousand_restarts_leave_nothing(bed: &Bed) {
         assert_eq!(process.wait().expect("its end").code(), 5);
     };
     again();
-    pod.end_all("a").expect("the end of what was left");
+    pod.kill_all("a").expect("the end of what was left");
     let before = count();
     for _ in 0..bed.rounds(1000) {
         again();
     }
-    pod.end_all("a").expect("the end of what was left");
+    pod.kill_all("a").expect("the end of what was left");
     assert_eq!(count(), before, "processes, descriptors, files of the state directory");
     assert_eq!(bed.inspect("web")["namespaces"], network);
     assert_eq!(bed.pid_of("web/other"), other);

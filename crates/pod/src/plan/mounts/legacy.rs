@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::{Below, Image, Launch, Nodes, OldOrder};
+use super::super::input::{Below, Image, Launch, LegacyMounts, Nodes};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
 use super::flags::ATIME;
@@ -33,7 +33,7 @@ pub(in crate::plan) fn cut_off(p: &mut Plan, launch: &Launch<'_>) {
 }
 
 /// Builds the root and makes it that.
-pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &OldOrder) {
+pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &LegacyMounts) {
     let container = launch.container;
     let root = attach_root(p, launch);
     let mut build = Build { p, launch, old, root };
@@ -93,7 +93,7 @@ fn attach_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
 struct Build<'a, 'b> {
     p: &'a mut Plan,
     launch: &'a Launch<'b>,
-    old: &'a OldOrder,
+    old: &'a LegacyMounts,
     root: Slot,
 }
 
