@@ -44,35 +44,34 @@
 //! that ends; [`Pod::detach`] lets it live on.
 #![deny(missing_docs)]
 
-// Lowest first: a module imports from those above it in this list, never from
-// one below.
+// Layers, lowest first: a module imports from itself and from those above it
+// in this list alone (tests/layers.rs). docs/design.md has the map.
 
-/// Limits, counts and ends by cgroup.
-mod cgroup;
-/// `config.json` to what is asked for.
-pub mod config;
-/// Errors with field, value and cure.
-mod error;
-/// What the kernel is asked; nothing is decided.
-mod kernel;
-/// From a plan to a process.
-mod launch;
-/// What a plan needs to know of this machine.
-mod lookup;
-/// Containers of OCI bundles.
-pub mod oci;
-/// Everything a new process will do; pure.
-pub mod plan;
-/// Pods.
-mod pod;
-/// What may be used, as data.
-pub mod resources;
-/// System calls that a container may make.
-pub mod seccomp;
-/// What is asked for, as data, and checked as a whole.
-pub mod spec;
-/// What is kept on disk.
-mod store;
+mod error; // Errors with field, value and cure.
+
+mod kernel; // What the kernel is asked; nothing is decided.
+
+pub mod seccomp; // System calls that a container may make.
+
+pub mod resources; // What may be used, as data.
+
+pub mod spec; // What is asked for, as data, and checked as a whole.
+
+pub mod config; // `config.json` to what is asked for.
+
+pub mod plan; // Everything that a new process will do, from what is asked for; pure.
+
+mod cgroup; // Limits, counts and ends by cgroup.
+
+mod launch; // From a plan to a process.
+
+mod lookup; // What a plan needs to know of this machine.
+
+mod store; // What is kept on disk.
+
+mod pod; // Pods.
+
+pub mod oci; // Containers of OCI bundles, without a pod.
 
 pub use caps::Capability;
 pub use cgroup::oom::OomLevel;

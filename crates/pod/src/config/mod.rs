@@ -12,6 +12,7 @@ mod hooks;
 mod linux;
 mod mounts;
 mod namespaces;
+mod paths;
 mod process;
 mod properties;
 mod strict;
@@ -20,8 +21,10 @@ mod types;
 pub use properties::{Answer, PROPERTIES};
 pub use types::{Hook, Hooks, Ignored, NamespaceEntry, NamespaceKind};
 
+use crate::config::paths::normal;
+use crate::config::paths::without_parents;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
 use serde::de::Deserialize;
@@ -351,22 +354,4 @@ fn check_version(version: &str) -> Result<()> {
         return Err(Error::invalid("ociVersion", version, "this is runtime-spec 1.x"));
     }
     Ok(())
-}
-
-/// An absolute path inside, without `..`: each takes away the name before it,
-/// whatever that is in the image, as runc has it.
-fn without_parents(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => drop(clean.pop()),
-            part => clean.push(part),
-        }
-    }
-    clean
-}
-
-/// Without `.` and empty parts; symbolic links are left to the kernel.
-fn normal(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use oci_spec::runtime;
 
+use super::paths::{normal, without_parents};
 use super::types::Ignored;
-use super::{normal, without_parents};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::spec::{Mount, MountIds, MountKind};

@@ -3,8 +3,8 @@
 use oci_spec::runtime::{IOPriorityClass, Process};
 use serde_json::Value;
 
+use super::paths::without_parents;
 use super::types::Ignored;
-use super::without_parents;
 use crate::error::{Error, Result};
 use crate::spec::{
     CapabilitySets, Container, CpuAffinity, IoClass, IoPriority, Rlimit, Scheduler, User, check_string,
