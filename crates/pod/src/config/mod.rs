@@ -21,8 +21,6 @@ mod types;
 pub use properties::{Answer, PROPERTIES};
 pub use types::{Hook, Hooks, Ignored, NamespaceEntry, NamespaceKind};
 
-use crate::config::paths::normal;
-use crate::config::paths::without_parents;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +33,7 @@ use crate::kernel::files;
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
 use crate::spec::{Container, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
+use paths::{normal, without_parents};
 use strict::Strict;
 
 /// The largest `config.json`, in bytes.

@@ -86,7 +86,8 @@ impl Pod {
         let target = Some(&main.pidfd);
         let launched = (|| {
             let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
-            let born = self.launch(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
+            let born =
+                self.run_plan_inside(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
             let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
             if let (Err(_), Some(own)) = (&born, &own) {
                 // Whoever came so far may be on the way out.

@@ -1,6 +1,7 @@
 //! A pod's life: made, opened, detached, removed.
 
 mod container;
+mod create;
 pub mod exec;
 mod find_pause;
 pub mod process;
@@ -13,34 +14,24 @@ mod sweep;
 mod update;
 mod whole;
 
-use std::ffi::CString;
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::MsgFlags;
 
-use crate::cgroup::pod_tree::{self, PodCgroup};
-use crate::cgroup::{self, apply, doubled};
+use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
-use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{self, ProcessId};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
-use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
-use crate::lookup::prepared::Prepared;
-use crate::lookup::subids::{decide_users, map_by_helper};
-use crate::plan::input::{Nodes, PodShape};
-use crate::plan::{Given, Plan, pod as plan_of_pod};
-use crate::spec::users::Users;
-use crate::spec::{Container, PodOptions};
-use crate::store::exits::{self, ExitTable};
-use crate::store::lock::{Hold, Lock};
-use crate::store::records::{CONTAINERS, PAUSE, POD, PauseRecord, PodRecord, TABLE};
-use crate::store::{self, Store};
+use crate::plan::input::PodShape;
+use crate::spec::PodOptions;
+use crate::store::Store;
+use crate::store::exits::ExitTable;
+use crate::store::lock::{Lock, LockMode};
+use crate::store::records::{CONTAINERS, PAUSE, POD, PodRecord, TABLE};
 use find_pause::{Here, pause_of};
 
 /// A pod: namespaces that containers share, and the pause process that holds
@@ -67,74 +58,6 @@ impl std::fmt::Debug for Pod {
 }
 
 impl Pod {
-    /// Makes a pod: its namespaces, and pause in them. There are no containers
-    /// in it yet.
-    ///
-    /// An ordinary user's pod always has a user namespace of its own, with as
-    /// many ids as `/etc/subuid` and `newuidmap` give, or with the user's one.
-    ///
-    /// # Errors
-    /// [`Error::Exists`], [`Error::Invalid`], or why it cannot be done here.
-    /// Nothing is left behind.
-    pub fn create(store: &Store, options: PodOptions) -> Result<Pod> {
-        options.check()?;
-        let facts = Facts::read()?;
-        let users = decide_users(&facts, &options)?;
-        if !options.resources.is_empty() {
-            // What the controllers say needs nothing made to be found out.
-            apply::check_reachable(&options.resources, &facts, pod_tree::parent(&facts).as_deref())?;
-            apply::check_reachable(&options.resources, &facts, pod_tree::usable_parent(&facts).as_deref())?;
-        }
-        let dir = store.pod_dir(&options.name);
-        if files::is_there(&dir) && !store::is_pod_dir(&dir)? {
-            let reason = "the state directory has something of that name that is no pod";
-            return Err(Error::invalid("pod name", &options.name, reason));
-        }
-        // Before anything is made: whatever becomes of us, it will be found.
-        store.mark_for_sweep(&options.name, true)?;
-        let _lock = loop {
-            files::make_private(&dir)?;
-            let Some(lock) = Lock::take(&dir, Hold::Exclusive, true)? else { continue };
-            store.keep_mark(&options.name)?;
-            match record_file::read_record(&dir.join(POD))? {
-                None => break lock,
-                Some(record) => Pod::make_room(store, &dir, record, &facts)?,
-            }
-        };
-        // What a remover left that was killed half-way.
-        files::remove_all(&dir.join(CONTAINERS))?;
-        let id = store::new_id()?;
-        let owner = ProcessId::of(std::process::id())?;
-        let cgroup = PodCgroup::plan(&facts, &options.name, &id);
-        let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
-        let mut options = options;
-        if users != Users::Caller {
-            options.share.insert(Namespace::User);
-        }
-        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true, owner };
-        let mut pod = Pod::new(store, &dir, record, facts);
-        let made = pod.write().and_then(|()| pod.hold());
-        match made {
-            Ok(()) => Ok(pod),
-            Err(error) => {
-                // What went wrong first is what counts.
-                pod.erase().ok();
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes a dead pod that nobody will ask for any more, of which there is
-    /// the record; the caller has the lock.
-    fn make_room(store: &Store, dir: &Path, record: PodRecord, facts: &Facts) -> Result<()> {
-        let mut pod = Pod::new(store, dir, record, facts.clone());
-        pod.look()?;
-        if pod.lives_on() || !pod.is_unwanted()? {
-            return Err(Error::Exists(format!("pod {}", pod.name())));
-        }
-        pod.erase()
-    }
-
     fn new(store: &Store, dir: &Path, record: PodRecord, facts: Facts) -> Pod {
         Pod { store: store.clone(), dir: dir.into(), record, facts, table: None, pause: None, lifeline: None }
     }
@@ -153,22 +76,6 @@ impl Pod {
     /// Whether its last container has ended and pause is about to.
     pub(crate) fn is_ending(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.is_ending())
-    }
-
-    /// The plans by which a pod and its first container would be made here.
-    /// Makes nothing.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] as [`create`](Pod::create) and
-    /// [`start`](Pod::start).
-    pub fn plan(store: &Store, options: &PodOptions, container: &Container) -> Result<(Plan, Plan)> {
-        options.check()?;
-        let facts = Facts::read()?;
-        let users = decide_users(&facts, options)?;
-        let shape = PodShape { options, users: &users, cgroup: true };
-        let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
-        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, &store.hidden(), &dir)?;
-        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
     }
 
     /// The pod of that name, alive or dead.
@@ -261,7 +168,7 @@ impl Pod {
         }
         // Once it has ended somebody may have swept it, and made another one of
         // its name: that has a record of its own.
-        match self.lock(Hold::Shared, true)? {
+        match self.lock(LockMode::Shared, true)? {
             Some(_lock) => self.let_go(),
             None => {
                 self.lifeline = None;
@@ -314,7 +221,7 @@ impl Pod {
         if self.pause.is_some() || files::is_there(&self.dir.join(PAUSE)) {
             self.kill()?;
         }
-        let lock = self.lock(Hold::Exclusive, true)?;
+        let lock = self.lock(LockMode::Exclusive, true)?;
         if lock.is_some() {
             // Whoever had the lock before may have started it again. An
             // attached pod's pause is known for sure.
@@ -327,44 +234,12 @@ impl Pod {
         Ok(())
     }
 
-    /// Makes a dead pod's namespaces and pause anew. Its containers are as
-    /// they ended. Nothing happens to one that is alive.
-    ///
-    /// # Errors
-    /// As [`create`](Pod::create).
-    pub fn revive(&mut self) -> Result<()> {
-        let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
-        self.look()?;
-        if self.lives_on() {
-            return Ok(());
-        }
-        if self.is_alive() {
-            // Its last container has ended, and nobody can start another one
-            // while we have the lock.
-            self.kill()?;
-        }
-        // How everything ended is only known to the old table.
-        self.keep_exits()?;
-        self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.hold()).and_then(|()| self.let_go());
-        result.map_err(|error| {
-            let error = self.explain_revival(error);
-            self.kill().ok();
-            error
-        })
-    }
-
     /// Takes the lock of this very pod: `None` if it is gone, though another of
     /// its name may be there, or if somebody has the lock and `wait` is false.
-    pub(crate) fn lock(&self, hold: Hold, wait: bool) -> Result<Option<Lock>> {
+    pub(crate) fn lock(&self, hold: LockMode, wait: bool) -> Result<Option<Lock>> {
         let lock = Lock::take(&self.dir, hold, wait)?;
         let record: Option<PodRecord> = record_file::read_record(&self.dir.join(POD))?;
         Ok(lock.filter(|_| record.is_some_and(|record| record.id == self.record.id)))
-    }
-
-    fn write(&self) -> Result<()> {
-        record_file::write_record(&self.dir.join(POD), &self.record)
     }
 
     /// Finds pause and the table, if they are there.
@@ -377,84 +252,6 @@ impl Pod {
         self.pause = process;
         self.table = ExitTable::open(&self.dir.join(TABLE), pause)?.map(Arc::new);
         Ok(())
-    }
-
-    /// Starts pause.
-    fn hold(&mut self) -> Result<()> {
-        let options = &self.record.options;
-        let object = format!("pod {}", options.name);
-        let path = self.dir.join(TABLE);
-        exits::create(&path, options.end_with_last)?;
-        let cgroup = self.cgroup();
-        if let Some(cgroup) = &cgroup {
-            cgroup.make()?;
-            cgroup::limit(cgroup.path(), &options.resources)?;
-        }
-        // Whoever is in the namespace could lift what stands at its root.
-        let doubled = cgroup.is_some() && options.shares(Namespace::Cgroup) && !doubled::is_delegated();
-        if let Some(cgroup) = cgroup.as_ref().filter(|_| doubled) {
-            cgroup::limit(&cgroup.containers(), &options.resources)?;
-        }
-        let shape = PodShape { options, users: &self.record.users, cgroup: cgroup.is_some() };
-        let plan = plan_of_pod::plan(&shape, &self.facts);
-
-        let context = || format!("preparing {object}");
-        let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
-        let gone = || Error::NotFound(format!("exit table {}", path.display()));
-        let table = ExitTable::open(&path, None)?.ok_or_else(gone)?;
-        let owner = syscalls::pidfd_open(std::process::id()).doing(context)?;
-        let pair = |flags| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).doing(context);
-        let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
-        // pause must never hang on it.
-        let (lifeline_end, lifeline) = pair(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        let birthplace = cgroup.as_ref().map(|cgroup| birthplace(cgroup, doubled, &plan));
-        let birthplace = birthplace.map(|dir| cgroup::open_birthplace(&dir)).transpose()?;
-        let leaf = match &cgroup {
-            Some(cgroup) if plan.wants(Given::Leaf) => {
-                let procs = cgroup.pause().join("cgroup.procs");
-                Some(File::options().write(true).open(procs).doing(context)?)
-            }
-            _ => None,
-        };
-        let mut fds = vec![
-            (Given::Stdin, null.as_fd()),
-            (Given::Stdout, null.as_fd()),
-            (Given::Stderr, null.as_fd()),
-            (Given::Table, table.file.as_fd()),
-            (Given::Owner, owner.as_fd()),
-        ];
-        if let Some(leaf) = &leaf {
-            fds.push((Given::Leaf, leaf.as_fd()));
-        }
-        let title = CString::new(plan_of_pod::title(&options.name)).unwrap_or_default();
-        let request = LaunchRequest {
-            object: &object,
-            title: &title,
-            sealed: seal(&plan)?,
-            fds: &fds,
-            // What tells that the other side is gone.
-            handed_over: vec![(Given::Lifeline, lifeline_end), (Given::Maker, maker), (Given::Made, made)],
-            cgroup: birthplace.as_ref().map(AsFd::as_fd),
-            note: None,
-            answer: &|question| match question {
-                Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(..) | Question::Listener { .. } => Ok(()),
-            },
-            places: self.store.places(),
-            cancel: None,
-        };
-        let pause = run_plan(&plan, request)?.pidfd;
-        drop(fds);
-        let lost = || Error::Died { object: object.clone() };
-        let pid = syscalls::pid_of(pause.as_fd()).doing(context);
-        // From here on whoever gives up ends it.
-        self.table = Some(Arc::new(table.kept_by(pause)));
-        self.lifeline = Some(lifeline);
-        let process = ProcessId::of(pid?.ok_or_else(lost)?)?.ok_or_else(lost)?;
-        self.pause = Some(process);
-        let cgroup = self.record.cgroup.as_deref().and_then(cgroup::number);
-        let record = PauseRecord { process, boot: procfs::boot_id()?, pids: self.facts.pids, cgroup, doubled };
-        record_file::write_record(&self.dir.join(PAUSE), &record)
     }
 
     pub(crate) fn cgroup(&self) -> Option<PodCgroup> {
@@ -506,20 +303,10 @@ impl Drop for Pod {
         if self.lifeline.is_some() {
             // Nobody is left to be told; what remains is swept later.
             self.kill().ok();
-            if let Ok(Some(_lock)) = self.lock(Hold::Exclusive, true) {
+            if let Ok(Some(_lock)) = self.lock(LockMode::Exclusive, true) {
                 self.erase().ok();
             }
         }
-    }
-}
-
-/// Where pause is born: the root of a shared cgroup namespace is where its maker
-/// was, and pause moves to its leaf afterwards.
-fn birthplace(cgroup: &PodCgroup, doubled: bool, plan: &Plan) -> PathBuf {
-    match plan.wants(Given::Leaf) {
-        _ if doubled => cgroup.containers(),
-        true => cgroup.path().into(),
-        false => cgroup.pause(),
     }
 }
 

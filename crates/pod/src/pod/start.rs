@@ -25,7 +25,7 @@ use crate::spec::users::Ids;
 use crate::spec::{Container, NamespaceMode};
 use crate::store;
 use crate::store::exits::{ExitTable, Phase, Reservation};
-use crate::store::lock::{Hold, Lock};
+use crate::store::lock::{Lock, LockMode};
 use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord, LOG, OOM, PROCESS, ProcessRecord};
 
 impl Pod {
@@ -84,7 +84,7 @@ impl Pod {
                 pod_ooms: 0,
                 doubled: false,
             };
-            self.run(&object, &prepared, record, reservation, io, &lock)
+            self.start_prepared(&object, &prepared, record, reservation, io, &lock)
         })()
         .map_err(|error| self.explain(&object, error));
         if result.is_err() {
@@ -106,7 +106,7 @@ impl Pod {
         let object = format!("container {}/{name}", self.name());
         // To ourselves, so that of two who start it one finds it running.
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        let lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         let prepared = self.prepare(&record.container)?;
         self.check_limits(&record.container)?;
@@ -124,7 +124,7 @@ impl Pod {
             Some((_, Phase::Lost)) | None => self.reserve(table, false)?,
         };
         let next = ContainerRecord { reservation: Some(reservation), exit: None, ..record.clone() };
-        let result = self.run(&object, &prepared, next, reservation, io, &lock);
+        let result = self.start_prepared(&object, &prepared, next, reservation, io, &lock);
         result.map_err(|error| {
             let error = self.explain(&object, error);
             // How it ended before is still what is known of it.
@@ -156,7 +156,7 @@ impl Pod {
                 record => unless_not_found(record.map(drop)),
             };
         }
-        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
+        let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
         self.release_unborn();
         if is_stray() { files::remove_all(&dir) } else { Ok(()) }
     }
@@ -185,7 +185,7 @@ impl Pod {
         if unborn(&self.container_record(name)?).is_none() {
             return Ok(());
         }
-        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
+        let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
         // Somebody may have been faster.
         let record = self.container_record(name)?;
         if unborn(&record).is_none() {
@@ -237,7 +237,7 @@ impl Pod {
     }
 
     /// The part of a start that makes things.
-    fn run(
+    fn start_prepared(
         &self,
         object: &str,
         prepared: &Prepared,
@@ -271,7 +271,8 @@ impl Pod {
             }
             let birthplace = cgroup.map(|cgroup| doubled::birthplace(&cgroup, doubled));
             let outside = prepared.make_outside(&self.shape(), self.store.places())?;
-            let launch = || self.launch(object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
+            let launch =
+                || self.run_plan_inside(object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
             Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))
         })();
         match result {
@@ -316,7 +317,7 @@ impl Pod {
 
     /// Executes a plan that ends in this pod, in this cgroup.
     #[allow(clippy::too_many_arguments)] // Each is one thing, used once.
-    pub(crate) fn launch(
+    pub(crate) fn run_plan_inside(
         &self,
         object: &str,
         plan: &Plan,
@@ -378,7 +379,7 @@ impl Pod {
 
     pub(crate) fn lock_for_launch(&self) -> Result<Lock> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        self.lock(Hold::Shared, true)?.ok_or_else(gone)
+        self.lock(LockMode::Shared, true)?.ok_or_else(gone)
     }
 
     pub(crate) fn live_table(&self) -> Result<&Arc<ExitTable>> {

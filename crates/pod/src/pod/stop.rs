@@ -10,7 +10,7 @@ use crate::kernel::procfs::{MountNamespace, all_pids, kill_in};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
 use crate::launch::stdio::Io;
 use crate::store::exits::{Exit, Phase};
-use crate::store::lock::Hold;
+use crate::store::lock::LockMode;
 use crate::store::records::{PROCESS, ProcessRecord};
 use crate::{cgroup, spec};
 
@@ -94,7 +94,7 @@ impl Pod {
     /// [`Error::State`] if it runs: stop it first.
     pub fn remove_container(&self, name: &str) -> Result<()> {
         let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
-        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
             let phase = table.phase(reservation);

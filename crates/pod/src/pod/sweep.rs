@@ -18,7 +18,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{all_pids, kill_in, lives, open_process, text_of};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
 use crate::store::exits::{Phase, Reservation};
-use crate::store::lock::{Hold, Lock};
+use crate::store::lock::{Lock, LockMode};
 use crate::store::records::{LOCK, POD, PROCESS, ProcessRecord, TABLE};
 use crate::store::{self, Store};
 
@@ -52,7 +52,7 @@ impl Pod {
             pod => pod?,
         };
         // Whoever makes or starts it has the lock.
-        let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
+        let Some(_lock) = pod.lock(LockMode::Exclusive, false)? else { return Ok(()) };
         pod.look()?;
         match () {
             () if pod.is_alive() => Ok(()),
@@ -79,7 +79,7 @@ impl Pod {
             };
         }
         // Whoever is about to make its record has the lock.
-        let Some(_lock) = pod.lock(Hold::Exclusive, false)? else { return Ok(()) };
+        let Some(_lock) = pod.lock(LockMode::Exclusive, false)? else { return Ok(()) };
         if pod.goes_at_its_end(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
     }
 
@@ -108,11 +108,11 @@ impl Pod {
                 "the state directory has something of that name that is no pod",
             ));
         }
-        let lock = match Lock::take(&dir, Hold::Exclusive, true) {
+        let lock = match Lock::take(&dir, LockMode::Exclusive, true) {
             // Nobody can have that.
             Err(Error::Corrupt { .. }) => {
                 files::remove_all(&dir.join(LOCK))?;
-                Lock::take(&dir, Hold::Exclusive, true)
+                Lock::take(&dir, LockMode::Exclusive, true)
             }
             lock => lock,
         };
@@ -157,7 +157,7 @@ impl Pod {
     /// [`Error::Corrupt`] if it cannot be told from the others: there is neither
     /// a cgroup nor a note of its process, and more than one such container.
     pub(crate) fn remove_damaged_container(&self, name: &str) -> Result<()> {
-        let Some(_lock) = self.lock(Hold::Exclusive, true)? else { return Ok(()) };
+        let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
         // Nobody is being launched now, so whatever slot no other container has
         // is this one's.
         let others: Vec<_> = self.containers()?.into_iter().filter(|other| other != name).collect();
@@ -207,7 +207,7 @@ impl Pod {
     fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);
         if files::is_there(&dir) {
-            let Some(_lock) = Lock::take(&dir, Hold::Exclusive, false)? else { return Ok(()) };
+            let Some(_lock) = Lock::take(&dir, LockMode::Exclusive, false)? else { return Ok(()) };
             if files::is_there(&dir.join(POD)) {
                 return Ok(());
             }

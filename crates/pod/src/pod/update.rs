@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{files, record_file};
 use crate::resources::Resources;
 use crate::spec::Container;
-use crate::store::lock::Hold;
+use crate::store::lock::LockMode;
 use crate::store::records::{CONTAINER, ContainerRecord, PAUSE, POD, PauseRecord, PodRecord};
 
 impl Pod {
@@ -21,7 +21,7 @@ impl Pod {
     /// then.
     pub fn update(&mut self, change: &Resources) -> Result<()> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
-        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         let path = self.dir.join(POD);
         let record: PodRecord = record_file::read_record(&path)?.ok_or_else(gone)?;
         let mut new = record.clone();
@@ -72,7 +72,7 @@ impl Pod {
     /// As [`update`](Pod::update).
     pub fn update_container(&self, name: &str, change: &Resources) -> Result<()> {
         let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
-        let _lock = self.lock(Hold::Exclusive, true)?.ok_or_else(gone)?;
+        let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
         let old = record.container.resources.clone();
         let container = Container { resources: old.changed_by(change)?, ..record.container.clone() };

@@ -20,7 +20,7 @@ impl Lock {
     /// Takes the lock of the pod at `dir`, which must be there. `None` if
     /// `wait` is false and somebody else has it, or if the directory is not
     /// (or no longer) there.
-    pub(crate) fn take(dir: &Path, hold: Hold, wait: bool) -> Result<Option<Lock>> {
+    pub(crate) fn take(dir: &Path, hold: LockMode, wait: bool) -> Result<Option<Lock>> {
         let path = dir.join(LOCK);
         let context = || format!("locking {}", path.display());
         loop {
@@ -32,7 +32,7 @@ impl Lock {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 file => file.doing(context)?,
             };
-            match syscalls::lock(&file, hold == Hold::Exclusive, wait) {
+            match syscalls::lock(&file, hold == LockMode::Exclusive, wait) {
                 Err(nix::errno::Errno::EAGAIN) => return Ok(None),
                 result => result.doing(context)?,
             }
@@ -48,7 +48,7 @@ impl Lock {
 
 /// How to take a [`Lock`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hold {
+pub(crate) enum LockMode {
     /// Others may launch, too.
     Shared,
     /// Nobody launches, nobody else changes the pod.
