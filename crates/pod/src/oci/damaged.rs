@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::dir::Dir;
 use super::record::{PROCESS, ProcessRecord, RECORD, Record, UNFINISHED};
-use super::{Runtime, cgroup_path, life};
+use super::{LOOK_AGAIN, Runtime, cgroup_path};
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::kernel::facts::Facts;
@@ -28,7 +28,7 @@ impl Runtime {
         // Whoever holds it may wait for something that only ends with this.
         while !dir.is_free()? {
             end(&dir, id)?;
-            std::thread::sleep(life::LOOK_AGAIN);
+            std::thread::sleep(LOOK_AGAIN);
         }
         let Some(held) = dir.hold()? else { return Ok(Vec::new()) };
         let found = end(&dir, id)?;

@@ -30,16 +30,19 @@ mod cgroup_path;
 mod compat;
 mod create;
 mod damaged;
+mod delete;
 mod dir;
 mod exec;
 mod hooks;
 mod id_maps;
-mod life;
+mod kill;
 mod namespaces;
 mod record;
 mod root_mount;
 mod seccomp_agent;
 mod shared_mntns;
+mod start;
+mod update;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -50,8 +53,8 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::{files, record_file, syscalls};
 use crate::store::{self, root};
-use dir::Dir;
-use record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET};
+use dir::{Dir, Held};
+use record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET, UNFINISHED};
 
 pub use crate::plan::terminal::Terminal;
 pub use create::{CreateOptions, Created};
@@ -60,6 +63,9 @@ pub use record::{State, Status};
 
 /// The newest version of the OCI runtime specification that this follows.
 pub const SPECIFICATION: &str = "1.3.0";
+
+/// How often what is in the way is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A directory that holds the state of containers without a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +152,7 @@ impl Runtime {
         let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(true) };
         if !dir.is_free()? {
             // Somebody makes one, and may be long about it.
-            std::thread::sleep(life::LOOK_AGAIN);
+            std::thread::sleep(LOOK_AGAIN);
             return Ok(false);
         }
         let Some(held) = dir.hold()? else { return Ok(true) };
@@ -292,6 +298,50 @@ impl Instance {
 
     fn object(&self) -> String {
         format!("container {:?}", self.record.id)
+    }
+
+    /// Waits for the end of the container's process, at most for a time.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        match self.pidfd()? {
+            Some(pidfd) => syscalls::wait_readable(&pidfd, timeout).doing(|| format!("waiting for {}", self.object())),
+            None => Ok(true),
+        }
+    }
+
+    /// A descriptor of its process, while that lives.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the kernel does not tell.
+    pub fn open_process(&self) -> Result<Option<OwnedFd>> {
+        self.pidfd()
+    }
+
+    /// Nobody else changes it any more. What we knew may be old by now: who is
+    /// its process is looked up again.
+    fn hold(&mut self) -> Result<Held> {
+        let held = self.dir.hold()?.ok_or_else(|| Error::NotFound(self.object()))?;
+        if self.process.is_none() {
+            self.process = record_file::read_record(&self.dir.join(PROCESS))?;
+        }
+        Ok(held)
+    }
+
+    /// A process that was born for the container, by somebody who was killed
+    /// before it was made.
+    fn unfinished(&self) -> Option<ProcessRecord> {
+        // It may not be wholly written. Then the process was not told to go on.
+        record_file::read_record(&self.dir.join(UNFINISHED)).ok().flatten()
+    }
+
+    fn expect(&self, wanted: &[Status], what: &str) -> Result<Status> {
+        let status = self.status()?;
+        match wanted.contains(&status) {
+            true => Ok(status),
+            false => Err(Error::state(self.object(), format!("is {}: it {what}", status.name()))),
+        }
     }
 }
 
