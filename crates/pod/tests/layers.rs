@@ -175,3 +175,19 @@ fn nearly_everything_is_in_a_layer_with_a_folder() {
         .collect();
     assert!(flat.len() <= 4, "{flat:?}");
 }
+
+#[test]
+fn the_way_of_one_start_is_as_the_design_tells() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let design = fs::read_to_string(workspace.join("docs/design.md")).expect("the design");
+    let way = design.split("## The way of one start").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let mut files = BTreeSet::new();
+    for row in way.expect("a section").lines().filter(|line| line.contains(".rs` | `")) {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let (file, function) = (cells[2], cells[3]);
+        let text = fs::read_to_string(workspace.join(file)).expect(file);
+        assert!(["(", "<"].iter().any(|next| text.contains(&format!("fn {function}{next}"))), "{file}: {function}");
+        files.insert(file.to_string());
+    }
+    assert!((8..=12).contains(&files.len()), "{} files on the way of one start: {files:?}", files.len());
+}
