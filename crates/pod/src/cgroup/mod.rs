@@ -232,9 +232,9 @@ pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
     Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
 }
 
-/// This often what an event tells is asked for. The kernel puts off a second
-/// event of the same 10 ms, and forgets it if the cgroup is removed meanwhile
-/// (`cgroup_file_notify`, `cgroup_rm_file`).
+/// What an event would tell is asked for this often, too: where several
+/// programs kill a cgroup and one removes it, Linux 6.18 lets a poll that began
+/// before sleep to its end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Waits for a line of `cgroup.events`, or the end of the cgroup.
