@@ -1,8 +1,9 @@
 //! seccomp: which system calls a container may make.
 //!
-//! A [`Profile`] is compiled to a program that the plan's last steps load; the
-//! crate `podlet-seccomp` is the compiler, and has the default profile. For most
-//! containers the build script has compiled that already.
+//! A [`Profile`](crate::seccomp::Profile) is compiled to a program that the
+//! plan's last steps load. The crate `podlet-seccomp` is the compiler and has
+//! the default profile, which the build script compiles for the default
+//! capabilities.
 
 use std::fs;
 
