@@ -15,7 +15,7 @@ use crate::measure::{Subject, interleaved};
 use crate::report::{aim, line, ms, section, times};
 
 /// The profile of podman and docker, as data.
-const PROFILE: &str = include_str!("../../crates/pod/src/seccomp/default.json");
+const PROFILE: &str = include_str!("../../crates/seccomp/default.json");
 
 /// Who runs bundles, podlet-oci by the path of the one that is measured.
 const RUNTIMES: [&str; 3] = ["podlet-oci", "crun", "runc"];

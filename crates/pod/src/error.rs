@@ -158,6 +158,13 @@ impl Error {
     }
 }
 
+impl From<::seccomp::Error> for Error {
+    fn from(error: ::seccomp::Error) -> Error {
+        let ::seccomp::Error { field, value, reason } = error;
+        Error::Invalid { field, value, reason }
+    }
+}
+
 impl Display for Error {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

@@ -29,8 +29,6 @@ use super::{Given, Plan, ids, process};
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::namespace::Namespace;
-use crate::seccomp::compile::bpf;
-use crate::seccomp::compile::rules::Rules;
 use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
 
@@ -204,8 +202,8 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         ids::make_files_as_oneself(p);
     }
     ids::drop_everything(p, facts);
-    let calls = Rules::allow_only(PAUSE_CALLS.map(|call| call as u32));
-    p.push(step::seccomp(bpf::encode(&bpf::assemble(&calls)), 0));
+    let filter = ::seccomp::allow_only(PAUSE_CALLS.map(|call| call as u16));
+    p.push(step::seccomp(filter.program, filter.flags));
     p.push(step::report(Record::READY, "READY", None));
     let report = p.slot_of(Given::Report);
     p.push(step::close_range(report, report));

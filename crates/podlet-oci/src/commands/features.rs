@@ -11,7 +11,7 @@ use crate::output;
 #[derive(Args)]
 pub struct Features {}
 
-/// What a profile may say: `pod::seccomp`.
+/// What a profile may say: the crate `podlet-seccomp`.
 const ACTIONS: [&str; 9] = ["KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "NOTIFY", "LOG", "ALLOW"];
 const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
 const ARCHITECTURES: [&str; 3] = ["X86_64", "X86", "X32"];

@@ -1,7 +1,7 @@
 //! Random profiles: what the documentation promises of them, and what
 //! libseccomp makes of them.
 
-use pod::seccomp::{Argument, Profile, Syscall, compile};
+use seccomp::{Argument, Profile, Syscall, compile, default_profile};
 
 use crate::libseccomp::{Libseccomp, NATIVE, X32, X86, action, forgets_to_load};
 use crate::machine::{self, AARCH64, Call, I386, X32_BIT, X86_64};
@@ -303,7 +303,7 @@ fn random_profiles_do_what_libseccomp_makes_of_them() {
 #[ignore = "needs libseccomp.so.2, which the build does not: .ci/run runs it"]
 fn call_numbers_are_libseccomps() {
     let library = Libseccomp::load();
-    let names = pod::seccomp::default_profile().expect("a profile").syscalls.into_iter().flatten();
+    let names = default_profile().expect("a profile").syscalls.into_iter().flatten();
     let names: Vec<String> = names.flat_map(|call| call.names).chain(NAMES.map(String::from)).collect();
     for name in names {
         let allowed = format!(

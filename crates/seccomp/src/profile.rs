@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A seccomp profile. Names are checked when it is compiled.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -110,4 +112,13 @@ pub struct When {
     /// `shared-pid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Vec<String>>,
+}
+
+/// A profile from JSON: `linux.seccomp` of an OCI config, or a file as podman
+/// and docker take it. It is checked when it is compiled.
+///
+/// # Errors
+/// An [`Error`] if it is malformed or has properties that no profile has.
+pub fn parse(json: &[u8]) -> Result<Profile> {
+    serde_json::from_slice(json).map_err(|error| Error::new("seccomp profile", "", error.to_string()))
 }

@@ -14,8 +14,8 @@
 //! The program is put together from its end: a jump goes forward only, so what
 //! it leads to is there already, and how far away it is is known.
 
-use super::calls::{Arch, X32_BIT};
-use super::rules::{Action, Op, Rule, Rules, Test, completed};
+use crate::calls::{Arch, X32_BIT};
+use crate::rules::{Action, Op, Rule, Rules, Test, completed};
 
 /// The kernel's limit (`BPF_MAXINSNS`).
 pub const MOST: usize = 4096;

@@ -7,8 +7,10 @@ mod machine;
 mod random;
 
 use machine::{AARCH64, Call, I386, X32_BIT, X86_64};
-use pod::Error;
-use pod::seccomp::{Context, Filter, NEW_LISTENER, Seccomp, Situation, compile, parse};
+use seccomp::{
+    Context, Error, Filter, NEW_LISTENER, OLDEST_KERNEL, Situation, allow_only, compile, default_capabilities,
+    default_profile, parse,
+};
 
 const ALONE: Situation = Situation { nesting: false, shared_pid: false };
 const CONTEXT: Context = Context { capabilities: 0, kernel: (6, 1), situation: ALONE };
@@ -21,7 +23,7 @@ fn filter(json: &str) -> Filter {
 
 fn refused(json: &str) -> (String, String) {
     match parse(json.as_bytes()).and_then(|profile| compile(&profile, &CONTEXT)) {
-        Err(Error::Invalid { field, reason, .. }) => (field, reason),
+        Err(Error { field, reason, .. }) => (field, reason),
         other => panic!("{other:?}"),
     }
 }
@@ -201,12 +203,9 @@ const SHARED: Situation = Situation { nesting: false, shared_pid: true };
 const NESTING: Situation = Situation { nesting: true, shared_pid: true };
 const ADMIN: u64 = 1 << 21;
 
-fn default_capabilities() -> u64 {
-    pod::Container::new("c", pod::Root::Host).capabilities.bounding
-}
-
 fn default_program(capabilities: u64, situation: Situation) -> Vec<u8> {
-    Seccomp::Default.filter(capabilities, situation).expect("it compiles").expect("a filter").program
+    let context = Context { capabilities, kernel: OLDEST_KERNEL, situation };
+    compile(&default_profile().expect("a profile"), &context).expect("it compiles").program
 }
 
 /// The three variants a container's capabilities can lead to, with what
@@ -216,12 +215,6 @@ fn the_default_profile() {
     let default = default_capabilities();
     let program = |capabilities| default_program(capabilities, SHARED);
     let usual = program(default);
-    for situation in [ALONE, SHARED] {
-        let context = Context { capabilities: default, kernel: (5, 15), situation };
-        let compiled = compile(&pod::seccomp::default_profile().expect("a profile"), &context);
-        let built = default_program(default, situation);
-        assert_eq!(built, compiled.expect("it compiles").program, "the build script's and the library's");
-    }
     let (eperm, enosys, no_family) = (ERRNO | 1, ERRNO | 38, ERRNO | 97);
     let high = 0xdead_0000_0000_0000;
     let x32 = |number: u32| X32_BIT + number;
@@ -384,4 +377,19 @@ fn the_default_profile_lets_nobody_touch_pause() {
     for number in [256, 279] {
         assert_eq!(machine::run(&default_program(!0, ALONE), &on(X86_64, number, &[])).0, ERRNO | 1);
     }
+}
+
+#[test]
+fn a_filter_of_a_few_calls_kills_for_all_others() {
+    const KILL_PROCESS: u32 = 0x8000_0000;
+    let filter = allow_only([0, 1, 231, 449]);
+    assert_eq!((filter.flags, filter.listener), (0, None));
+    for number in 0..600 {
+        let expected = if [0, 1, 231, 449].contains(&number) { ALLOW } else { KILL_PROCESS };
+        assert_eq!(machine::run(&filter.program, &on(X86_64, number, &[])).0, expected, "{number}");
+        for (arch, number) in [(I386, number), (AARCH64, number), (X86_64, X32_BIT + number)] {
+            assert_eq!(machine::run(&filter.program, &on(arch, number, &[])).0, KILL_PROCESS, "{arch:x} {number}");
+        }
+    }
+    assert_eq!(machine::run(&allow_only([]).program, &on(X86_64, 0, &[])).0, KILL_PROCESS);
 }

@@ -9,7 +9,7 @@ use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
 
 use libloading::{Library, Symbol};
-use pod::seccomp::{Argument, Profile};
+use seccomp::{Argument, Profile};
 
 /// `SCMP_ARCH_X86_64`, and those it can run besides.
 pub const NATIVE: u32 = 0xc000_003e;

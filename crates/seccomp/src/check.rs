@@ -21,11 +21,12 @@
 
 use std::str::FromStr;
 
-use super::calls::{Arch, multiplexed, x32_number};
-use super::profile::{Argument, Profile, Syscall, When};
-use super::rules::{self, Action, Op, Rule, Rules, Table, Test};
-use super::{Context, Listener, NEW_LISTENER};
+use crate::calls::{Arch, multiplexed, x32_number};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::filter::{Listener, NEW_LISTENER};
+use crate::profile::{Argument, Profile, Syscall, When};
+use crate::rules::{self, Action, Op, Rule, Rules, Table, Test};
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -96,7 +97,7 @@ pub fn check(profile: &Profile, context: &Context) -> Result<Checked> {
 }
 
 fn invalid(field: impl AsRef<str>, value: impl Into<String>, reason: impl Into<String>) -> Error {
-    Error::invalid(format!("seccomp.{}", field.as_ref()), value, reason)
+    Error::new(format!("seccomp.{}", field.as_ref()), value, reason)
 }
 
 /// A name beside the number says the same for readers; alone it says nothing.

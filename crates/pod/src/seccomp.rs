@@ -1,11 +1,9 @@
 //! seccomp: which system calls a container may make.
 //!
-//! A [`Profile`] is compiled to a program that the plan's last steps load; see
-//! [`compile`](mod@compile) for how. The default profile lies beside this file, as data
-//! to be reviewed, and was compiled when the library was.
-
-pub mod compile;
-mod usual;
+//! A [`Profile`](crate::seccomp::Profile) is compiled to a program that the
+//! plan's last steps load. The crate `podlet-seccomp` is the compiler and has
+//! the default profile, which the build script compiles for the default
+//! capabilities.
 
 use std::fs;
 
@@ -14,17 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, Result};
 
-pub use compile::{
-    Argument, Context, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When, compile,
+pub use ::seccomp::{
+    Argument, Context, DEFAULT_CAPABILITIES, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When,
 };
-pub use usual::DEFAULT_CAPABILITIES;
+use ::seccomp::{OLDEST_KERNEL, default_capabilities};
 
 /// The default profile for the default capabilities, for a container that
 /// shares its pod's processes, and for one that does not.
 static SHARED_PID_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shared-pid.bpf"));
 static OWN_PID_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/own-pid.bpf"));
-/// The same, for any others.
-static DEFAULT_PROFILE: &str = include_str!("default.json");
 
 /// Which system calls a container may make.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -52,14 +48,22 @@ impl Seccomp {
         };
         match self {
             Seccomp::Unconfined => Ok(None),
-            Seccomp::Default if capabilities == usual::capabilities() && !situation.nesting => {
+            Seccomp::Default if capabilities == default_capabilities() && !situation.nesting => {
                 let program = if situation.shared_pid { SHARED_PID_PROGRAM } else { OWN_PID_PROGRAM };
                 Ok(Some(Filter { program: program.to_vec(), flags: 0, listener: None }))
             }
-            Seccomp::Default => compiled(&default_profile()?, usual::KERNEL),
+            Seccomp::Default => compiled(&default_profile()?, OLDEST_KERNEL),
             Seccomp::Profile(profile) => compiled(profile, kernel()?),
         }
     }
+}
+
+/// Compiles a profile.
+///
+/// # Errors
+/// [`Error::Invalid`], naming the property.
+pub fn compile(profile: &Profile, context: &Context) -> Result<Filter> {
+    Ok(::seccomp::compile(profile, context)?)
 }
 
 /// The profile that containers have if nothing else is said.
@@ -67,7 +71,7 @@ impl Seccomp {
 /// # Errors
 /// None that a build with passing tests has.
 pub fn default_profile() -> Result<Profile> {
-    parse(DEFAULT_PROFILE.as_bytes())
+    Ok(::seccomp::default_profile()?)
 }
 
 /// A profile from JSON: `linux.seccomp` of an OCI config, or a file as podman
@@ -76,7 +80,7 @@ pub fn default_profile() -> Result<Profile> {
 /// # Errors
 /// [`Error::Invalid`] if it is malformed or has properties that no profile has.
 pub fn parse(json: &[u8]) -> Result<Profile> {
-    serde_json::from_slice(json).map_err(|error| Error::invalid("seccomp profile", "", error.to_string()))
+    Ok(::seccomp::parse(json)?)
 }
 
 /// The profile of an OCI config.
@@ -94,4 +98,38 @@ fn kernel() -> Result<(u32, u32)> {
     let release = fs::read_to_string(path).doing(|| format!("reading {path}"))?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The build script's programs are those that the library would make, and
+    /// no container gets one that is made for others.
+    #[test]
+    fn the_default_filter_is_the_default_profile_compiled() {
+        let usual = crate::Container::new("c", crate::Root::Host).capabilities.bounding;
+        let profile = default_profile().expect("a profile");
+        for capabilities in [usual, 0, usual | 1 << 21, !0] {
+            for (nesting, shared_pid) in [(false, false), (false, true), (true, false), (true, true)] {
+                let situation = Situation { nesting, shared_pid };
+                let context = Context { capabilities, kernel: OLDEST_KERNEL, situation };
+                let given = Seccomp::Default.filter(capabilities, situation).expect("it compiles");
+                let compiled = compile(&profile, &context).expect("it compiles");
+                assert!(given == Some(compiled), "{capabilities:#x} {situation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_compiler_names_field_value_and_reason() {
+        let odd = parse(br#"{ "defaultAction": "SCMP_ACT_SING" }"#).expect("a profile");
+        match Seccomp::Profile(odd).filter(0, Situation::default()) {
+            Err(Error::Invalid { field, value, reason }) => {
+                assert_eq!((field.as_str(), value.as_str()), ("seccomp.defaultAction", "SCMP_ACT_SING"));
+                assert!(reason.contains("not an action"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -1,7 +1,23 @@
-//! What the build script takes for granted when it compiles the default
-//! profile, and the library compares a container with.
+//! The profile that containers have if nothing else is said, and for which
+//! containers it can be compiled before there is one.
 
 use caps::Capability;
+
+use crate::error::Result;
+use crate::profile::{self, Profile};
+
+/// Data to be reviewed: it lies beside the sources, and its README says where
+/// it is from.
+static DEFAULT_PROFILE: &str = include_str!("../default.json");
+
+/// The profile that containers have if nothing else is said: what programs in
+/// containers need, as docker and Kubernetes have it.
+///
+/// # Errors
+/// None that a build with passing tests has.
+pub fn default_profile() -> Result<Profile> {
+    profile::parse(DEFAULT_PROFILE.as_bytes())
+}
 
 /// What `podman` and `docker` leave a container: capabilities that root in it
 /// needs for ordinary work, and none that reaches out of it.
@@ -22,10 +38,10 @@ pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
     Capability::CAP_AUDIT_WRITE,
 ];
 
-/// The default capabilities, one bit each.
-pub fn capabilities() -> u64 {
+/// [`DEFAULT_CAPABILITIES`], one bit each.
+pub fn default_capabilities() -> u64 {
     DEFAULT_CAPABILITIES.iter().fold(0, |set, capability| set | capability.bitmask())
 }
 
 /// The oldest kernel podlet runs on; the default profile asks for none newer.
-pub const KERNEL: (u32, u32) = (5, 15);
+pub const OLDEST_KERNEL: (u32, u32) = (5, 15);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::calls::Arch;
+use crate::calls::Arch;
 
 /// `SECCOMP_RET_KILL_PROCESS` and its like, with data in the lower half.
 pub type Action = u32;
