@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
+use pod::plan::container;
 use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, IN_PAUSE, Image, Launch, LegacyMounts, MachineMount, Nodes, PodShape, Source};
+use pod::plan::input::{Below, DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts};
+use pod::plan::input::{MachineMount, Policy, Source};
 use pod::plan::oci_create::{self, Bundle, MntnsMode};
+use pod::plan::pod::{self as plan_of_pod, PodShape};
 use pod::plan::terminal::Terminal;
-use pod::plan::{container, pod as plan_of_pod};
 use pod::spec::users::{Ids, Users};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
@@ -111,9 +113,9 @@ fn text(spec: &Value) -> String {
     if let Some(args) = spec["exec"].as_array() {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
         let (env, cwd) = (&container.env, Path::new("/srv"));
-        let (pod, container) = (&shape, &container);
+        let (isolation, container) = (shape.isolation(), &container);
         let filter = filter.as_ref();
-        let exec = Exec { facts: &facts, pod, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
+        let exec = Exec { facts: &facts, isolation, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
         return format!("# exec in web/server\n{}", exec::plan(&exec));
     }
     let source = |kind: &MountKind| match kind {
@@ -134,16 +136,22 @@ fn text(spec: &Value) -> String {
     let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
     let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
     let old_order = LegacyMounts { root, sources: sources.iter().map(outside).collect() };
+    let policy = if spec["nodes"] == "made" { Policy::Oci } else { Policy::Pod };
+    let isolation = match spec["bundle"].is_object() {
+        true => Isolation::of_bundle(&users, !spec["bundle"]["joined"].is_array()),
+        false => shape.isolation(),
+    };
     let launch = Launch {
         facts: &facts,
-        pod: &shape,
+        isolation,
+        policy,
         container: &container,
         image,
         ids: &ids,
         sources: &sources,
         filter: filter.as_ref(),
         has_host_mqueue: true,
-        nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
+        nodes: DeviceNodes::decide(policy, &isolation, &facts),
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
         old_order: (!facts.calls.new_order()).then_some(&old_order),
@@ -177,7 +185,6 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         below: spec["below"].is_array().then(|| below(&spec["below"])),
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
-        tells_mounts: spec["joined"].is_array(),
         looks_for_program: spec["gate"].is_number(),
         gate: spec["gate"].as_u64().map(|uid| uid as u32),
     }

@@ -28,12 +28,12 @@ use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
 use crate::launch::run_plan::{LaunchRequest, Launched, Note, Question, run_plan, seal};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
-use crate::plan::input::{Nodes, PodShape};
+use crate::plan::input::Isolation;
 use crate::plan::oci_create::{self, Bundle};
 use crate::plan::terminal::Terminal;
 use crate::plan::{Given, Plan};
 use crate::spec::users::Users;
-use crate::spec::{CapabilitySets, Container, PodOptions, Root};
+use crate::spec::{CapabilitySets, Container, Root};
 
 /// How a container is made, besides what its config says.
 #[derive(Debug)]
@@ -141,11 +141,11 @@ impl Runtime {
             Users::Caller => restrict(&mut container.capabilities, facts.capabilities),
             _ => Vec::new(),
         };
-        let options = PodOptions::new("none").share([]);
-        let shape = PodShape { options: &options, users: &namespaces.users, cgroup: true };
-        let prepared = Prepared::new(&container, &shape, &facts, Nodes::Made, &[], &dir)?;
+        let isolation = Isolation::of_bundle(&namespaces.users, false);
+        let prepared = Prepared::of_bundle(&container, isolation, &facts)?;
         let ends_as_one = namespaces.made & Namespace::Pid.flag() != 0;
         let cgroup = cgroup_path::find(&facts, config.cgroups_path.as_deref(), id)?;
+        let isolation = Isolation::of_bundle(&namespaces.users, cgroup.is_some());
         apply::check_reachable(&container.resources, &facts, cgroup.as_deref())?;
         if !namespaces.mounts.are_own() {
             check_among_others(&container, cgroup.is_some() || ends_as_one)?;
@@ -160,7 +160,7 @@ impl Runtime {
         };
         let below = if setup.pivot { None } else { stays_below(&namespaces.mounts)? };
         let bundle = Bundle {
-            launch: prepared.alone(&shape, &facts),
+            launch: prepared.launch(isolation, &facts),
             made: namespaces.made,
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             mounts: match &mounts {
@@ -176,18 +176,15 @@ impl Runtime {
             below: below.as_deref(),
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
-            tells_mounts: cgroup.is_none(),
             looks_for_program: gate && config.has_process,
             gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         };
         let plan = oci_create::plan(&bundle);
         let sealed = seal(&plan)?;
-        let mut recorded = prepared.container().clone();
+        // The environment is the config's: what this process gets besides, and
+        // its user's HOME, is not for others.
+        let mut recorded = Container { env: container.env.clone(), ..prepared.container().clone() };
         recorded.env.retain(|variable| !setup.env.contains(variable));
-        if container.env_value("HOME").is_none() {
-            // The user's, not the config's: that of another process may differ.
-            recorded.env.retain(|variable| !variable.starts_with("HOME="));
-        }
         let record = Record {
             id: id.into(),
             bundle: config.bundle.clone(),
@@ -218,7 +215,7 @@ impl Runtime {
             instance.erase(&held).ok();
             return Err(error);
         }
-        let made = prepared.make_outside(&shape, &places);
+        let made = prepared.make_outside(&namespaces.users, &places);
         let made =
             made.and_then(|outside| instance.make((&plan, sealed), &namespaces, &prepared, outside, setup, gate));
         match made {

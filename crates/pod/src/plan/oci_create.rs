@@ -53,7 +53,7 @@ pub enum MntnsMode<'a> {
 /// Everything the plan depends on.
 #[derive(Debug)]
 pub struct Bundle<'a> {
-    /// The container, as one of a pod that shares nothing.
+    /// The container.
     pub launch: Launch<'a>,
     /// `CLONE_NEW*` of the namespaces to make, whatever it says of mounts.
     pub made: u64,
@@ -79,10 +79,6 @@ pub struct Bundle<'a> {
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
-    /// It says which its own mount namespace is: without a cgroup its
-    /// processes are found by that, and killed. One that others are in is
-    /// never told.
-    pub tells_mounts: bool,
     /// It finds out whether its program is there before it waits.
     pub looks_for_program: bool,
     /// It waits to be started by this user, as the user is seen inside.
@@ -159,7 +155,7 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
 fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     let launch = &bundle.launch;
     let privileged = launch.facts.privileged;
-    let setgroups = launch.pod.users.setgroups(launch.facts);
+    let setgroups = launch.isolation.users.setgroups(launch.facts);
     let mounts = libc::CLONE_NEWNS as u64;
     if privileged && !launch.facts.initial_users && !bundle.is_born_inside() {
         // The caller's mounts may belong to a user namespace further out.
@@ -179,14 +175,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     for &kind in bundle.joined {
         p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
         if kind == Namespace::User {
-            become_root(p, launch.pod.users, setgroups);
+            become_root(p, launch.isolation.users, setgroups);
         }
     }
     if bundle.makes(Namespace::User) {
         p.push(step::unshare(Namespace::User.flag()));
         p.push(step::report(Record::MAPS, "MAPS", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
-        become_root(p, launch.pod.users, setgroups);
+        become_root(p, launch.isolation.users, setgroups);
     }
     if let Some(clocks) = clocks {
         // The offsets can be written until the first process is in it.
@@ -217,7 +213,9 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let container = launch.container;
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    if bundle.tells_mounts && bundle.mounts == MntnsMode::Own {
+    // Without a cgroup its processes are found by their mount namespace, and
+    // killed. One that others are in is never told.
+    if !launch.isolation.cgroup && bundle.mounts == MntnsMode::Own {
         let namespace = p.keep("mnt", step::openat(step::CWD, "/proc/self/ns/mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
         p.push(step::close(namespace));
@@ -249,7 +247,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let root = settle(p, bundle, trees);
     // An ordinary user can only join namespaces of a process that may be
     // traced. Here somebody who is in the pid namespace already could, too.
-    let open = matches!(launch.pod.users, Users::Nested { .. });
+    let open = matches!(launch.isolation.users, Users::Nested { .. });
     if bundle.stops {
         let open = open && !bundle.joined.contains(&Namespace::Pid);
         if open {

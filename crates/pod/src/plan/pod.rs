@@ -23,7 +23,7 @@
 
 use pause::wire::{Record, Slot};
 
-use super::input::PodShape;
+use super::input::Isolation;
 use super::step::{self, CWD};
 use super::{Given, Plan, ids, process};
 use crate::kernel::facts::Facts;
@@ -31,14 +31,34 @@ use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::compile::bpf;
 use crate::seccomp::compile::rules::Rules;
-use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
+use crate::spec::{PodOptions, TimeOffsets};
 
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
 /// What the pod's procfs shows of pause, from above it.
 const OWN_PROC: &str = "proc/1";
+
+/// A pod, as its plan sees it.
+#[derive(Clone, Debug)]
+pub struct PodShape<'a> {
+    /// As asked for.
+    pub options: &'a PodOptions,
+    /// As decided.
+    pub users: &'a Users,
+    /// The pod has a cgroup.
+    pub cgroup: bool,
+}
+
+impl<'a> PodShape<'a> {
+    /// How its containers are kept apart from others.
+    pub fn isolation(&self) -> Isolation<'a> {
+        let shared = self.options.share.iter().fold(0, |flags, namespace| flags | namespace.flag());
+        let hostname = Some(self.options.effective_hostname());
+        Isolation { shared, users: self.users, cgroup: self.cgroup, hostname }
+    }
+}
 
 /// The plan of a pod.
 pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
@@ -65,7 +85,8 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
         p.push(step::unshare(Namespace::Time.flag()));
         write_time_offsets(p, &pod.options.time_offsets);
     }
-    let mut namespaces = pod.joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
+    let mut namespaces =
+        pod.isolation().joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
     if keeps_sysfs(pod, facts) {
         namespaces |= Namespace::Net.flag();
     }

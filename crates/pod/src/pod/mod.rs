@@ -33,8 +33,8 @@ use crate::kernel::{PATIENCE, files, record_file, syscalls};
 use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
 use crate::lookup::prepared::Prepared;
 use crate::lookup::subids::{decide_users, map_by_helper};
-use crate::plan::input::{Nodes, PodShape};
-use crate::plan::{Given, Plan, pod as plan_of_pod};
+use crate::plan::pod::{self as plan_of_pod, PodShape};
+use crate::plan::{Given, Plan};
 use crate::spec::users::Users;
 use crate::spec::{Container, PodOptions};
 use crate::store::exits::{self, ExitTable};
@@ -167,8 +167,8 @@ impl Pod {
         let users = decide_users(&facts, options)?;
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
-        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, &store.hidden(), &dir)?;
-        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
+        let prepared = Prepared::in_pod(container, &shape, &facts, &store.hidden(), &dir)?;
+        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(shape.isolation(), &facts, 0)))
     }
 
     /// The pod of that name, alive or dead.
@@ -490,7 +490,7 @@ impl Pod {
         self.store.unmark_gone(self.name())
     }
 
-    /// The pod as its containers' plans see it.
+    /// The pod as plans see it.
     pub(crate) fn shape(&self) -> PodShape<'_> {
         PodShape { options: &self.record.options, users: &self.record.users, cgroup: self.record.cgroup.is_some() }
     }

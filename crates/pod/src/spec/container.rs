@@ -86,6 +86,13 @@ pub struct CapabilitySets {
     pub ambient: u64,
 }
 
+impl CapabilitySets {
+    /// Every capability that is in one of them.
+    pub(crate) fn union(&self) -> u64 {
+        self.bounding | self.effective | self.permitted | self.inheritable | self.ambient
+    }
+}
+
 /// A resource limit (getrlimit(2)).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rlimit {
@@ -360,6 +367,15 @@ impl Container {
         }
         let situation = Situation { nesting: self.nesting, shared_pid: self.shares(Namespace::Pid, pod) };
         self.seccomp.filter(self.capabilities.bounding, situation)
+    }
+
+    /// The filter of its system calls without a pod, as its profile says; none if
+    /// it may make all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if its profile is not one.
+    pub(crate) fn filter_without_pod(&self) -> Result<Option<Filter>> {
+        self.seccomp.filter(self.capabilities.bounding, Situation::default())
     }
 
     /// Whether the container cannot be what it says. A seccomp profile is
