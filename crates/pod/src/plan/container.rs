@@ -154,14 +154,14 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.isolation.users, launch.isolation.users.setgroups(launch.facts));
+                ids::become_root(p, launch.isolation.users, launch.facts);
                 p.push(step::undumpable());
             }
             None
         }
         Users::Nested { .. } => {
             p.push(step::setns(pause, launch.joined() | pid | user));
-            ids::become_root(p, launch.isolation.users, launch.isolation.users.setgroups(launch.facts));
+            ids::become_root(p, launch.isolation.users, launch.facts);
             p.push(step::undumpable());
             // A copy of the machine's mounts that the pod's user namespace
             // owns: only from such a one can trees be cloned.
@@ -180,7 +180,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | mounts | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.isolation.users, launch.isolation.users.setgroups(launch.facts));
+                ids::become_root(p, launch.isolation.users, launch.facts);
                 p.push(step::undumpable());
             }
             Some(trees)
@@ -210,9 +210,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
 pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>, reached: Slot) {
     let container = launch.container;
     program::go_ahead(p, launch.facts, &container.cwd, reached);
-    let setgroups = launch.isolation.users.setgroups(launch.facts);
-    let kept = ids::kept_for(container, launch.filter);
-    ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
+    ids::become_user(p, launch.facts, launch.isolation.users, launch.ids, container, launch.filter);
 }
 
 /// How a process is entered in the exit table.

@@ -63,7 +63,6 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     // may have some of its own. What it shares with the machine we are in.
     let apart = *exec.isolation.users != Users::Caller;
     let user = if apart { Namespace::User.flag() } else { 0 };
-    let setgroups = exec.isolation.users.setgroups(exec.facts);
     let (pause, target) = (p.slot_of(Given::Pause), p.slot_of(Given::Container));
     // The clocks too: an ordinary user's pod has them from its outer user
     // namespace, which can only be entered from where we are now.
@@ -77,14 +76,14 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     }
     p.push(step::setns(target, others));
     if apart {
-        ids::become_root(p, exec.isolation.users, setgroups);
+        ids::become_root(p, exec.isolation.users, exec.facts);
     }
     p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     p.push(step::umask(container.umask));
     let reached = p.slot("reached");
     let become_user = |p: &mut Plan| {
         program::go_ahead(p, exec.facts, exec.cwd, reached);
-        ids::become_user(p, exec.facts, exec.ids, container, ids::kept_for(container, exec.filter), setgroups);
+        ids::become_user(p, exec.facts, exec.isolation.users, exec.ids, container, exec.filter);
     };
     // A nested pid namespace can only be joined by the helper, from inside the
     // pod, and that takes CAP_SYS_ADMIN: there it gives up what it has later.

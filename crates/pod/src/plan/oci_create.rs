@@ -29,6 +29,7 @@ use pause::wire::{Record, Slot};
 use super::input::Launch;
 use super::program::{self, Program};
 use super::{Given, Plan, container, ids, mounts, pod, process, step, terminal};
+use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
@@ -155,7 +156,6 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
 fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     let launch = &bundle.launch;
     let privileged = launch.facts.privileged;
-    let setgroups = launch.isolation.users.setgroups(launch.facts);
     let mounts = libc::CLONE_NEWNS as u64;
     if privileged && !launch.facts.initial_users && !bundle.is_born_inside() {
         // The caller's mounts may belong to a user namespace further out.
@@ -175,14 +175,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     for &kind in bundle.joined {
         p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
         if kind == Namespace::User {
-            become_root(p, launch.isolation.users, setgroups);
+            become_root(p, launch.isolation.users, launch.facts);
         }
     }
     if bundle.makes(Namespace::User) {
         p.push(step::unshare(Namespace::User.flag()));
         p.push(step::report(Record::MAPS, "MAPS", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
-        become_root(p, launch.isolation.users, setgroups);
+        become_root(p, launch.isolation.users, launch.facts);
     }
     if let Some(clocks) = clocks {
         // The offsets can be written until the first process is in it.
@@ -200,8 +200,8 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     trees
 }
 
-fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
-    ids::become_root(p, users, setgroups);
+fn become_root(p: &mut Plan, users: &Users, facts: &Facts) {
+    ids::become_root(p, users, facts);
     // Forgotten at the change of ids.
     p.push(step::die_with_parent());
 }

@@ -198,8 +198,8 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         p.push(step::close_range(maker, maker));
         p.push(step::await_message(p.slot_of(Given::Made)));
         match pod.users.nobodys(facts) {
-            Some(_) => ids::make_files_as_root(p, pod.users, pod.users.setgroups(facts)),
-            None => ids::become_root(p, pod.users, pod.users.setgroups(facts)),
+            Some(_) => ids::make_files_as_root(p, pod.users, facts),
+            None => ids::become_root(p, pod.users, facts),
         }
     }
     // Only now: the maps of an undumpable process cannot be written.
@@ -243,7 +243,7 @@ fn set_sysctls(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     let helper = p.slot("helper");
     let _helper_pid = p.slot("helper_pid");
     p.fork(step::clone(0, 0), helper, |p| {
-        ids::become_root(p, pod.users, pod.users.setgroups(facts));
+        ids::become_root(p, pod.users, facts);
         process::set_sysctls_of_pause(p, facts, parameters);
         p.push(step::exit(0));
     });

@@ -59,12 +59,7 @@ impl Pod {
         let (ids, env) = identity.map_err(|error| self.explain_exec(&object, &main, error))?;
         let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
         spec::check_path("cwd", cwd)?;
-        if command.args.first().is_none_or(String::is_empty) {
-            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
-        }
-        for arg in &command.args {
-            spec::check_string("args", arg)?;
-        }
+        spec::check_args(&command.args)?;
         let filter = container.filter(self.options())?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
@@ -140,11 +135,8 @@ impl Pod {
             None => found.give_home(&mut own),
         }
         for variable in &command.env {
-            spec::check_string("env", variable)?;
-            match variable.split_once('=') {
-                Some((name, value)) if !name.is_empty() => own.set_env(name, value),
-                _ => return Err(Error::invalid("env", variable, "give NAME=value")),
-            }
+            let (name, value) = spec::check_variable(variable)?;
+            own.set_env(name, value);
         }
         Ok((found.ids, own.env))
     }
