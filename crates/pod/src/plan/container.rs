@@ -81,7 +81,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         own.iter().for_each(|name| p.push(step::sethostname(name)));
         launch.container.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
-    process::set_sysctls_of_pause(p, launch.facts, &launch.container.sysctl);
+    process::set_sysctls(p, launch.facts, &launch.container.sysctl);
     let reached = p.slot("reached");
     // The feature is the negative control of a test: everything is done inside.
     let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");

@@ -101,6 +101,12 @@ impl Bundle<'_> {
         matches!(self.mounts, MntnsMode::Callers { .. })
     }
 
+    /// Whether an ordinary user joins its namespaces later, who can only join
+    /// those of a process that may be traced.
+    fn is_joined_by_user(&self) -> bool {
+        matches!(self.launch.isolation.users, Users::Nested { .. })
+    }
+
     /// Whether the first process is the container's own: no namespace has to
     /// be joined, and none has to be made by somebody who lives in it then.
     fn is_born_inside(&self) -> bool {
@@ -220,22 +226,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
         p.push(step::close(namespace));
     }
-    if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
-        p.push(step::sethostname(hostname));
-    }
-    if let Some(name) = container.domainname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
-        p.push(step::setdomainname(name));
-    }
-    if bundle.makes(Namespace::Net) {
-        let socket = p.keep("socket", step::inet_socket());
-        p.push(step::loopback_up(socket));
-        p.push(step::close(socket));
-    }
-    if !container.sysctl.is_empty() {
-        // The machine's, of which this process has a copy for itself.
-        let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
-        process::set_sysctls(p, launch.facts, proc, &container.sysctl);
-    }
+    set_up_namespaces(p, bundle);
     mounts::build(p, launch, trees);
     let terminal = bundle.terminal.map(|terminal| {
         let terminal = terminal::make(p, trees.root, terminal, launch.ids.uid);
@@ -245,19 +236,8 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     mounts::close(p, launch, trees);
     mounts::make_directory(p, trees, &container.cwd);
     let root = settle(p, bundle, trees);
-    // An ordinary user can only join namespaces of a process that may be
-    // traced. Here somebody who is in the pid namespace already could, too.
-    let open = matches!(launch.isolation.users, Users::Nested { .. });
     if bundle.stops {
-        let open = open && !bundle.joined.contains(&Namespace::Pid);
-        if open {
-            p.push(step::dumpable());
-        }
-        p.push(step::report(Record::RUNTIME, "RUNTIME", None));
-        p.push(step::await_message(p.slot_of(Given::Report)));
-        if open {
-            p.push(step::undumpable());
-        }
+        stop_for_hooks(p, bundle);
     }
     match bundle.mounts {
         MntnsMode::Callers { .. } => mounts::enter_root(p, launch, root),
@@ -283,7 +263,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         program::look_for(p, &container.args[0], &container.env);
     }
     // From here on it is worth no more than the container itself.
-    if open {
+    if bundle.is_joined_by_user() {
         p.push(step::dumpable());
     }
     outlive_creator(p, bundle.stops || bundle.is_among_callers());
@@ -299,6 +279,39 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     container::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     program::start(p, first_not_kept, container, filter, &program);
+}
+
+/// Names, loopback and kernel parameters of the namespaces that are made.
+fn set_up_namespaces(p: &mut Plan, bundle: &Bundle<'_>) {
+    let container = bundle.launch.container;
+    if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::sethostname(hostname));
+    }
+    if let Some(name) = container.domainname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::setdomainname(name));
+    }
+    if bundle.makes(Namespace::Net) {
+        let socket = p.keep("socket", step::inet_socket());
+        p.push(step::loopback_up(socket));
+        p.push(step::close(socket));
+    }
+    // By the machine's /proc, of which this process has a copy for itself.
+    process::set_sysctls(p, bundle.launch.facts, &container.sysctl);
+}
+
+/// The runtime does what is to be done before the root is changed.
+fn stop_for_hooks(p: &mut Plan, bundle: &Bundle<'_>) {
+    // Here somebody who is in the pid namespace already could trace this
+    // process, too.
+    let open = bundle.is_joined_by_user() && !bundle.joined.contains(&Namespace::Pid);
+    if open {
+        p.push(step::dumpable());
+    }
+    p.push(step::report(Record::RUNTIME, "RUNTIME", None));
+    p.push(step::await_message(p.slot_of(Given::Report)));
+    if open {
+        p.push(step::undumpable());
+    }
 }
 
 /// Takes the finished root to where the process is to live. Where that is.

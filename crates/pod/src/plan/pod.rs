@@ -238,13 +238,13 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
 fn set_sysctls(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     let parameters = &pod.options.sysctl;
     if parameters.is_empty() || pod.users.nobodys(facts).is_none() {
-        return process::set_sysctls_of_pause(p, facts, parameters);
+        return process::set_sysctls(p, facts, parameters);
     }
     let helper = p.slot("helper");
     let _helper_pid = p.slot("helper_pid");
     p.fork(step::clone(0, 0), helper, |p| {
         ids::become_root(p, pod.users, facts);
-        process::set_sysctls_of_pause(p, facts, parameters);
+        process::set_sysctls(p, facts, parameters);
         p.push(step::exit(0));
     });
     p.push(step::wait_for(helper));
