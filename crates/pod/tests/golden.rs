@@ -80,6 +80,16 @@ fn changed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, change:
     serde_json::from_value(json).expect("the fixture's types")
 }
 
+/// Who the container's process is: uid, gid, groups; root if it is not said.
+fn ids(list: &Value) -> Ids {
+    let Some(list) = list.as_array() else { return Ids::default() };
+    let ids: Vec<_> = list.iter().map(|id| id.as_u64().expect("an id") as u32).collect();
+    match ids[..] {
+        [uid, gid, ref groups @ ..] => Ids { uid, gid, groups: groups.to_vec() },
+        _ => panic!("ids: uid, gid, groups"),
+    }
+}
+
 /// The text for one fixture.
 fn text(spec: &Value) -> String {
     let mut facts = facts(spec["facts"].as_str().expect("facts"));
@@ -102,14 +112,7 @@ fn text(spec: &Value) -> String {
         container = container.bind(word(0), word(1), volume.get(2).is_some());
     }
     let filter = container.filter(&options).expect("a profile");
-    let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
-    let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
-        Some(ids) => match ids.collect::<Vec<_>>()[..] {
-            [uid, gid, ref groups @ ..] => Ids { uid, gid, groups: groups.to_vec() },
-            _ => panic!("ids: uid, gid, groups"),
-        },
-        None => ids,
-    };
+    let ids = ids(&spec["ids"]);
     if let Some(args) = spec["exec"].as_array() {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
         let (env, cwd) = (&container.env, Path::new("/srv"));

@@ -59,8 +59,10 @@ impl Prepared {
     }
 
     /// Looks up what the container of an OCI bundle needs. Changes nothing.
-    pub(crate) fn of_bundle(container: &Container, isolation: Isolation<'_>, facts: &Facts) -> Result<Prepared> {
+    pub(crate) fn of_bundle(container: &Container, users: &Users, facts: &Facts) -> Result<Prepared> {
         container.check()?;
+        // Whether there is a cgroup changes nothing of what is looked up.
+        let isolation = Isolation::of_bundle(users, false);
         // The root of a bundle is a directory: there is nothing to hide in it,
         // and what is changed stays in it.
         let prepared = Prepared::look_up(container.clone(), Policy::Oci, isolation, facts, &[], Path::new(""))?;
