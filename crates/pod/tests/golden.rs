@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
+use pod::plan::container;
 use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, IN_PAUSE, Image, Launch, LegacyMounts, MachineMount, Nodes, PodShape, Source};
+use pod::plan::input::{Below, DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts};
+use pod::plan::input::{MachineMount, Policy, Source};
 use pod::plan::oci_create::{self, Bundle, MntnsMode};
+use pod::plan::pod::{self as plan_of_pod, PodShape};
 use pod::plan::terminal::Terminal;
-use pod::plan::{container, pod as plan_of_pod};
 use pod::spec::users::{Ids, Users};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
@@ -78,6 +80,16 @@ fn changed<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T, change:
     serde_json::from_value(json).expect("the fixture's types")
 }
 
+/// Who the container's process is: uid, gid, groups; root if it is not said.
+fn ids(list: &Value) -> Ids {
+    let Some(list) = list.as_array() else { return Ids::default() };
+    let ids: Vec<_> = list.iter().map(|id| id.as_u64().expect("an id") as u32).collect();
+    match ids[..] {
+        [uid, gid, ref groups @ ..] => Ids { uid, gid, groups: groups.to_vec() },
+        _ => panic!("ids: uid, gid, groups"),
+    }
+}
+
 /// The text for one fixture.
 fn text(spec: &Value) -> String {
     let mut facts = facts(spec["facts"].as_str().expect("facts"));
@@ -100,20 +112,13 @@ fn text(spec: &Value) -> String {
         container = container.bind(word(0), word(1), volume.get(2).is_some());
     }
     let filter = container.filter(&options).expect("a profile");
-    let ids = Ids { uid: 0, gid: 0, groups: Vec::new() };
-    let ids = match spec["ids"].as_array().map(|ids| ids.iter().map(|id| id.as_u64().expect("an id") as u32)) {
-        Some(ids) => match ids.collect::<Vec<_>>()[..] {
-            [uid, gid, ref groups @ ..] => Ids { uid, gid, groups: groups.to_vec() },
-            _ => panic!("ids: uid, gid, groups"),
-        },
-        None => ids,
-    };
+    let ids = ids(&spec["ids"]);
     if let Some(args) = spec["exec"].as_array() {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
         let (env, cwd) = (&container.env, Path::new("/srv"));
-        let (pod, container) = (&shape, &container);
+        let (isolation, container) = (shape.isolation(), &container);
         let filter = filter.as_ref();
-        let exec = Exec { facts: &facts, pod, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
+        let exec = Exec { facts: &facts, isolation, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
         return format!("# exec in web/server\n{}", exec::plan(&exec));
     }
     let source = |kind: &MountKind| match kind {
@@ -134,16 +139,22 @@ fn text(spec: &Value) -> String {
     let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
     let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
     let old_order = LegacyMounts { root, sources: sources.iter().map(outside).collect() };
+    let policy = if spec["nodes"] == "made" { Policy::Oci } else { Policy::Pod };
+    let isolation = match spec["bundle"].is_object() {
+        true => Isolation::of_bundle(&users, !spec["bundle"]["joined"].is_array()),
+        false => shape.isolation(),
+    };
     let launch = Launch {
         facts: &facts,
-        pod: &shape,
+        isolation,
+        policy,
         container: &container,
         image,
         ids: &ids,
         sources: &sources,
         filter: filter.as_ref(),
         has_host_mqueue: true,
-        nodes: if spec["nodes"] == "made" { Nodes::Made } else { Nodes::Bound },
+        nodes: DeviceNodes::decide(policy, &isolation, &facts),
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
         old_order: (!facts.calls.new_order()).then_some(&old_order),
@@ -177,7 +188,6 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         below: spec["below"].is_array().then(|| below(&spec["below"])),
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
-        tells_mounts: spec["joined"].is_array(),
         looks_for_program: spec["gate"].is_number(),
         gate: spec["gate"].as_u64().map(|uid| uid as u32),
     }

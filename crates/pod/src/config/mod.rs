@@ -21,6 +21,7 @@ mod types;
 pub use properties::{Answer, PROPERTIES};
 pub use types::{Hook, Hooks, Ignored, NamespaceEntry, NamespaceKind};
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::files;
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{Container, Root, TimeOffsets, check_path, check_string, propagation, sysctl};
+use crate::spec::{Container, Root, TimeOffsets, check_path, check_string, propagation};
 use paths::{normal, without_parents};
 use strict::Strict;
 
@@ -126,7 +127,6 @@ pub fn read_given(option: &str, path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`].
 pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
-    let malformed = |error: serde_json::Error| Error::invalid("config.json", "", error.to_string());
     let Strict(mut file) = serde_json::from_slice(bytes).map_err(malformed)?;
     if !file.is_object() {
         return Err(Error::invalid("config.json", "", "not a JSON object"));
@@ -138,28 +138,74 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
         properties::check_known(&serde_json::to_value(&spec).map_err(malformed)?)?;
     }
     check_version(spec.version())?;
-
-    let missing = |field: &str| Error::invalid(field, "", "the specification requires it");
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
-    let no_process;
-    let process = match spec.process() {
-        Some(process) => process,
-        None => {
-            // Its own default is an example, too.
-            let nobody = serde_json::json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/"] });
-            no_process = Process::deserialize(&nobody).map_err(malformed)?;
-            &no_process
-        }
-    };
-    let no_linux;
-    let linux = match spec.linux() {
-        Some(linux) => linux,
-        // Its own default is an example with everything in it.
-        None => {
-            no_linux = Linux::deserialize(&serde_json::json!({})).map_err(malformed)?;
-            &no_linux
-        }
-    };
+    // What the reading crate has for these two if they are missing is an
+    // example with everything in it.
+    let nobody = || serde_json::json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/"] });
+    let process = or_else(spec.process(), nobody)?;
+    let linux = or_else(spec.linux(), || serde_json::json!({}))?;
+
+    let mut left_out = Vec::new();
+    let mut container = read_root(name, bundle, root, &process, &linux)?;
+    process::read(&mut container, &process, &taken, &mut left_out)?;
+    let mounts = spec.mounts().iter().flatten().enumerate();
+    container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle, &mut left_out)).collect::<Result<_>>()?;
+    linux::read(&mut container, &linux, &file["linux"])?;
+    let namespaces = namespaces::entries(&linux)?;
+    namespaces::check_own(&container, &namespaces)?;
+    let (hostname, domainname) = namespaces::names(&spec, &container, &namespaces)?;
+    (container.hostname, container.domainname) = (hostname.clone(), domainname.clone());
+    let uid_maps = namespaces::id_maps("linux.uidMappings", linux.uid_mappings(), &namespaces)?;
+    let gid_maps = namespaces::id_maps("linux.gidMappings", linux.gid_mappings(), &namespaces)?;
+    let console_size = process::console_size(&process)?;
+    let cgroups_path = linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = &cgroups_path {
+        check_string("linux.cgroupsPath", &path.to_string_lossy())?;
+    }
+    Ok(Config {
+        time_offsets: namespaces::time_offsets(&linux, &namespaces)?,
+        has_process: spec.process().is_some(),
+        container,
+        version: spec.version().clone(),
+        namespaces,
+        uid_maps,
+        gid_maps,
+        hooks: hooks::read(spec.hooks().as_ref())?,
+        terminal: process.terminal().unwrap_or(false),
+        console_size,
+        cgroups_path,
+        hostname,
+        domainname,
+        annotations: spec.annotations().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        bundle: normal(bundle),
+        left_out,
+    })
+}
+
+fn malformed(error: serde_json::Error) -> Error {
+    Error::invalid("config.json", "", error.to_string())
+}
+
+fn missing(field: &str) -> Error {
+    Error::invalid(field, "", "the specification requires it")
+}
+
+/// A part of the file, or what stands for it if it is missing.
+fn or_else<T: Clone + for<'de> Deserialize<'de>>(part: &Option<T>, other: impl Fn() -> Value) -> Result<Cow<'_, T>> {
+    match part {
+        Some(part) => Ok(Cow::Borrowed(part)),
+        None => T::deserialize(other()).map(Cow::Owned).map_err(malformed),
+    }
+}
+
+/// A container in the root that the file says.
+fn read_root(
+    name: &str,
+    bundle: &Path,
+    root: &oci_spec::runtime::Root,
+    process: &Process,
+    linux: &Linux,
+) -> Result<Container> {
     if root.path().as_os_str().is_empty() {
         return Err(missing("root.path"));
     }
@@ -174,81 +220,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
             Error::invalid("linux.rootfsPropagation", name, reason)
         })?,
     };
-    let mut left_out = Vec::new();
-    process::read(&mut container, process, &taken, &mut left_out)?;
-    let mounts = spec.mounts().iter().flatten().enumerate();
-    container.mounts = mounts.map(|(i, mount)| mounts::read(i, mount, bundle, &mut left_out)).collect::<Result<_>>()?;
-    linux::read(&mut container, linux, &file["linux"])?;
-
-    let namespaces = namespaces::entries(linux)?;
-    for name in container.sysctl.keys() {
-        let kind = match sysctl::parse(name)?.namespace {
-            Namespace::Net => NamespaceKind::Network,
-            Namespace::Ipc => NamespaceKind::Ipc,
-            _ => NamespaceKind::Uts,
-        };
-        if !namespaces.iter().any(|entry| entry.kind == kind) {
-            let reason = format!("it would be the machine's own: add `{}` to linux.namespaces", kind.name());
-            return Err(Error::invalid("linux.sysctl", name, reason));
-        }
-    }
-    if let Some(name) = container.net_devices.keys().next()
-        && !namespaces.iter().any(|entry| entry.kind == NamespaceKind::Network)
-    {
-        let reason = "it would stay where it is: add `network` to linux.namespaces";
-        return Err(Error::invalid("linux.netDevices", name, reason));
-    }
-    let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);
-    let name_of_machine = |field: &str, name: &Option<String>| match name.clone().filter(|name| !name.is_empty()) {
-        Some(name) if !uts => {
-            let reason = "it would be the machine's own: add `uts` to linux.namespaces";
-            Err(Error::invalid(field, name, reason))
-        }
-        name => Ok(name),
-    };
-    let hostname = name_of_machine("hostname", spec.hostname())?;
-    let domainname = name_of_machine("domainname", spec.domainname())?;
-    if let (Some(parameter), Some(name)) = (container.sysctl.get("kernel.domainname"), &domainname)
-        && parameter != name
-    {
-        let reason = format!("domainname says {name:?}: remove one of them");
-        return Err(Error::invalid("linux.sysctl.kernel.domainname", parameter, reason));
-    }
-    (container.hostname, container.domainname) = (hostname.clone(), domainname.clone());
-    let uid_maps = namespaces::id_maps("linux.uidMappings", linux.uid_mappings(), &namespaces)?;
-    let gid_maps = namespaces::id_maps("linux.gidMappings", linux.gid_mappings(), &namespaces)?;
-    let terminal = process.terminal().unwrap_or(false);
-    let mut console_size = None;
-    // The specification: ignored without a terminal.
-    if let Some(size) = process.console_size().filter(|_| terminal) {
-        let cells = |field: &str, cells: u64| {
-            u16::try_from(cells).map_err(|_| Error::invalid(field, cells.to_string(), "at most 65535"))
-        };
-        let rows = cells("process.consoleSize.height", size.height())?;
-        console_size = Some((rows, cells("process.consoleSize.width", size.width())?));
-    }
-    let cgroups_path = linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty());
-    if let Some(path) = &cgroups_path {
-        check_string("linux.cgroupsPath", &path.to_string_lossy())?;
-    }
-    Ok(Config {
-        time_offsets: namespaces::time_offsets(linux, &namespaces)?,
-        has_process: spec.process().is_some(),
-        container,
-        version: spec.version().clone(),
-        namespaces,
-        uid_maps,
-        gid_maps,
-        hooks: hooks::read(spec.hooks().as_ref())?,
-        terminal,
-        console_size,
-        cgroups_path,
-        hostname,
-        domainname,
-        annotations: spec.annotations().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        bundle: normal(bundle),
-        left_out,
-    })
+    Ok(container)
 }
 
 /// What is wrong with a file, with the name of the property: it is read once

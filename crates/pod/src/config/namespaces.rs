@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Spec};
 
 use super::Config;
 use super::types::{NamespaceEntry, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{NamespaceMode, TimeOffsets, check_string};
+use crate::spec::{Container, NamespaceMode, TimeOffsets, check_string, sysctl};
 
 pub(super) fn entries(linux: &Linux) -> Result<Vec<NamespaceEntry>> {
     let mut entries: Vec<NamespaceEntry> = Vec::new();
@@ -69,6 +69,55 @@ pub(super) fn id_maps(
     }
 }
 
+/// Refuses what would be done to a namespace that is the machine's own.
+pub(super) fn check_own(container: &Container, namespaces: &[NamespaceEntry]) -> Result<()> {
+    let listed = |kind| namespaces.iter().any(|entry| entry.kind == kind);
+    for name in container.sysctl.keys() {
+        let kind = match sysctl::parse(name)?.namespace {
+            Namespace::Net => NamespaceKind::Network,
+            Namespace::Ipc => NamespaceKind::Ipc,
+            _ => NamespaceKind::Uts,
+        };
+        if !listed(kind) {
+            let reason = format!("it would be the machine's own: add `{}` to linux.namespaces", kind.name());
+            return Err(Error::invalid("linux.sysctl", name, reason));
+        }
+    }
+    if let Some(name) = container.net_devices.keys().next()
+        && !listed(NamespaceKind::Network)
+    {
+        let reason = "it would stay where it is: add `network` to linux.namespaces";
+        return Err(Error::invalid("linux.netDevices", name, reason));
+    }
+    Ok(())
+}
+
+/// Host and domain name, which need a uts namespace.
+pub(super) fn names(
+    spec: &Spec,
+    container: &Container,
+    namespaces: &[NamespaceEntry],
+) -> Result<(Option<String>, Option<String>)> {
+    let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);
+    let name_of_machine = |field: &str, name: &Option<String>| match name.clone().filter(|name| !name.is_empty()) {
+        Some(name) if !uts => {
+            let reason = "it would be the machine's own: add `uts` to linux.namespaces";
+            Err(Error::invalid(field, name, reason))
+        }
+        name => Ok(name),
+    };
+    let hostname = name_of_machine("hostname", spec.hostname())?;
+    let domainname = name_of_machine("domainname", spec.domainname())?;
+    if let (Some(parameter), Some(name)) = (container.sysctl.get("kernel.domainname"), &domainname)
+        && parameter != name
+    {
+        let reason = format!("domainname says {name:?}: remove one of them");
+        return Err(Error::invalid("linux.sysctl.kernel.domainname", parameter, reason));
+    }
+    Ok((hostname, domainname))
+}
+
+/// Offsets of the clocks of a new time namespace.
 pub(super) fn time_offsets(linux: &Linux, namespaces: &[NamespaceEntry]) -> Result<TimeOffsets> {
     let mut offsets = TimeOffsets::default();
     for (clock, offset) in linux.time_offsets().iter().flatten() {

@@ -198,3 +198,15 @@ fn strings(field: &str, value: &Value) -> Result<Vec<String>> {
         other => Err(wrong(other)),
     }
 }
+
+/// Rows and columns of the terminal. Without one the specification has them
+/// ignored.
+pub(super) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
+    let terminal = process.terminal().unwrap_or(false);
+    let Some(size) = process.console_size().filter(|_| terminal) else { return Ok(None) };
+    let cells = |field: &str, cells: u64| {
+        u16::try_from(cells).map_err(|_| Error::invalid(field, cells.to_string(), "at most 65535"))
+    };
+    let rows = cells("process.consoleSize.height", size.height())?;
+    Ok(Some((rows, cells("process.consoleSize.width", size.width())?)))
+}

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{Seen, mounts};
-use crate::plan::input::{Below, LegacyMounts, PodShape};
+use crate::plan::input::{Below, LegacyMounts};
 use crate::spec::users::Users;
 use crate::spec::{Container, Mount, MountKind, Root};
 
 /// The facts for `container`, or what of it takes the new calls.
-pub(crate) fn look_up(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<LegacyMounts> {
-    refuse(container, pod, overlays)?;
+pub(crate) fn look_up(container: &Container, users: &Users, overlays: bool) -> Result<LegacyMounts> {
+    refuse(container, users, overlays)?;
     let all = read_mounts()?;
     let of = |path: &Path| -> Result<Vec<Below>> {
         let path = fs::canonicalize(path).doing(|| format!("looking at {}", path.display()))?;
@@ -30,10 +30,10 @@ pub(crate) fn look_up(container: &Container, pod: &PodShape<'_>, overlays: bool)
     Ok(LegacyMounts { root, sources })
 }
 
-fn refuse(container: &Container, pod: &PodShape<'_>, overlays: bool) -> Result<()> {
+fn refuse(container: &Container, users: &Users, overlays: bool) -> Result<()> {
     const WHY: &str = "takes open_tree(2), move_mount(2), mount_setattr(2) and openat2(2), which are denied here";
     let no = |field: &str, value: &str| Err(Error::invalid(field, value, WHY));
-    if matches!(pod.users, Users::New { .. }) {
+    if matches!(users, Users::New { .. }) {
         return no("share", "user");
     }
     if container.root == Root::Host && !overlays {

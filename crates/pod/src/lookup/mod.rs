@@ -1,6 +1,7 @@
 //! What a plan needs to know of this machine: looked up before a process is
 //! born, and nothing is changed.
 
+mod asked_mounts;
 pub(crate) mod devices;
 pub(crate) mod host_mounts;
 pub(crate) mod mount_fds;

@@ -21,6 +21,7 @@ use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::walk::{self, OpenDir, Visitor};
 use crate::kernel::{files, mount_api, probe};
 use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
+use crate::plan::input::Policy;
 use crate::plan::mounts::flags::tmpfs_attributes;
 use crate::plan::mounts::fresh::file_system_options;
 use crate::plan::{Given, userns};
@@ -137,9 +138,9 @@ impl Owners<'_> {
 
 /// A detached tmpfs with a copy of what the image at `root` has in the place
 /// where it will be mounted.
-pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, nodev: bool, owners: Owners<'_>) -> Result<OwnedFd> {
+pub(crate) fn copied_up(root: BorrowedFd<'_>, mount: &Mount, policy: Policy, owners: Owners<'_>) -> Result<OwnedFd> {
     let doing = || format!("filling the tmpfs on {}", mount.target.display());
-    let tree = mount_api::tmpfs(&file_system_options(mount), tmpfs_attributes(mount, nodev)).doing(doing)?;
+    let tree = mount_api::tmpfs(&file_system_options(mount), tmpfs_attributes(mount, policy)).doing(doing)?;
     match probe::open_in_root(root, &mount.target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(image) => {
             let (from, to) =

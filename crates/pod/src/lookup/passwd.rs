@@ -3,7 +3,7 @@
 //! The image is not trusted: its files are found without leaving it, are only
 //! read if they are plain files, and never more than a megabyte of them.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -11,9 +11,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Result};
+use crate::kernel::facts::Facts;
 use crate::kernel::{files, probe};
-use crate::spec::User;
 use crate::spec::users::{Ids, Users};
+use crate::spec::{Container, User};
 
 /// More than the passwd or group file of any image has, in bytes.
 const MOST: u64 = 16 << 20;
@@ -27,9 +28,16 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// What `$HOME` is to be.
-    pub fn home(&self) -> &str {
-        self.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")
+    /// Gives a process this user's `HOME`, unless its environment has one.
+    pub fn give_home(&self, process: &mut Container) {
+        if process.env_value("HOME").is_none() {
+            self.replace_home(process);
+        }
+    }
+
+    /// Gives a process this user's `HOME`: the directory in passwd, or `/`.
+    pub fn replace_home(&self, process: &mut Container) {
+        process.set_env("HOME", self.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
     }
 }
 
@@ -40,11 +48,14 @@ pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
 }
 
 /// Looks `user` up in the image at `root`, and checks that its ids exist in
-/// the pod.
+/// the pod. Where groups cannot be set (setgroups(2)) it has none.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a name that is not there or an id that cannot be.
-pub(crate) fn look_up(root: BorrowedFd<'_>, user: &User, users: &Users, setgroups: bool) -> Result<Found> {
+pub(crate) fn look_up(root: &Path, user: &User, users: &Users, facts: &Facts) -> Result<Found> {
+    let root = open_root(root)?;
+    let root = root.as_fd();
+    let setgroups = users.setgroups(facts);
     let found = match user {
         User::Ids { uid, gid, groups } => {
             if !groups.is_empty() && !setgroups {
@@ -164,8 +175,6 @@ fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\nbad:x:-1:0::/:\n";

@@ -10,141 +10,130 @@ use caps::Capability;
 
 use super::devices::find_outside;
 use super::mount_fds::{self, Owners};
-use super::{host_mounts, passwd};
+use super::{asked_mounts, host_mounts, passwd};
 use crate::error::{Context, Error, Result};
-use crate::kernel::cgroupfs;
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::IdMap;
-use crate::kernel::namespace::Namespace;
-use crate::plan::input::{IN_PAUSE, Image, Launch, LegacyMounts, Nodes, PodShape, Source, makes_nodes_for};
+use crate::plan::input::{DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts, Policy, Source};
+use crate::plan::pod::PodShape;
 use crate::plan::{Given, Plan, container};
-use crate::seccomp::{Filter, Situation};
+use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, NamespaceMode, Root};
+use crate::spec::{Container, Device, DeviceKind, Mount, MountKind, Root};
 
 /// A container, ready to be planned.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    policy: Policy,
     container: Container,
     ids: Ids,
     sources: Vec<Option<Source>>,
+    nodes: DeviceNodes,
     nodes_outside: Vec<Option<PathBuf>>,
+    /// Its root is an overlay on the machine's: with these two directories.
+    overlays: bool,
     upper: PathBuf,
     work: PathBuf,
     has_host_mqueue: bool,
     filter: Option<Filter>,
     idmapped: bool,
-    nodes: Nodes,
     old_order: Option<LegacyMounts>,
 }
 
 impl Prepared {
-    /// Looks everything up. Changes nothing.
+    /// Looks up what a container of a pod needs. Changes nothing.
     ///
     /// `hidden` is covered for a container that sees this machine's files;
     /// `dir` is where it keeps what it changes of them.
-    pub(crate) fn new(
+    pub(crate) fn in_pod(
         container: &Container,
         pod: &PodShape<'_>,
         facts: &Facts,
-        nodes: Nodes,
         hidden: &[PathBuf],
         dir: &Path,
     ) -> Result<Prepared> {
         container.check()?;
-        if nodes == Nodes::Bound {
-            container.check_in(pod.options)?;
-        }
-        let mut container = container.clone();
+        container.check_in(pod.options)?;
+        let prepared = Prepared::look_up(container.clone(), Policy::Pod, pod.isolation(), facts, hidden, dir)?;
+        Ok(Prepared { filter: container.filter(pod.options)?, ..prepared })
+    }
+
+    /// Looks up what the container of an OCI bundle needs. Changes nothing.
+    pub(crate) fn of_bundle(container: &Container, users: &Users, facts: &Facts) -> Result<Prepared> {
+        container.check()?;
+        // Whether there is a cgroup changes nothing of what is looked up.
+        let isolation = Isolation::of_bundle(users, false);
+        // The root of a bundle is a directory: there is nothing to hide in it,
+        // and what is changed stays in it.
+        let prepared = Prepared::look_up(container.clone(), Policy::Oci, isolation, facts, &[], Path::new(""))?;
+        Ok(Prepared { filter: container.filter_without_pod()?, ..prepared })
+    }
+
+    /// What either needs, but for the filter.
+    fn look_up(
+        mut container: Container,
+        policy: Policy,
+        isolation: Isolation<'_>,
+        facts: &Facts,
+        hidden: &[PathBuf],
+        dir: &Path,
+    ) -> Result<Prepared> {
         if container.nesting {
-            check_nesting(pod, facts)?;
+            check_nesting(isolation, facts)?;
             uncover(&mut container);
         }
-        let root = container.root.path().to_path_buf();
-        let setgroups = pod.users.setgroups(facts);
-        let found = passwd::look_up(passwd::open_root(&root)?.as_fd(), &container.user, pod.users, setgroups)?;
-        if container.env_value("HOME").is_none() {
-            container.set_env("HOME", found.home());
-        }
-        let mut ids = found.ids;
-        if !setgroups {
-            ids.groups.clear();
-        }
-        if *pod.users == Users::Caller {
+        let found = passwd::look_up(container.root.path(), &container.user, isolation.users, facts)?;
+        found.give_home(&mut container);
+        if *isolation.users == Users::Caller {
             check_capabilities(&container, facts)?;
         }
+        let afresh = isolation.in_initial_users(facts);
+        let overlays = container.root == Root::Host && afresh;
         if container.root == Root::Host {
             check_cover(&container, facts)?;
             container.masked_paths.extend_from_slice(hidden);
-            if !can_mount_afresh(pod, facts) {
-                container.mounts.splice(0..0, writable_places());
+            if !overlays {
+                asked_mounts::add_writable_places(&mut container);
             }
         }
         let has_host_mqueue = Path::new("/dev/mqueue").is_dir();
-        let machines_queues = container.ipc == NamespaceMode::Host && !can_mount_afresh(pod, facts);
-        if machines_queues && !has_host_mqueue {
-            // The machine's message queues can only be bound, and it does not
-            // show them: there is nothing to mount.
-            container.mounts.retain(|mount| mount.kind != MountKind::Mqueue);
+        if !afresh {
+            asked_mounts::bind_machines_own(&mut container, has_host_mqueue);
         }
-        if container.cgroup == NamespaceMode::Host
-            && !can_mount_afresh(pod, facts)
-            && let Some(hierarchy) = cgroupfs::hierarchy()
-        {
-            // Only who owns a cgroup namespace may mount what it shows.
-            for mount in container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Cgroup) {
-                mount.kind = MountKind::Bind { source: hierarchy.clone(), recursive: false };
-                (mount.data, mount.label) = (String::new(), None);
-            }
-        }
-        let source = |mount: &Mount| match &mount.kind {
-            MountKind::Bind { source, .. } => Some(if source.is_dir() { Source::Directory } else { Source::File }),
-            _ => None,
-        };
         let sources = container.mounts.iter().map(source).collect();
-        // Files that belong to the pod's ids already are taken as they are.
-        let owner = std::fs::metadata(&root).doing(|| format!("looking at {}", root.display()))?.uid();
-        let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
-        let idmapped = matches!(pod.users, Users::New { uids, .. } if !uids.iter().any(is_theirs));
-        let overlays = container.root == Root::Host && can_mount_afresh(pod, facts);
+        let idmapped = is_of_machines_ids(container.root.path(), isolation.users)? && policy == Policy::Pod;
         let new_order = facts.calls.new_order();
-        let old_order = (!new_order).then(|| host_mounts::look_up(&container, pod, overlays)).transpose()?;
-        let (upper, work) = (dir.join("upper"), dir.join("work"));
-        prepare_mounts(&mut container, pod, facts, nodes)?;
-        let made = nodes == Nodes::Made && can_mount_afresh(pod, facts);
-        let made_for = nodes == Nodes::Made && makes_nodes_for(pod.users, facts);
-        let outside = |device: &Device| match made || made_for {
-            true => check_owner(device, pod.users).map(|()| None),
-            false => node_outside(device),
+        let old_order =
+            (!new_order).then(|| host_mounts::look_up(&container, isolation.users, overlays)).transpose()?;
+        asked_mounts::settle(&mut container, policy, isolation, facts)?;
+        let nodes = DeviceNodes::decide(policy, &isolation, facts);
+        let outside = |device: &Device| match nodes {
+            DeviceNodes::Made | DeviceNodes::MadeOutside => check_owner(device, isolation.users).map(|()| None),
+            DeviceNodes::Bound => node_outside(device),
         };
         let nodes_outside = container.devices.iter().map(outside).collect::<Result<_>>()?;
-        // A pod has nobody who listens.
-        let filter = match nodes {
-            Nodes::Bound => container.filter(pod.options)?,
-            Nodes::Made => container.seccomp.filter(container.capabilities.bounding, Situation::default())?,
-        };
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        let (ids, filter) = (found.ids, None);
         Ok(Prepared {
+            policy,
             container,
             ids,
             sources,
+            nodes,
             nodes_outside,
+            overlays,
             upper,
             work,
             has_host_mqueue,
             filter,
             idmapped,
-            nodes,
             old_order,
         })
     }
 
-    fn overlays(&self, pod: &PodShape<'_>, facts: &Facts) -> bool {
-        self.container.root == Root::Host && can_mount_afresh(pod, facts)
-    }
-
     /// Makes the directories the container's root needs.
-    pub(crate) fn make_dirs(&self, pod: &PodShape<'_>, facts: &Facts) -> Result<()> {
-        if !self.overlays(pod, facts) {
+    pub(crate) fn make_dirs(&self) -> Result<()> {
+        if !self.overlays {
             return Ok(());
         }
         for (dir, mode) in [(&self.upper, 0o755), (&self.work, 0o700)] {
@@ -158,40 +147,41 @@ impl Prepared {
     }
 
     /// Descriptors for the container's mounts that its plan wants.
-    pub(crate) fn make_outside(&self, pod: &PodShape<'_>, places: &[PathBuf]) -> Result<Vec<(Given, OwnedFd)>> {
+    pub(crate) fn make_outside(&self, users: &Users, places: &[PathBuf]) -> Result<Vec<(Given, OwnedFd)>> {
         let mounts = &self.container.mounts;
         let mut made = Vec::new();
         for (ids, number) in mounts.iter().filter_map(|mount| mount.ids.as_ref()).zip(0..) {
             made.push((Given::MountUsers(number), mount_fds::user_namespace(ids, places)?));
         }
-        let owners = if self.idmapped && self.nodes == Nodes::Bound {
-            Owners::Mapped(pod.users.uids(), pod.users.gids())
-        } else {
-            Owners::Same
+        let owners = match self.idmapped {
+            true => Owners::Mapped(users.uids(), users.gids()),
+            false => Owners::Same,
         };
         let image = passwd::open_root(self.container.root.path())?;
         for (mount, number) in mounts.iter().filter(|mount| mount.copy_up).zip(0..) {
-            let nodev = self.nodes == Nodes::Bound;
-            made.push((Given::Copied(number), mount_fds::copied_up(image.as_fd(), mount, nodev, owners)?));
+            made.push((Given::Copied(number), mount_fds::copied_up(image.as_fd(), mount, self.policy, owners)?));
         }
         Ok(made)
     }
 
     /// The plan, with the container registered in slot `entry` of the exit
     /// table.
-    pub(crate) fn plan(&self, pod: &PodShape<'_>, facts: &Facts, entry: usize) -> Plan {
-        container::plan(&self.launch(pod, facts, entry))
+    pub(crate) fn plan(&self, isolation: Isolation<'_>, facts: &Facts, entry: usize) -> Plan {
+        container::plan(&Launch { entry, ..self.launch(isolation, facts) })
     }
 
-    fn launch<'a>(&'a self, pod: &'a PodShape<'a>, facts: &'a Facts, entry: usize) -> Launch<'a> {
+    /// All that a plan depends on. A bundle's root is attached where it comes
+    /// from.
+    pub(crate) fn launch<'a>(&'a self, isolation: Isolation<'a>, facts: &'a Facts) -> Launch<'a> {
         let image = match &self.container.root {
             Root::Dir(path) => Image::Dir { path, idmapped: self.idmapped },
-            Root::Host if self.overlays(pod, facts) => Image::Overlay { upper: &self.upper, work: &self.work },
+            Root::Host if self.overlays => Image::Overlay { upper: &self.upper, work: &self.work },
             Root::Host => Image::ReadOnlyHost,
         };
         Launch {
             facts,
-            pod,
+            isolation,
+            policy: self.policy,
             container: &self.container,
             image,
             ids: &self.ids,
@@ -200,18 +190,13 @@ impl Prepared {
             has_host_mqueue: self.has_host_mqueue,
             nodes: self.nodes,
             nodes_outside: &self.nodes_outside,
-            attach: Path::new(IN_PAUSE),
+            attach: match self.policy {
+                Policy::Pod => Path::new(IN_PAUSE),
+                Policy::Oci => self.container.root.path(),
+            },
             old_order: self.old_order.as_ref(),
-            entry,
+            entry: 0,
         }
-    }
-
-    /// The launch without a pod: everything exactly as a config has it, and
-    /// the root attached where it comes from.
-    pub(crate) fn alone<'a>(&'a self, pod: &'a PodShape<'a>, facts: &'a Facts) -> Launch<'a> {
-        let launch = self.launch(pod, facts, 0);
-        let Root::Dir(path) = &self.container.root else { return launch };
-        Launch { image: Image::Dir { path, idmapped: false }, attach: path, ..launch }
     }
 
     /// The container, with what was looked up.
@@ -225,67 +210,27 @@ impl Prepared {
     }
 }
 
-/// Refuses what the mounts of this pod cannot be, and resolves what they leave
-/// open.
-fn prepare_mounts(container: &mut Container, pod: &PodShape<'_>, facts: &Facts, nodes: Nodes) -> Result<()> {
-    let shares_pid = container.pid == NamespaceMode::Pod && pod.options.shares(Namespace::Pid);
-    for mount in &mut container.mounts {
-        let refuse = |value: &str, reason: &str| {
-            Err(Error::invalid(format!("options of the mount on {}", mount.target.display()), value, reason))
-        };
-        if mount.kind == MountKind::Proc && shares_pid && !mount.data.is_empty() {
-            let reason = "the pod has one /proc for all its containers; with options it takes a pid namespace of the \
-                          container's own (--share without pid)";
-            return refuse(&mount.data, reason);
-        }
-        let keeps_nodev = match &mount.kind {
-            MountKind::Bind { source, .. } => source.is_dir(),
-            MountKind::Remount { .. } => true,
-            _ => false,
-        };
-        if nodes == Nodes::Bound && keeps_nodev && (mount.clear | mount.recursive_clear) & libc::MS_NODEV != 0 {
-            return refuse(
-                "dev",
-                "without rules for devices none can be opened in a volume: bind the device by its name",
-            );
-        }
-        if mount.copy_up && !facts.privileged {
-            return refuse(
-                "tmpcopyup",
-                "an ordinary user cannot fill a file system before it is mounted: use a volume",
-            );
-        }
-        let Some(ids) = &mut mount.ids else { continue };
-        if !facts.privileged {
-            return refuse("idmap", "an ordinary user cannot map the ids of a mount");
-        }
-        if ids.uids.is_empty() {
-            if pod.users.uids().is_empty() {
-                return refuse(
-                    "idmap",
-                    "without a user namespace there is nothing to map to: give uidMappings and gidMappings",
-                );
-            }
-            (ids.uids, ids.gids) = (pod.users.uids().to_vec(), pod.users.gids().to_vec());
-        }
+/// What a mount's source is, if it has one.
+fn source(mount: &Mount) -> Option<Source> {
+    match &mount.kind {
+        MountKind::Bind { source, .. } => Some(if source.is_dir() { Source::Directory } else { Source::File }),
+        _ => None,
     }
-    let root = container.root.path().to_path_buf();
-    for i in 0..container.mounts.len() {
-        let (earlier, rest) = container.mounts.split_at_mut(i);
-        let mount = &mut rest[0];
-        if mount.follows_links()
-            && let Some(place) = mount_fds::behind_links(&root, earlier, &mount.target)
-        {
-            mount.target = place;
-        }
-    }
-    Ok(())
+}
+
+/// Whether the files of an image belong to this machine's ids, and not to those
+/// of the user namespace that `users` says. What is theirs already is taken as
+/// it is.
+fn is_of_machines_ids(root: &Path, users: &Users) -> Result<bool> {
+    let owner = std::fs::metadata(root).doing(|| format!("looking at {}", root.display()))?.uid();
+    let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
+    Ok(matches!(users, Users::New { uids, .. } if !uids.iter().any(is_theirs)))
 }
 
 /// Where namespaces and mounts of its own are more than a container should
 /// have.
-fn check_nesting(pod: &PodShape<'_>, facts: &Facts) -> Result<()> {
-    if !facts.initial_users || *pod.users != Users::Caller {
+fn check_nesting(isolation: Isolation<'_>, facts: &Facts) -> Result<()> {
+    if !isolation.in_initial_users(facts) {
         return Ok(());
     }
     let reason = "in the machine's user namespace a container that makes namespaces and mounts reaches what is the \
@@ -324,27 +269,10 @@ fn node_outside(device: &Device) -> Result<Option<PathBuf>> {
     found.map(Some)
 }
 
-/// Whether the machine's own file systems can be mounted, not only bound: its
-/// root cannot be the lower layer of an overlay in a user namespace, whose
-/// mounts are locked together, nor its queues be shown there.
-fn can_mount_afresh(pod: &PodShape<'_>, facts: &Facts) -> bool {
-    facts.initial_users && *pod.users == Users::Caller
-}
-
-/// A root that cannot be written still needs places that can.
-fn writable_places() -> impl Iterator<Item = Mount> {
-    let places = [("/tmp", "1777"), ("/run", "755"), ("/var/tmp", "1777"), ("/home", "755"), ("/root", "700")];
-    // Only what is there: the machine's root cannot get new directories.
-    places.into_iter().filter(|(target, _)| Path::new(target).is_dir()).map(|(target, mode)| {
-        Mount::new(target, MountKind::Tmpfs).with(libc::MS_NOSUID | libc::MS_NODEV, format!("mode={mode}"))
-    })
-}
-
 /// Without a user namespace of its own, a container can have no capability
 /// that its maker lacks.
 fn check_capabilities(container: &Container, facts: &Facts) -> Result<()> {
-    let sets = &container.capabilities;
-    let wanted = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
+    let wanted = container.capabilities.union();
     let missing = caps::all().into_iter().find(|cap| wanted & !facts.capabilities & cap.bitmask() != 0);
     match missing {
         None => Ok(()),
@@ -358,10 +286,9 @@ fn check_capabilities(container: &Container, facts: &Facts) -> Result<()> {
 /// A copy of the machine's mounts that another user namespace makes has the machine's
 /// own `/proc` and `/sys` in it, locked: only what is mounted over them hides them.
 fn check_cover(container: &Container, facts: &Facts) -> Result<()> {
-    let sets = &container.capabilities;
-    let may_have = sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient;
     let capability = Capability::CAP_SYS_ADMIN;
-    if (facts.privileged && facts.initial_users) || may_have & capability.bitmask() == 0 {
+    let may_have_it = container.capabilities.union() & capability.bitmask() != 0;
+    if (facts.privileged && facts.initial_users) || !may_have_it {
         return Ok(());
     }
     let reason = "it could unmount what hides this machine's /proc and /sys, which an ordinary user cannot take out of \

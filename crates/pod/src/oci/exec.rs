@@ -17,7 +17,6 @@ use crate::launch::stdio::{self, Io, Stdio};
 use crate::lookup::passwd::{self, Found};
 use crate::plan::oci_exec::{self, Enter};
 use crate::plan::{Given, terminal};
-use crate::seccomp::Situation;
 use crate::spec::Container;
 use crate::spec::users::Ids;
 
@@ -79,19 +78,16 @@ impl Instance {
         let mut process = extra.process;
         process.check()?;
         let pid = crate::kernel::syscalls::pid_of(pidfd.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
-        let setgroups = self.record.users.setgroups(&self.facts);
-        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
-        let found = passwd::look_up(root.as_fd(), &process.user, &self.record.users, setgroups)?;
+        let root = format!("/proc/{pid}/root");
+        let found = passwd::look_up(Path::new(&root), &process.user, &self.record.users, &self.facts)?;
         compat::drop_empty_home(&mut process.env);
-        if process.env_value("HOME").is_none() {
-            process.set_env("HOME", found.home());
-        }
+        found.give_home(&mut process);
         let Io { stdin, stdout, stderr } = extra.io;
         let open = |stdio: Stdio, number| stdio::open_stdio(stdio, number, &self.dir.join("log"));
         let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
         let owner = idmap::on_machine(found.ids.uid, self.record.users.uids());
         streams.iter().for_each(|stream| id_maps::give(stream, owner));
-        let filter = process.seccomp.filter(process.capabilities.bounding, Situation::default())?;
+        let filter = process.filter_without_pod()?;
         let enter = Enter {
             facts: &self.facts,
             users: &self.record.users,
@@ -136,7 +132,7 @@ impl Instance {
         process.env = hook.env.clone().unwrap_or(env);
         // The container's own programs run as it does.
         let filter = match ids {
-            Some(_) => process.seccomp.filter(process.capabilities.bounding, Situation::default())?,
+            Some(_) => process.filter_without_pod()?,
             None => None,
         };
         let enter = Enter {
@@ -215,9 +211,7 @@ impl Instance {
     /// Who the container runs as: its config has numbers, which mean the same
     /// anywhere.
     pub(super) fn user(&self, root: &Path) -> Result<Found> {
-        let root = passwd::open_root(root)?;
-        let setgroups = self.record.users.setgroups(&self.facts);
-        passwd::look_up(root.as_fd(), &self.record.container.user, &self.record.users, setgroups)
+        passwd::look_up(root, &self.record.container.user, &self.record.users, &self.facts)
     }
 }
 

@@ -14,9 +14,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::record::State;
-use crate::config::Hook;
+use crate::config::{Hook, Hooks};
 use crate::error::{Context, Error, Result};
 use crate::kernel::syscalls::{self, End};
+use crate::spec::Container;
 
 /// How much of what a failing hook says is passed on, in bytes.
 const MOST_SAID: u64 = 4096;
@@ -28,6 +29,14 @@ pub(super) struct Until<'a> {
     pub container: Option<&'a OwnedFd>,
     /// As long as this cannot be read.
     pub cancel: Option<&'a OwnedFd>,
+}
+
+/// Whether there is something to do between a container's birth and the change
+/// of its root.
+pub(super) fn stops_before_root(hooks: &Hooks, container: &Container) -> bool {
+    let Hooks { prestart, create_runtime, create_container, .. } = hooks;
+    let hooks = [prestart, create_runtime, create_container];
+    hooks.iter().any(|hooks| !hooks.is_empty()) || !container.net_devices.is_empty()
 }
 
 /// Runs hooks of the runtime's namespaces, one after the other.

@@ -26,6 +26,7 @@
 //! container is *created* as long as its gate is there; a `start` knocks, takes
 //! the gate away, and says that it may go on.
 
+mod birth;
 mod cgroup_path;
 mod compat;
 mod create;

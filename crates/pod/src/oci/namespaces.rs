@@ -28,6 +28,13 @@ pub(super) struct Namespaces {
     pub users: Users,
 }
 
+impl Namespaces {
+    /// Whether it makes one of this kind.
+    pub fn makes(&self, namespace: Namespace) -> bool {
+        self.made & namespace.flag() != 0
+    }
+}
+
 /// Whose mount namespace it is.
 #[derive(Debug)]
 pub(super) enum OpenedMntns {

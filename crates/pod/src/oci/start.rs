@@ -18,7 +18,6 @@ use crate::error::{Context, Error, Number, Result};
 use crate::kernel::procfs::innermost_pid;
 use crate::kernel::syscalls;
 use crate::launch::run_plan::{acknowledge, hear_start};
-use crate::seccomp::Situation;
 
 impl Instance {
     /// Starts the program of a created container.
@@ -66,14 +65,11 @@ impl Instance {
         let mut state = self.state_as(Status::Created);
         let user = self.user(Path::new(&format!("/proc/{}/root", state.pid)))?;
         state.pid = innermost_pid(state.pid)?.ok_or_else(gone)?;
-        let container = &self.record.container;
-        let mut env = container.env.clone();
-        if container.env_value("HOME").is_none() {
-            env.push(format!("HOME={}", user.home()));
-        }
+        let mut container = self.record.container.clone();
+        user.give_home(&mut container);
         for hook in hooks {
             let pidfd = self.pidfd()?.ok_or_else(gone)?;
-            let inside = Inside { cwd: &container.cwd, env: env.clone(), ids: Some(&user.ids) };
+            let inside = Inside { cwd: &container.cwd, env: container.env.clone(), ids: Some(&user.ids) };
             self.run_inside("startContainer", hook, &state, &pidfd, inside)?;
         }
         Ok(())
@@ -109,7 +105,7 @@ impl Instance {
     /// The descriptor of the container's seccomp filter, to who decides.
     pub(super) fn pass_on_listener(&self, fd: &OwnedFd, process: Option<&OwnedFd>) -> Result<()> {
         let container = &self.record.container;
-        let filter = container.seccomp.filter(container.capabilities.bounding, Situation::default())?;
+        let filter = container.filter_without_pod()?;
         let mut state = self.state_as(Status::Creating);
         let pid = process.map(|process| syscalls::pid_of(process.as_fd())).transpose().doing(|| self.object())?;
         if let Some(pid) = pid.flatten() {

@@ -48,7 +48,7 @@ fn entry_address(entry: usize, field: usize) -> u64 {
 
 /// The plan of a container.
 pub fn plan(launch: &Launch<'_>) -> Plan {
-    let nested = matches!(launch.pod.users, Users::Nested { .. });
+    let nested = matches!(launch.isolation.users, Users::Nested { .. });
     let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
@@ -77,11 +77,11 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
         p.push(step::loopback_up(socket));
     }
     if launch.own() & Namespace::Uts.flag() != 0 {
-        let own = launch.container.hostname.as_deref();
-        p.push(step::sethostname(own.unwrap_or(launch.pod.options.effective_hostname())));
+        let own = launch.container.hostname.as_deref().or(launch.isolation.hostname);
+        own.iter().for_each(|name| p.push(step::sethostname(name)));
         launch.container.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
-    process::set_sysctls_of_pause(p, launch.facts, &launch.container.sysctl);
+    process::set_sysctls(p, launch.facts, &launch.container.sysctl);
     let reached = p.slot("reached");
     // The feature is the negative control of a test: everything is done inside.
     let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
@@ -146,22 +146,22 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
     // Without a cgroup its processes are found by their mount namespace, which
     // must be known however soon the first of them ends. Inside the pod this
     // process has no /proc of its own, so it is opened here.
-    let own_namespaces = (!launch.pod.cgroup)
+    let own_namespaces = (!launch.isolation.cgroup)
         .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
     let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
-    let trees: Option<Trees> = match launch.pod.users {
+    let trees: Option<Trees> = match launch.isolation.users {
         users if launch.old_order.is_some() => {
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
+                ids::become_root(p, launch.isolation.users, launch.facts);
                 p.push(step::undumpable());
             }
             None
         }
         Users::Nested { .. } => {
             p.push(step::setns(pause, launch.joined() | pid | user));
-            ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
+            ids::become_root(p, launch.isolation.users, launch.facts);
             p.push(step::undumpable());
             // A copy of the machine's mounts that the pod's user namespace
             // owns: only from such a one can trees be cloned.
@@ -180,7 +180,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | mounts | if apart { user } else { 0 }));
             if apart {
-                ids::become_root(p, launch.pod.users, launch.pod.users.setgroups(launch.facts));
+                ids::become_root(p, launch.isolation.users, launch.facts);
                 p.push(step::undumpable());
             }
             Some(trees)
@@ -210,9 +210,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
 pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>, reached: Slot) {
     let container = launch.container;
     program::go_ahead(p, launch.facts, &container.cwd, reached);
-    let setgroups = launch.pod.users.setgroups(launch.facts);
-    let kept = ids::kept_for(container, launch.filter);
-    ids::become_user(p, launch.facts, launch.ids, container, kept, setgroups);
+    ids::become_user(p, launch.facts, launch.isolation.users, launch.ids, container, launch.filter);
 }
 
 /// How a process is entered in the exit table.

@@ -10,7 +10,7 @@ use std::path::Path;
 use pause::table;
 
 use super::container::{Registration, be_born, last_steps, set_limits};
-use super::input::PodShape;
+use super::input::Isolation;
 use super::program::{self, Program};
 use super::{Given, Plan, ids, process, step};
 use crate::kernel::facts::Facts;
@@ -24,8 +24,8 @@ use crate::spec::{Container, NamespaceMode};
 pub struct Exec<'a> {
     /// The machine and the caller.
     pub facts: &'a Facts,
-    /// The pod.
-    pub pod: &'a PodShape<'a>,
+    /// How the container is kept apart from others.
+    pub isolation: Isolation<'a>,
     /// The container.
     pub container: &'a Container,
     /// The system calls it may make.
@@ -45,7 +45,7 @@ pub struct Exec<'a> {
 /// The plan of an exec.
 pub fn plan(exec: &Exec<'_>) -> Plan {
     let container = exec.container;
-    let own_pid = container.pid != NamespaceMode::Pod || !exec.pod.options.shares(Namespace::Pid);
+    let own_pid = !exec.isolation.shares(container, Namespace::Pid);
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Container, Given::Table, Given::Pause]);
     let mut plan = Plan::new(&given);
@@ -61,32 +61,29 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
 
     // The pod's pid namespace from pause, all else from the container, which
     // may have some of its own. What it shares with the machine we are in.
-    let apart = *exec.pod.users != Users::Caller;
+    let apart = *exec.isolation.users != Users::Caller;
     let user = if apart { Namespace::User.flag() } else { 0 };
-    let setgroups = exec.pod.users.setgroups(exec.facts);
     let (pause, target) = (p.slot_of(Given::Pause), p.slot_of(Given::Container));
     // The clocks too: an ordinary user's pod has them from its outer user
     // namespace, which can only be entered from where we are now.
-    let time = exec.pod.joined() & Namespace::Time.flag();
+    let time = exec.isolation.joined() & Namespace::Time.flag();
     p.push(step::setns(pause, Namespace::Pid.flag() | time | user));
     let mut others = libc::CLONE_NEWNS as u64 | Namespace::Uts.flag();
-    for (kind, place) in
-        [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)]
-    {
-        if place != NamespaceMode::Host {
+    for kind in [Namespace::Net, Namespace::Ipc, Namespace::Cgroup] {
+        if container.mode_of(kind) != NamespaceMode::Host {
             others |= kind.flag();
         }
     }
     p.push(step::setns(target, others));
     if apart {
-        ids::become_root(p, exec.pod.users, setgroups);
+        ids::become_root(p, exec.isolation.users, exec.facts);
     }
     p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     p.push(step::umask(container.umask));
     let reached = p.slot("reached");
     let become_user = |p: &mut Plan| {
         program::go_ahead(p, exec.facts, exec.cwd, reached);
-        ids::become_user(p, exec.facts, exec.ids, container, ids::kept_for(container, exec.filter), setgroups);
+        ids::become_user(p, exec.facts, exec.isolation.users, exec.ids, container, exec.filter);
     };
     // A nested pid namespace can only be joined by the helper, from inside the
     // pod, and that takes CAP_SYS_ADMIN: there it gives up what it has later.

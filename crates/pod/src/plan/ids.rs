@@ -15,12 +15,18 @@ use crate::spec::users::{Ids, Users};
 /// In a user namespace just entered: from the unmapped id of outside to root
 /// inside, or where there is none to the first id of all. It has every
 /// capability in either case.
-pub(super) fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
-    if setgroups {
-        p.push(step::setgroups(&[]));
-    }
+pub(super) fn become_root(p: &mut Plan, users: &Users, facts: &Facts) {
+    set_groups(p, users, facts, &[]);
     p.push(step::setresgid(root_of(users.gids())));
     p.push(step::setresuid(root_of(users.uids())));
+}
+
+/// Supplementary groups; where they cannot be set, those that are inherited
+/// stay.
+fn set_groups(p: &mut Plan, users: &Users, facts: &Facts, groups: &[u32]) {
+    if users.setgroups(facts) {
+        p.push(step::setgroups(groups));
+    }
 }
 
 /// Root of a user namespace with these ids, or the first of them.
@@ -41,10 +47,8 @@ const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 
 /// As [`become_root`], for nothing but the files it makes: an owner that a
 /// user namespace does not map can have none there.
-pub(super) fn make_files_as_root(p: &mut Plan, users: &Users, setgroups: bool) {
-    if setgroups {
-        p.push(step::setgroups(&[]));
-    }
+pub(super) fn make_files_as_root(p: &mut Plan, users: &Users, facts: &Facts) {
+    set_groups(p, users, facts, &[]);
     p.push(step::setfsgid(root_of(users.gids())));
     p.push(step::setfsuid(root_of(users.uids())));
 }
@@ -72,8 +76,17 @@ pub(super) fn kept_for(container: &Container, filter: Option<&Filter>) -> u64 {
     needed & !container.capabilities.effective
 }
 
-/// A container's process becomes who it is to be, but for `kept` capabilities.
-pub(super) fn become_user(p: &mut Plan, facts: &Facts, ids: &Ids, container: &Container, kept: u64, setgroups: bool) {
+/// A container's process becomes who it is to be in the user namespaces
+/// `users`, but for the capabilities that loading `filter` takes.
+pub(super) fn become_user(
+    p: &mut Plan,
+    facts: &Facts,
+    users: &Users,
+    ids: &Ids,
+    container: &Container,
+    filter: Option<&Filter>,
+) {
+    let kept = kept_for(container, filter);
     let sets = &container.capabilities;
     for (first, last) in outside(sets.bounding, facts.last_capability) {
         p.push(step::drop_bounding(first, last));
@@ -83,9 +96,7 @@ pub(super) fn become_user(p: &mut Plan, facts: &Facts, ids: &Ids, container: &Co
     if ids.uid != 0 {
         p.push(step::prctl(libc::PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS", 1));
     }
-    if setgroups {
-        p.push(step::setgroups(&ids.groups));
-    }
+    set_groups(p, users, facts, &ids.groups);
     p.push(step::setresgid(ids.gid));
     p.push(step::setresuid(ids.uid));
     p.push(step::capset(sets.effective | kept, sets.permitted | kept, sets.inheritable));

@@ -6,7 +6,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Mount, MountKind, NamespaceMode, PodOptions};
+use crate::spec::{Container, Mount, MountKind, NamespaceMode};
 
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
@@ -42,17 +42,109 @@ pub enum Source {
     File,
 }
 
+/// Whose rules a container follows, where those of pods and of OCI bundles
+/// differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// Those of pods. There are no rules for devices, and a container may have
+    /// the capability to make nodes: so everything is mounted `nodev`, but for
+    /// terminals and for devices that are bound by their names. Files of an
+    /// image that belong to the machine's ids appear as the pod's.
+    Pod,
+    /// Those of the OCI runtime specification. Which devices may be opened is
+    /// said by rules (a BPF program of the cgroup); mounts have the options
+    /// that are asked for and no others, and files belong to whom they belong.
+    Oci,
+}
+
+impl Policy {
+    /// `MS_NODEV` where every mount has it, asked for or not; else 0.
+    pub(crate) fn nodev(self) -> u64 {
+        match self {
+            Policy::Pod => libc::MS_NODEV,
+            Policy::Oci => 0,
+        }
+    }
+}
+
 /// Where device nodes come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nodes {
-    /// There are no rules for devices: the machine's own nodes are bound into
-    /// a fresh `/dev`, and no others can be opened, because everything else
-    /// is mounted `nodev`.
+pub enum DeviceNodes {
+    /// The machine's own are bound.
     Bound,
-    /// There are rules (a BPF program of its cgroup): nodes are made, in a
-    /// user namespace bound, and mounts have the options that are asked for
-    /// and no others.
+    /// They are made in their places.
     Made,
+    /// The usual ones are bound. The container's own are made outside, by the
+    /// caller, who may, with the owner that the container's user namespace has
+    /// them belong to, and bound.
+    MadeOutside,
+}
+
+impl DeviceNodes {
+    /// Where the device nodes of a container come from. They are made only
+    /// where rules say which of them may be opened. What is made in another
+    /// user namespace than the initial one cannot be opened, so there it is the
+    /// caller who makes them, if it is able to and knows whose they are to be.
+    pub fn decide(policy: Policy, isolation: &Isolation<'_>, facts: &Facts) -> DeviceNodes {
+        let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
+        let able = facts.capabilities & needed == needed;
+        let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
+        match (policy, isolation.users) {
+            (Policy::Pod, _) => DeviceNodes::Bound,
+            (Policy::Oci, _) if isolation.in_initial_users(facts) => DeviceNodes::Made,
+            (Policy::Oci, Users::New { uids, gids }) if may && !uids.is_empty() && !gids.is_empty() => {
+                DeviceNodes::MadeOutside
+            }
+            (Policy::Oci, _) => DeviceNodes::Bound,
+        }
+    }
+}
+
+/// How a container is kept apart from others, but for what it says itself: as
+/// the pod that it is in has it, or the bundle that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Isolation<'a> {
+    /// `CLONE_NEW*` of the namespaces that the containers of its pod share; 0
+    /// without a pod.
+    pub shared: u64,
+    /// Its user namespaces.
+    pub users: &'a Users,
+    /// It is in a cgroup of its own. Without one its processes are found by
+    /// their mount namespace.
+    pub cgroup: bool,
+    /// Its host name, if its uts namespace is made for it and it has none
+    /// itself; else it is the machine's.
+    pub hostname: Option<&'a str>,
+}
+
+impl<'a> Isolation<'a> {
+    /// Of a container without a pod.
+    pub fn of_bundle(users: &'a Users, cgroup: bool) -> Isolation<'a> {
+        Isolation { shared: 0, users, cgroup, hostname: None }
+    }
+
+    /// `CLONE_NEW*` of what the pod's containers share and a launcher joins
+    /// with one `setns` to pause: without user, which must be joined first or
+    /// not at all, and without pid, which pause always has.
+    pub fn joined(&self) -> u64 {
+        let joined = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup, Namespace::Time];
+        self.shared & joined.into_iter().fold(0, |flags, namespace| flags | namespace.flag())
+    }
+
+    /// Whether `container` has its pod's namespace of this kind.
+    pub(crate) fn shares(&self, container: &Container, namespace: Namespace) -> bool {
+        self.shared & namespace.flag() != 0 && container.mode_of(namespace) == NamespaceMode::Pod
+    }
+
+    /// Whether its user namespace is the initial one (user_namespaces(7)).
+    ///
+    /// Only there can device nodes be made, and can the machine's own file
+    /// systems be mounted afresh. Elsewhere they are bound: the machine's root
+    /// cannot be the lower layer of an overlay in a user namespace, whose mounts
+    /// are locked together, nor its queues be shown there.
+    pub(crate) fn in_initial_users(&self, facts: &Facts) -> bool {
+        facts.initial_users && *self.users == Users::Caller
+    }
 }
 
 /// Everything the plan of a container depends on.
@@ -60,8 +152,10 @@ pub enum Nodes {
 pub struct Launch<'a> {
     /// The machine and the caller.
     pub facts: &'a Facts,
-    /// The pod.
-    pub pod: &'a PodShape<'a>,
+    /// How it is kept apart from others.
+    pub isolation: Isolation<'a>,
+    /// Whose rules it follows.
+    pub policy: Policy,
     /// The container, as checked.
     pub container: &'a Container,
     /// Its root.
@@ -75,7 +169,7 @@ pub struct Launch<'a> {
     /// The machine has `/dev/mqueue`.
     pub has_host_mqueue: bool,
     /// Where its device nodes come from.
-    pub nodes: Nodes,
+    pub nodes: DeviceNodes,
     /// For each of the container's devices: where the machine has it, if it
     /// has to be bound.
     pub nodes_outside: &'a [Option<PathBuf>],
@@ -89,25 +183,9 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Whether the machine's file systems can be mounted, or must be bound.
-    pub(crate) fn can_mount_afresh(&self) -> bool {
-        self.facts.initial_users && self.in_callers_users()
-    }
-
-    pub(crate) fn in_callers_users(&self) -> bool {
-        *self.pod.users == Users::Caller
-    }
-
-    /// Whether device nodes can be made, and may.
-    pub(crate) fn makes_nodes(&self) -> bool {
-        self.nodes == Nodes::Made && self.can_mount_afresh()
-    }
-
-    /// Whether they are made outside, by who may, with the owner that the
-    /// container's user namespace has them belong to, and bound.
-    pub(crate) fn makes_nodes_outside(&self) -> bool {
-        let Launch { nodes, facts, pod, .. } = self;
-        *nodes == Nodes::Made && makes_nodes_for(pod.users, facts)
+    /// Whether it is in the initial user namespace.
+    pub(crate) fn in_initial_users(&self) -> bool {
+        self.isolation.in_initial_users(self.facts)
     }
 
     pub(crate) fn host_net(&self) -> bool {
@@ -118,13 +196,13 @@ impl Launch<'_> {
         self.container.ipc == NamespaceMode::Host
     }
 
-    pub(crate) fn shares(&self, namespace: Namespace, place: NamespaceMode) -> bool {
-        place == NamespaceMode::Pod && self.pod.options.shares(namespace)
+    pub(crate) fn shares(&self, namespace: Namespace) -> bool {
+        self.isolation.shares(self.container, namespace)
     }
 
     /// Whether its pid namespace is nested under pause's.
     pub(crate) fn own_pid(&self) -> bool {
-        !self.shares(Namespace::Pid, self.container.pid)
+        !self.shares(Namespace::Pid)
     }
 
     /// Whether what its procfs shows as process 1 is pause.
@@ -143,23 +221,22 @@ impl Launch<'_> {
 
     /// Where pause keeps the pod's own of this kind.
     pub(crate) fn pods_own(&self, kind: &MountKind) -> Option<&'static str> {
-        let container = self.container;
         if self.old_order.is_some() {
             // In there nobody can go.
             return None;
         }
         match kind {
             MountKind::Proc if !self.own_pid() => Some("/proc"),
-            MountKind::Sysfs if self.shares(Namespace::Net, container.net) => Some("/sys"),
-            MountKind::Mqueue if self.shares(Namespace::Ipc, container.ipc) => Some("/mqueue"),
-            MountKind::Shm if self.shares(Namespace::Ipc, container.ipc) => Some("/shm"),
+            MountKind::Sysfs if self.shares(Namespace::Net) => Some("/sys"),
+            MountKind::Mqueue if self.shares(Namespace::Ipc) => Some("/mqueue"),
+            MountKind::Shm if self.shares(Namespace::Ipc) => Some("/shm"),
             _ => None,
         }
     }
 
     /// The file system's options: a terminal's group only where it exists.
     pub(crate) fn data_of(&self, mount: &Mount) -> String {
-        let gids = self.pod.users.gids();
+        let gids = self.isolation.users.gids();
         let has_tty = if gids.is_empty() { self.facts.tty_group } else { gids.iter().any(|map| map.contains(5)) };
         if mount.kind != MountKind::Devpts || has_tty {
             return mount.data.clone();
@@ -169,46 +246,16 @@ impl Launch<'_> {
 
     /// Namespaces to join: pause's, of the kinds this container shares.
     pub(crate) fn joined(&self) -> u64 {
-        let container = self.container;
-        let left_out =
-            [(Namespace::Net, container.net), (Namespace::Ipc, container.ipc), (Namespace::Cgroup, container.cgroup)];
-        let left_out = left_out.iter().filter(|(_, place)| *place != NamespaceMode::Pod);
-        self.pod.joined() & left_out.fold(!0, |mask, (namespace, _)| mask & !namespace.flag())
+        let left_out = [Namespace::Net, Namespace::Ipc, Namespace::Cgroup];
+        let left_out = left_out.into_iter().filter(|&namespace| !self.shares(namespace));
+        self.isolation.joined() & left_out.fold(!0, |mask, namespace| mask & !namespace.flag())
     }
 
     /// Namespaces to make, besides mnt and pid.
     pub(crate) fn own(&self) -> u64 {
-        let container = self.container;
-        let kinds = [
-            (Namespace::Net, container.net),
-            (Namespace::Ipc, container.ipc),
-            (Namespace::Uts, NamespaceMode::Pod),
-            (Namespace::Cgroup, container.cgroup),
-        ];
-        let own = kinds.iter().filter(|(kind, place)| *place != NamespaceMode::Host && !self.shares(*kind, *place));
-        own.fold(0, |flags, (kind, _)| flags | kind.flag())
-    }
-}
-
-/// A pod as plans see it.
-#[derive(Clone, Debug)]
-pub struct PodShape<'a> {
-    /// As asked for.
-    pub options: &'a PodOptions,
-    /// As decided.
-    pub users: &'a Users,
-    /// The pod has a cgroup.
-    pub cgroup: bool,
-}
-
-impl PodShape<'_> {
-    /// `CLONE_NEW*` of what the pod's containers share and a launcher joins
-    /// with one `setns` to pause: without user, which must be joined first or
-    /// not at all, and without pid, which pause always has.
-    pub fn joined(&self) -> u64 {
-        let joined = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup, Namespace::Time];
-        let shared = joined.into_iter().filter(|&namespace| self.options.shares(namespace));
-        shared.fold(0, |flags, namespace| flags | namespace.flag())
+        let kinds = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup];
+        let is_own = |kind: Namespace| self.container.mode_of(kind) != NamespaceMode::Host && !self.shares(kind);
+        kinds.into_iter().filter(|&kind| is_own(kind)).fold(0, |flags, kind| flags | kind.flag())
     }
 }
 
@@ -237,13 +284,4 @@ pub struct MachineMount {
     pub point: PathBuf,
     /// It is a whole proc or sysfs: if it cannot be taken away it is covered.
     pub reveals: bool,
-}
-
-/// Whether the caller may make device nodes, and knows whose they are to be in
-/// this other user namespace.
-pub(crate) fn makes_nodes_for(users: &Users, facts: &Facts) -> bool {
-    let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
-    let able = facts.capabilities & needed == needed;
-    let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
-    may && matches!(users, Users::New { uids, gids } if !uids.is_empty() && !gids.is_empty())
 }

@@ -29,6 +29,7 @@ use pause::wire::{Record, Slot};
 use super::input::Launch;
 use super::program::{self, Program};
 use super::{Given, Plan, container, ids, mounts, pod, process, step, terminal};
+use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
@@ -53,7 +54,7 @@ pub enum MntnsMode<'a> {
 /// Everything the plan depends on.
 #[derive(Debug)]
 pub struct Bundle<'a> {
-    /// The container, as one of a pod that shares nothing.
+    /// The container.
     pub launch: Launch<'a>,
     /// `CLONE_NEW*` of the namespaces to make, whatever it says of mounts.
     pub made: u64,
@@ -79,10 +80,6 @@ pub struct Bundle<'a> {
     pub keyring: bool,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
-    /// It says which its own mount namespace is: without a cgroup its
-    /// processes are found by that, and killed. One that others are in is
-    /// never told.
-    pub tells_mounts: bool,
     /// It finds out whether its program is there before it waits.
     pub looks_for_program: bool,
     /// It waits to be started by this user, as the user is seen inside.
@@ -102,6 +99,12 @@ impl Bundle<'_> {
 
     fn is_among_callers(&self) -> bool {
         matches!(self.mounts, MntnsMode::Callers { .. })
+    }
+
+    /// Whether an ordinary user joins its namespaces later, who can only join
+    /// those of a process that may be traced.
+    fn is_joined_by_user(&self) -> bool {
+        matches!(self.launch.isolation.users, Users::Nested { .. })
     }
 
     /// Whether the first process is the container's own: no namespace has to
@@ -159,7 +162,6 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
 fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     let launch = &bundle.launch;
     let privileged = launch.facts.privileged;
-    let setgroups = launch.pod.users.setgroups(launch.facts);
     let mounts = libc::CLONE_NEWNS as u64;
     if privileged && !launch.facts.initial_users && !bundle.is_born_inside() {
         // The caller's mounts may belong to a user namespace further out.
@@ -179,14 +181,14 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     for &kind in bundle.joined {
         p.push(step::setns(p.slot_of(Given::Namespace(kind)), kind.flag()));
         if kind == Namespace::User {
-            become_root(p, launch.pod.users, setgroups);
+            become_root(p, launch.isolation.users, launch.facts);
         }
     }
     if bundle.makes(Namespace::User) {
         p.push(step::unshare(Namespace::User.flag()));
         p.push(step::report(Record::MAPS, "MAPS", None));
         p.push(step::await_message(p.slot_of(Given::Report)));
-        become_root(p, launch.pod.users, setgroups);
+        become_root(p, launch.isolation.users, launch.facts);
     }
     if let Some(clocks) = clocks {
         // The offsets can be written until the first process is in it.
@@ -204,8 +206,8 @@ fn enter(p: &mut Plan, bundle: &Bundle<'_>) -> mounts::Trees {
     trees
 }
 
-fn become_root(p: &mut Plan, users: &Users, setgroups: bool) {
-    ids::become_root(p, users, setgroups);
+fn become_root(p: &mut Plan, users: &Users, facts: &Facts) {
+    ids::become_root(p, users, facts);
     // Forgotten at the change of ids.
     p.push(step::die_with_parent());
 }
@@ -217,27 +219,14 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     let container = launch.container;
     // Nothing that is attached here comes out, or is in the way of the pivot.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
-    if bundle.tells_mounts && bundle.mounts == MntnsMode::Own {
+    // Without a cgroup its processes are found by their mount namespace, and
+    // killed. One that others are in is never told.
+    if !launch.isolation.cgroup && bundle.mounts == MntnsMode::Own {
         let namespace = p.keep("mnt", step::openat(step::CWD, "/proc/self/ns/mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
         p.push(step::close(namespace));
     }
-    if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
-        p.push(step::sethostname(hostname));
-    }
-    if let Some(name) = container.domainname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
-        p.push(step::setdomainname(name));
-    }
-    if bundle.makes(Namespace::Net) {
-        let socket = p.keep("socket", step::inet_socket());
-        p.push(step::loopback_up(socket));
-        p.push(step::close(socket));
-    }
-    if !container.sysctl.is_empty() {
-        // The machine's, of which this process has a copy for itself.
-        let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
-        process::set_sysctls(p, launch.facts, proc, &container.sysctl);
-    }
+    set_up_namespaces(p, bundle);
     mounts::build(p, launch, trees);
     let terminal = bundle.terminal.map(|terminal| {
         let terminal = terminal::make(p, trees.root, terminal, launch.ids.uid);
@@ -247,19 +236,8 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     mounts::close(p, launch, trees);
     mounts::make_directory(p, trees, &container.cwd);
     let root = settle(p, bundle, trees);
-    // An ordinary user can only join namespaces of a process that may be
-    // traced. Here somebody who is in the pid namespace already could, too.
-    let open = matches!(launch.pod.users, Users::Nested { .. });
     if bundle.stops {
-        let open = open && !bundle.joined.contains(&Namespace::Pid);
-        if open {
-            p.push(step::dumpable());
-        }
-        p.push(step::report(Record::RUNTIME, "RUNTIME", None));
-        p.push(step::await_message(p.slot_of(Given::Report)));
-        if open {
-            p.push(step::undumpable());
-        }
+        stop_for_hooks(p, bundle);
     }
     match bundle.mounts {
         MntnsMode::Callers { .. } => mounts::enter_root(p, launch, root),
@@ -285,7 +263,7 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         program::look_for(p, &container.args[0], &container.env);
     }
     // From here on it is worth no more than the container itself.
-    if open {
+    if bundle.is_joined_by_user() {
         p.push(step::dumpable());
     }
     outlive_creator(p, bundle.stops || bundle.is_among_callers());
@@ -301,6 +279,39 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     container::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
     program::start(p, first_not_kept, container, filter, &program);
+}
+
+/// Names, loopback and kernel parameters of the namespaces that are made.
+fn set_up_namespaces(p: &mut Plan, bundle: &Bundle<'_>) {
+    let container = bundle.launch.container;
+    if let Some(hostname) = container.hostname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::sethostname(hostname));
+    }
+    if let Some(name) = container.domainname.as_deref().filter(|_| bundle.makes(Namespace::Uts)) {
+        p.push(step::setdomainname(name));
+    }
+    if bundle.makes(Namespace::Net) {
+        let socket = p.keep("socket", step::inet_socket());
+        p.push(step::loopback_up(socket));
+        p.push(step::close(socket));
+    }
+    // By the machine's /proc, of which this process has a copy for itself.
+    process::set_sysctls(p, bundle.launch.facts, &container.sysctl);
+}
+
+/// The runtime does what is to be done before the root is changed.
+fn stop_for_hooks(p: &mut Plan, bundle: &Bundle<'_>) {
+    // Here somebody who is in the pid namespace already could trace this
+    // process, too.
+    let open = bundle.is_joined_by_user() && !bundle.joined.contains(&Namespace::Pid);
+    if open {
+        p.push(step::dumpable());
+    }
+    p.push(step::report(Record::RUNTIME, "RUNTIME", None));
+    p.push(step::await_message(p.slot_of(Given::Report)));
+    if open {
+        p.push(step::undumpable());
+    }
 }
 
 /// Takes the finished root to where the process is to live. Where that is.

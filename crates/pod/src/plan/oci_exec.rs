@@ -76,9 +76,8 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     if enter.namespaces != 0 {
         p.push(step::setns(p.slot_of(Given::Container), enter.namespaces));
     }
-    let setgroups = enter.users.setgroups(enter.facts);
     if enter.namespaces & Namespace::User.flag() != 0 {
-        ids::become_root(p, enter.users, setgroups);
+        ids::become_root(p, enter.users, enter.facts);
         p.push(step::undumpable());
     }
     if enter.own_root {
@@ -94,7 +93,7 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         p.push(step::umask(container.umask));
         program::go_ahead(p, enter.facts, enter.cwd, reached);
-        ids::become_user(p, enter.facts, ids, container, ids::kept_for(container, enter.filter), setgroups);
+        ids::become_user(p, enter.facts, enter.users, ids, container, enter.filter);
     }
 
     if !is_hook {

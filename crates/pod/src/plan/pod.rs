@@ -23,20 +23,40 @@
 
 use pause::wire::{Record, Slot};
 
-use super::input::PodShape;
+use super::input::Isolation;
 use super::step::{self, CWD};
 use super::{Given, Plan, ids, process};
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::namespace::Namespace;
-use crate::spec::TimeOffsets;
 use crate::spec::users::Users;
+use crate::spec::{PodOptions, TimeOffsets};
 
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
 /// What the pod's procfs shows of pause, from above it.
 const OWN_PROC: &str = "proc/1";
+
+/// A pod, as its plan sees it.
+#[derive(Clone, Debug)]
+pub struct PodShape<'a> {
+    /// As asked for.
+    pub options: &'a PodOptions,
+    /// As decided.
+    pub users: &'a Users,
+    /// The pod has a cgroup.
+    pub cgroup: bool,
+}
+
+impl<'a> PodShape<'a> {
+    /// How its containers are kept apart from others.
+    pub fn isolation(&self) -> Isolation<'a> {
+        let shared = self.options.share.iter().fold(0, |flags, namespace| flags | namespace.flag());
+        let hostname = Some(self.options.effective_hostname());
+        Isolation { shared, users: self.users, cgroup: self.cgroup, hostname }
+    }
+}
 
 /// The plan of a pod.
 pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
@@ -63,7 +83,8 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
         p.push(step::unshare(Namespace::Time.flag()));
         write_time_offsets(p, &pod.options.time_offsets);
     }
-    let mut namespaces = pod.joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
+    let mut namespaces =
+        pod.isolation().joined() & !Namespace::Time.flag() | Namespace::Pid.flag() | libc::CLONE_NEWNS as u64;
     if keeps_sysfs(pod, facts) {
         namespaces |= Namespace::Net.flag();
     }
@@ -175,8 +196,8 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
         p.push(step::close_range(maker, maker));
         p.push(step::await_message(p.slot_of(Given::Made)));
         match pod.users.nobodys(facts) {
-            Some(_) => ids::make_files_as_root(p, pod.users, pod.users.setgroups(facts)),
-            None => ids::become_root(p, pod.users, pod.users.setgroups(facts)),
+            Some(_) => ids::make_files_as_root(p, pod.users, facts),
+            None => ids::become_root(p, pod.users, facts),
         }
     }
     // Only now: the maps of an undumpable process cannot be written.
@@ -215,13 +236,13 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
 fn set_sysctls(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     let parameters = &pod.options.sysctl;
     if parameters.is_empty() || pod.users.nobodys(facts).is_none() {
-        return process::set_sysctls_of_pause(p, facts, parameters);
+        return process::set_sysctls(p, facts, parameters);
     }
     let helper = p.slot("helper");
     let _helper_pid = p.slot("helper_pid");
     p.fork(step::clone(0, 0), helper, |p| {
-        ids::become_root(p, pod.users, pod.users.setgroups(facts));
-        process::set_sysctls_of_pause(p, facts, parameters);
+        ids::become_root(p, pod.users, facts);
+        process::set_sysctls(p, facts, parameters);
         p.push(step::exit(0));
     });
     p.push(step::wait_for(helper));

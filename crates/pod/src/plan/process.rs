@@ -80,9 +80,14 @@ pub(super) fn affinity(p: &mut Plan, list: Option<&String>) {
     }
 }
 
-/// Kernel parameters of the namespaces this process is in. `proc` is an open
-/// procfs that nobody but us could mount over: never the container's.
-pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, proc: Slot, parameters: &BTreeMap<String, String>) {
+/// Kernel parameters of the namespaces this process is in. `/proc` must be one
+/// that nobody but us could mount over, pause's or the machine's: never the
+/// container's.
+pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<String, String>) {
+    if parameters.is_empty() {
+        return;
+    }
+    let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
     for (name, value) in parameters {
         let Ok(parameter) = sysctl::parse(name) else { continue };
         if parameter.namespace == Namespace::Uts {
@@ -115,12 +120,4 @@ fn open_by_parts(p: &mut Plan, proc: Slot, path: &str) -> Slot {
     let file = p.keep("sysctl", step::openat(Arg::Slot(dir), name, libc::O_WRONLY | libc::O_NOFOLLOW));
     p.begin_part(String::new());
     file
-}
-
-/// [`set_sysctls`] where `/proc` is the one in pause's root.
-pub(super) fn set_sysctls_of_pause(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<String, String>) {
-    if !parameters.is_empty() {
-        let proc = p.keep("proc", step::openat(step::CWD, "/proc", libc::O_PATH | libc::O_DIRECTORY));
-        set_sysctls(p, facts, proc, parameters);
-    }
 }

@@ -20,8 +20,8 @@ use crate::kernel::{files, record_file, syscalls};
 use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
 use crate::lookup::prepared::Prepared;
 use crate::lookup::subids::{decide_users, map_by_helper};
-use crate::plan::input::{Nodes, PodShape};
-use crate::plan::{Given, Plan, pod as plan_of_pod};
+use crate::plan::pod::{self as plan_of_pod, PodShape};
+use crate::plan::{Given, Plan};
 use crate::spec::users::Users;
 use crate::spec::{Container, PodOptions};
 use crate::store::exits::{self, ExitTable};
@@ -110,8 +110,8 @@ impl Pod {
         let users = decide_users(&facts, options)?;
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
-        let prepared = Prepared::new(container, &shape, &facts, Nodes::Bound, &store.hidden(), &dir)?;
-        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(&shape, &facts, 0)))
+        let prepared = Prepared::in_pod(container, &shape, &facts, &store.hidden(), &dir)?;
+        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(shape.isolation(), &facts, 0)))
     }
 
     /// Makes a dead pod's namespaces and pause anew. Its containers are as

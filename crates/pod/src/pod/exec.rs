@@ -59,19 +59,14 @@ impl Pod {
         let (ids, env) = identity.map_err(|error| self.explain_exec(&object, &main, error))?;
         let cwd = command.cwd.as_deref().unwrap_or(&container.cwd);
         spec::check_path("cwd", cwd)?;
-        if command.args.first().is_none_or(String::is_empty) {
-            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
-        }
-        for arg in &command.args {
-            spec::check_string("args", arg)?;
-        }
+        spec::check_args(&command.args)?;
         let filter = container.filter(self.options())?;
         let lock = self.lock_for_launch()?;
         let table = self.live_table()?;
         let reservation = self.reserve(table, true)?;
         let plan = exec::plan(&exec::Exec {
             facts: &self.facts,
-            pod: &self.shape(),
+            isolation: self.shape().isolation(),
             container,
             filter: filter.as_ref(),
             args: &command.args,
@@ -131,25 +126,19 @@ impl Pod {
     }
 
     fn exec_identity(&self, container: &Container, command: &Command, pid: u32) -> Result<(Ids, Vec<String>)> {
-        let setgroups = self.record.users.setgroups(&self.facts);
         let user = command.user.clone().map_or(container.user.clone(), User::Lookup);
-        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
-        let found = passwd::look_up(root.as_fd(), &user, &self.record.users, setgroups)?;
+        let root = format!("/proc/{pid}/root");
+        let found = passwd::look_up(Path::new(&root), &user, &self.record.users, &self.facts)?;
         let mut own = container.clone();
-        if command.user.is_some() || own.env_value("HOME").is_none() {
-            own.set_env("HOME", found.home());
+        match command.user {
+            // What the container's environment says is for its own user.
+            Some(_) => found.replace_home(&mut own),
+            None => found.give_home(&mut own),
         }
         for variable in &command.env {
-            spec::check_string("env", variable)?;
-            match variable.split_once('=') {
-                Some((name, value)) if !name.is_empty() => own.set_env(name, value),
-                _ => return Err(Error::invalid("env", variable, "give NAME=value")),
-            }
+            let (name, value) = spec::check_variable(variable)?;
+            own.set_env(name, value);
         }
-        let mut ids = found.ids;
-        if !setgroups {
-            ids.groups.clear();
-        }
-        Ok((ids, own.env))
+        Ok((found.ids, own.env))
     }
 }

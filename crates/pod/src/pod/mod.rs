@@ -26,7 +26,7 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, ProcessId};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
-use crate::plan::input::PodShape;
+use crate::plan::pod::PodShape;
 use crate::spec::PodOptions;
 use crate::store::Store;
 use crate::store::exits::ExitTable;
@@ -287,7 +287,7 @@ impl Pod {
         self.store.unmark_gone(self.name())
     }
 
-    /// The pod as its containers' plans see it.
+    /// The pod as plans see it.
     pub(crate) fn shape(&self) -> PodShape<'_> {
         PodShape { options: &self.record.options, users: &self.record.users, cgroup: self.record.cgroup.is_some() }
     }

@@ -18,7 +18,6 @@ use crate::kernel::{files, idmap, netlink, record_file, syscalls};
 use crate::launch::run_plan::{LaunchRequest, Launched, run_plan, seal};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
-use crate::plan::input::Nodes;
 use crate::plan::{Given, Plan};
 use crate::resources::Resources;
 use crate::spec::users::Ids;
@@ -201,12 +200,12 @@ impl Pod {
     /// # Errors
     /// As `start`, for everything that is found before something is made.
     pub fn plan_container(&self, container: &Container) -> Result<Plan> {
-        Ok(self.prepare(container)?.plan(&self.shape(), &self.facts, 0))
+        Ok(self.prepare(container)?.plan(self.shape().isolation(), &self.facts, 0))
     }
 
     fn prepare(&self, container: &Container) -> Result<Prepared> {
         let dir = self.container_dir(&container.name);
-        Prepared::new(container, &self.shape(), &self.facts, Nodes::Bound, &self.store.hidden(), &dir)
+        Prepared::in_pod(container, &self.shape(), &self.facts, &self.store.hidden(), &dir)
     }
 
     /// What a container's cgroup is limited to. Where memory is limited, its
@@ -222,11 +221,8 @@ impl Pod {
 
     /// Whether a container could lift its limits if they stood but once.
     fn doubles_limits(&self, container: &Container) -> bool {
-        let own_cgroup = match container.cgroup {
-            NamespaceMode::Pod => !self.options().shares(Namespace::Cgroup),
-            NamespaceMode::Own => true,
-            NamespaceMode::Host => false,
-        };
+        let own_cgroup =
+            container.cgroup != NamespaceMode::Host && !container.shares(Namespace::Cgroup, self.options());
         own_cgroup && self.record.cgroup.is_some() && container.may_mount() && !doubled::is_delegated()
     }
 
@@ -259,8 +255,8 @@ impl Pod {
             let doubled = self.doubles_limits(&record.container);
             let record = ContainerRecord { started, pod_ooms, doubled, ..record };
             record_file::write_record(&dir.join(CONTAINER), &record)?;
-            prepared.make_dirs(&self.shape(), &self.facts)?;
-            let plan = prepared.plan(&self.shape(), &self.facts, reservation.entry);
+            prepared.make_dirs()?;
+            let plan = prepared.plan(self.shape().isolation(), &self.facts, reservation.entry);
             let log = dir.join(LOG);
             let streams = stdio::open_streams(io, &log, self.on_machine(prepared.ids()));
             let title = stdio::title("launch", self.name(), &name);
@@ -270,7 +266,7 @@ impl Pod {
                 doubled::limit(cgroup, doubled, &self.limits_of(&record.container))?;
             }
             let birthplace = cgroup.map(|cgroup| doubled::birthplace(&cgroup, doubled));
-            let outside = prepared.make_outside(&self.shape(), self.store.places())?;
+            let outside = prepared.make_outside(&self.record.users, self.store.places())?;
             let launch =
                 || self.run_plan_inside(object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
             Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))

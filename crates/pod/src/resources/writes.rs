@@ -1,7 +1,7 @@
 //! From limits to what is written into which file. Pure: what a cgroup has is
 //! an argument.
 
-use super::{Memory, OfDevice, Resources};
+use super::{BlockIo, Cpu, Memory, OfDevice, Resources};
 use crate::error::{Error, Result};
 
 /// One line into one file of a cgroup.
@@ -57,41 +57,49 @@ fn number_or_max(value: i64) -> String {
     if value < 0 { "max".into() } else { value.to_string() }
 }
 
-impl Resources {
-    /// What is written, in this order, to set these limits.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a swap limit that means nothing beside the
-    /// memory limit.
-    pub fn writes(&self, present: &Present) -> Result<Vec<Write>> {
-        let mut list = Vec::new();
-        let mut add = |field: &str, file: &str, content: String, may_be_missing| {
-            list.push(Write { field: field.into(), file: file.into(), content, may_be_missing });
-        };
-        // No swap to count is as good as a limit of none, and as no limit.
-        let swap = swap_alone(&self.memory)?;
-        let mut push = |field: &str, file: &str, content: String| {
-            add(field, file, content, file == "memory.swap.max" && swap.is_some_and(|swap| swap <= 0));
-        };
-        if let Some(pids) = self.pids {
-            push("pids.limit", "pids.max", if pids <= 0 { "max".into() } else { pids.to_string() });
-        }
+/// What is written, in this order.
+#[derive(Default)]
+struct Writes(Vec<Write>);
+
+impl Writes {
+    /// One line. No limit is what there is anyway where nobody counts.
+    fn push(&mut self, field: &str, file: &str, content: String) {
+        let may_be_missing = content.split(' ').next() == Some("max");
+        self.0.push(Write { field: field.into(), file: file.into(), content, may_be_missing });
+    }
+
+    /// One line for a file that may be missing whatever is written.
+    fn push_if_there(&mut self, field: &str, file: &str, content: String) {
+        self.0.push(Write { field: field.into(), file: file.into(), content, may_be_missing: true });
+    }
+
+    fn add_memory(&mut self, memory: &Memory) -> Result<()> {
         // A limit of 0 is one that is not said, as in runc.
         let said = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
-        if let Some(limit) = said(self.memory.limit) {
-            push("memory.limit", "memory.max", number_or_max(limit));
+        let swap = swap_alone(memory)?;
+        if let Some(limit) = said(memory.limit) {
+            self.push("memory.limit", "memory.max", number_or_max(limit));
         }
-        if let Some(swap) = swap {
-            push("memory.swap", "memory.swap.max", number_or_max(swap));
+        match swap {
+            // No swap to count is as good as a limit of none.
+            Some(0) => self.push_if_there("memory.swap", "memory.swap.max", "0".into()),
+            Some(swap) => self.push("memory.swap", "memory.swap.max", number_or_max(swap)),
+            None => {}
         }
-        if let Some(low) = said(self.memory.reservation) {
-            push("memory.reservation", "memory.low", number_or_max(low));
+        if let Some(low) = said(memory.reservation) {
+            self.push("memory.reservation", "memory.low", number_or_max(low));
         }
-        let io = &self.block_io;
+        Ok(())
+    }
+
+    fn add_block_io(&mut self, io: &BlockIo, present: &Present) {
         if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
             match present.bfq {
-                true => push("blockIO.weight", "io.bfq.weight", weight.to_string()),
-                false => push("blockIO.weight", "io.weight", format!("default {}", weight_of_blkio(weight.into()))),
+                true => self.push("blockIO.weight", "io.bfq.weight", weight.to_string()),
+                false => {
+                    let weight = weight_of_blkio(weight.into());
+                    self.push("blockIO.weight", "io.weight", format!("default {weight}"));
+                }
             }
         }
         for OfDevice { major, minor, value } in &io.weight_devices {
@@ -99,7 +107,7 @@ impl Resources {
                 true => ("io.bfq.weight", *value),
                 false => ("io.weight", weight_of_blkio(*value)),
             };
-            push("blockIO.weightDevice", file, format!("{major}:{minor} {value}"));
+            self.push("blockIO.weightDevice", file, format!("{major}:{minor} {value}"));
         }
         let throttles = [
             ("blockIO.throttleReadBpsDevice", "rbps", &io.read_bps),
@@ -111,16 +119,18 @@ impl Resources {
             for OfDevice { major, minor, value } in devices {
                 // Version 1's 0 takes a limit away.
                 let value = if *value == 0 { "max".into() } else { value.to_string() };
-                push(field, "io.max", format!("{major}:{minor} {key}={value}"));
+                self.push(field, "io.max", format!("{major}:{minor} {key}={value}"));
             }
         }
-        let cpu = &self.cpu;
+    }
+
+    fn add_cpu(&mut self, cpu: &Cpu) {
         if let Some(idle) = cpu.idle {
-            push("cpu.idle", "cpu.idle", idle.to_string());
+            self.push("cpu.idle", "cpu.idle", idle.to_string());
         }
         match (cpu.weight, cpu.shares.filter(|shares| *shares != 0)) {
-            (Some(weight), _) => push("cpu.weight", "cpu.weight", weight.to_string()),
-            (None, Some(shares)) => push("cpu.shares", "cpu.weight", weight_of_shares(shares).to_string()),
+            (Some(weight), _) => self.push("cpu.weight", "cpu.weight", weight.to_string()),
+            (None, Some(shares)) => self.push("cpu.shares", "cpu.weight", weight_of_shares(shares).to_string()),
             (None, None) => {}
         }
         let quota = cpu.quota.filter(|quota| *quota != 0);
@@ -128,28 +138,45 @@ impl Resources {
         if quota.is_some() || period.is_some() {
             let field = if quota.is_some() { "cpu.quota" } else { "cpu.period" };
             let quota = number_or_max(quota.unwrap_or(-1));
-            push(field, "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)));
+            self.push(field, "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)));
         }
         if let Some(burst) = cpu.burst {
-            push("cpu.burst", "cpu.max.burst", burst.to_string());
+            self.push("cpu.burst", "cpu.max.burst", burst.to_string());
         }
         for (field, file, list) in [("cpu.cpus", "cpuset.cpus", &cpu.cpus), ("cpu.mems", "cpuset.mems", &cpu.mems)] {
             if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
-                push(field, file, list.clone());
+                self.push(field, file, list.clone());
             }
         }
+    }
+}
+
+impl Resources {
+    /// What is written, in this order, to set these limits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a swap limit that means nothing beside the
+    /// memory limit.
+    pub fn writes(&self, present: &Present) -> Result<Vec<Write>> {
+        let mut list = Writes::default();
+        if let Some(pids) = self.pids {
+            list.push("pids.limit", "pids.max", if pids <= 0 { "max".into() } else { pids.to_string() });
+        }
+        list.add_memory(&self.memory)?;
+        list.add_block_io(&self.block_io, present);
+        list.add_cpu(&self.cpu);
         for (size, limit) in &self.hugepages {
-            push("hugepageLimits", &format!("hugetlb.{size}.max"), number_or_max(*limit));
+            let limit = number_or_max(*limit);
+            // Reserved huge pages count where the kernel can count them.
+            list.push_if_there("hugepageLimits", &format!("hugetlb.{size}.rsvd.max"), limit.clone());
+            list.push("hugepageLimits", &format!("hugetlb.{size}.max"), limit);
         }
         for (device, limits) in &self.rdma {
             let show = |limit: Option<u32>| limit.map_or("max".into(), |limit| limit.to_string());
             let (handles, objects) = (show(limits.hca_handles), show(limits.hca_objects));
-            push("rdma", "rdma.max", format!("{device} hca_handle={handles} hca_object={objects}"));
+            list.push("rdma", "rdma.max", format!("{device} hca_handle={handles} hca_object={objects}"));
         }
-        // No limit is what there is anyway where nobody counts.
-        for write in &mut list {
-            write.may_be_missing |= write.content.split(' ').next() == Some("max");
-        }
+        let mut list = list.0;
         // Files are asked for here, be there a limit in them or not.
         for (file, lines) in &self.unified {
             list.extend(lines.lines().map(|line| Write {
@@ -158,13 +185,6 @@ impl Resources {
                 content: line.into(),
                 may_be_missing: false,
             }));
-        }
-        // Reserved huge pages count where the kernel can count them.
-        for at in (0..list.len()).rev() {
-            if list[at].field == "hugepageLimits" {
-                let file = list[at].file.replace(".max", ".rsvd.max");
-                list.insert(at, Write { file, may_be_missing: true, ..list[at].clone() });
-            }
         }
         Ok(list)
     }

@@ -31,16 +31,20 @@ impl PodOptions {
 }
 
 impl Container {
-    /// Whether its namespace of this kind is the pod's.
-    pub(crate) fn shares(&self, namespace: Namespace, pod: &PodOptions) -> bool {
-        let place = match namespace {
+    /// Which namespace of this kind it is in: of some it has no choice.
+    pub(crate) fn mode_of(&self, namespace: Namespace) -> NamespaceMode {
+        match namespace {
             Namespace::Net => self.net,
             Namespace::Ipc => self.ipc,
             Namespace::Pid => self.pid,
             Namespace::Cgroup => self.cgroup,
             Namespace::Uts | Namespace::User | Namespace::Time => NamespaceMode::Pod,
-        };
-        place == NamespaceMode::Pod && pod.shares(namespace)
+        }
+    }
+
+    /// Whether its namespace of this kind is the pod's.
+    pub(crate) fn shares(&self, namespace: Namespace, pod: &PodOptions) -> bool {
+        self.mode_of(namespace) == NamespaceMode::Pod && pod.shares(namespace)
     }
 
     /// Refuses what would have to be done to a namespace that is the pod's or

@@ -5,7 +5,6 @@ use std::path::Path;
 use caps::Capability;
 
 use super::mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountKind};
-use super::process::Device;
 use super::text::{check_path, check_string};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
@@ -139,18 +138,6 @@ pub(super) fn check_propagation(field: &str, propagation: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(field, format!("{propagation:#x}"), "one of private, slave, shared, unbindable"))
-}
-
-pub(super) fn check_device(device: &Device) -> Result<()> {
-    check_path("device path", &device.path)?;
-    let shown = device.path.to_string_lossy();
-    if device.path.file_name().is_none() {
-        return Err(Error::invalid("devices", shown, "give the path of a file"));
-    }
-    if device.mode.is_some_and(|mode| mode > 0o7777) {
-        return Err(Error::invalid("devices", shown, "fileMode is at most 07777, and has no file type"));
-    }
-    Ok(())
 }
 
 /// A profile the kernel can be asked for. Whether it is loaded is for the

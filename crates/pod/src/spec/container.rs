@@ -1,20 +1,14 @@
 //! What a container is to be, with the defaults of podman and docker.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::check::{
-    check_apparmor, check_device, check_hostname, check_interface, check_mount, check_propagation, check_rootfs,
-    rlimit_number,
-};
 use super::mount::{Mount, MountKind};
 use super::pod::PodOptions;
 use super::process::{CpuAffinity, Device, IoPriority, MemoryPolicy, Personality, Scheduler};
-use super::sysctl;
-use super::text::{check_name, check_path, check_string};
 use crate::error::{Error, Result};
 use crate::kernel::namespace::Namespace;
 use crate::resources::Resources;
@@ -84,6 +78,13 @@ pub struct CapabilitySets {
     pub inheritable: u64,
     /// What survives execve.
     pub ambient: u64,
+}
+
+impl CapabilitySets {
+    /// Every capability that is in one of them.
+    pub(crate) fn union(&self) -> u64 {
+        self.bounding | self.effective | self.permitted | self.inheritable | self.ambient
+    }
 }
 
 /// A resource limit (getrlimit(2)).
@@ -362,106 +363,13 @@ impl Container {
         self.seccomp.filter(self.capabilities.bounding, situation)
     }
 
-    /// Whether the container cannot be what it says. A seccomp profile is
-    /// checked where it is compiled: [`filter`](Container::filter).
+    /// The filter of its system calls without a pod, as its profile says; none if
+    /// it may make all.
     ///
     /// # Errors
-    /// [`Error::Invalid`], naming the field, the value and the cure.
-    pub fn check(&self) -> Result<()> {
-        check_name("container", &self.name)?;
-        // Its cgroup has that name, among the files of the one above.
-        let files = ["cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."];
-        if let Some(prefix) = files.iter().find(|prefix| self.name.starts_with(**prefix)) {
-            return Err(Error::invalid("container name", &self.name, format!("{prefix}* are files of every cgroup")));
-        }
-        if let Some(hostname) = &self.hostname {
-            check_hostname("hostname", hostname)?;
-        }
-        match &self.root {
-            Root::Host => {}
-            Root::Dir(dir) => check_rootfs(dir)?,
-        }
-        if self.args.first().is_none_or(String::is_empty) {
-            return Err(Error::invalid("args", "", "the command is empty: say what to run"));
-        }
-        for arg in &self.args {
-            check_string("args", arg)?;
-        }
-        for variable in &self.env {
-            check_string("env", variable)?;
-            if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
-                return Err(Error::invalid("env", variable, "give NAME=value"));
-            }
-        }
-        check_path("cwd", &self.cwd)?;
-        for mount in &self.mounts {
-            check_mount(mount)?;
-        }
-        check_propagation("rootfsPropagation", self.root_propagation)?;
-        for device in &self.devices {
-            check_device(device)?;
-        }
-        let restricted = [("maskedPaths", &self.masked_paths), ("readonlyPaths", &self.readonly_paths)];
-        for (field, path) in restricted.iter().flat_map(|(field, paths)| paths.iter().map(move |path| (field, path))) {
-            check_path(field, path)?;
-            if path.components().all(|part| part == Component::RootDir) {
-                return Err(Error::invalid(*field, "/", "give a path below it; root.readonly is for all of it"));
-            }
-        }
-        for limit in &self.rlimits {
-            if limit.soft > limit.hard {
-                return Err(Error::invalid("rlimits", &limit.name, "the soft limit is above the hard one"));
-            }
-            rlimit_number(&limit.name)?;
-        }
-        for (i, limit) in self.rlimits.iter().enumerate() {
-            if self.rlimits[..i].iter().any(|other| other.name == limit.name) {
-                return Err(Error::invalid("rlimits", &limit.name, "given twice"));
-            }
-        }
-        self.resources.check()?;
-        if self.umask > 0o777 {
-            return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
-        }
-        if let Some(domainname) = &self.domainname {
-            check_hostname("domainname", domainname)?;
-        }
-        sysctl::check(&self.sysctl)?;
-        for (i, device) in self.devices.iter().enumerate() {
-            device.check()?;
-            if self.devices[..i].iter().any(|other| other.path == device.path) {
-                return Err(Error::invalid("device path", device.path.to_string_lossy(), "given twice"));
-            }
-        }
-        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
-            return Err(Error::invalid("oom_score_adj", score.to_string(), "from -1000 to 1000"));
-        }
-        if let Some(scheduler) = &self.scheduler {
-            scheduler.check()?;
-        }
-        if let Some(io) = self.io_priority.filter(|io| io.priority > 7) {
-            return Err(Error::invalid("ioPriority.priority", io.priority.to_string(), "from 0, the first, to 7"));
-        }
-        self.exec_cpu_affinity.check()?;
-        if let Some(policy) = &self.memory_policy {
-            policy.check()?;
-        }
-        if let Some(profile) = &self.apparmor_profile {
-            check_apparmor(profile)?;
-        }
-        for (outside, inside) in &self.net_devices {
-            check_interface(outside)?;
-            check_interface(inside)?;
-            if self.net_devices.values().filter(|other| *other == inside).count() > 1 {
-                return Err(Error::invalid("netDevices", inside, "two interfaces cannot have the same name"));
-            }
-        }
-        if self.pid == NamespaceMode::Host {
-            let cure = "a pod's containers are children of its pause process, which the machine's pid namespace does \
-                        not allow; share the pod's, or take one of its own";
-            return Err(Error::invalid("pid", "host", cure));
-        }
-        Ok(())
+    /// [`Error::Invalid`] if its profile is not one.
+    pub(crate) fn filter_without_pod(&self) -> Result<Option<Filter>> {
+        self.seccomp.filter(self.capabilities.bounding, Situation::default())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod agree;
 mod check;
+mod check_container;
 mod container;
 mod mount;
 mod options;
@@ -28,4 +29,4 @@ pub use pod::{PodOptions, TimeOffsets};
 pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
 pub use process::{memory_policy_flags, memory_policy_modes};
 pub use text::check_name;
-pub(crate) use text::{check_path, check_string};
+pub(crate) use text::{check_args, check_path, check_string, check_variable};

@@ -1,7 +1,7 @@
 //! What a container's process is besides its ids: how it is scheduled, where
 //! its memory comes from, what the kernel makes of it. And the devices it sees.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -274,22 +274,21 @@ impl IoPriority {
 }
 
 impl Device {
+    /// Whether a node cannot be what it says.
     pub(super) fn check(&self) -> Result<()> {
         check_path("device path", &self.path)?;
         let shown = self.path.to_string_lossy();
-        if self.path == Path::new("/") {
-            return Err(Error::invalid("device path", "/", "that is the root file system"));
+        if self.path.file_name().is_none() {
+            return Err(Error::invalid("devices", shown, "give the path of a file"));
+        }
+        if self.mode.is_some_and(|mode| mode > 0o7777) {
+            return Err(Error::invalid("devices", shown, "fileMode is at most 07777, and has no file type"));
         }
         if self.major >= 1 << 12 || self.minor >= 1 << 20 {
             let reason = "the kernel has 4096 major and 1048576 minor numbers";
             return Err(Error::invalid("device", format!("{shown} {}:{}", self.major, self.minor), reason));
         }
-        match self.mode {
-            Some(mode) if mode > 0o7777 => {
-                Err(Error::invalid("device mode", format!("{shown} {mode:o}"), "permissions only, at most 07777"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,21 @@ pub(crate) fn check_string(field: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
+/// A program and its arguments.
+pub(crate) fn check_args(args: &[String]) -> Result<()> {
+    if args.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid("args", "", "the command is empty: say what to run"));
+    }
+    args.iter().try_for_each(|arg| check_string("args", arg))
+}
+
+/// An environment variable: its name and its value.
+pub(crate) fn check_variable(variable: &str) -> Result<(&str, &str)> {
+    check_string("env", variable)?;
+    let parts = variable.split_once('=').filter(|(name, _)| !name.is_empty());
+    parts.ok_or_else(|| Error::invalid("env", variable, "give NAME=value"))
+}
+
 /// An absolute path without `..`: what it means must not depend on the image.
 pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
     let shown = path.to_string_lossy();

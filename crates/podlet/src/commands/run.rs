@@ -186,12 +186,7 @@ impl Run {
             },
         };
         container = self.adjust(container)?;
-        container.check()?;
-        if let Seccomp::Profile(_) = &container.seccomp {
-            // What is wrong with it is so in every pod, and said before one is
-            // made.
-            container.filter(&PodOptions::new(name))?;
-        }
+        container.check_before_pod()?;
         let options = match &self.pod {
             Some(pod) => {
                 if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {

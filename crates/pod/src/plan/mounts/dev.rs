@@ -1,15 +1,14 @@
 //! `/dev`: the usual device nodes and links, and the container's own devices.
 //!
-//! Nodes are made where that means something, in the machine's first user
-//! namespace, and only if somebody else sees to it which of them may be
-//! opened ([`Nodes::Made`]); for a container in another one they are made
-//! there, too, and bound. Elsewhere the machine's own are bound.
+//! Whether nodes are made or the machine's own are bound is for
+//! [`DeviceNodes`] to say; with which `/dev` is filled, and when, for
+//! [`Policy`].
 
 use std::path::{Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::input::{Launch, Nodes};
+use super::super::input::{DeviceNodes, Launch, Policy};
 use super::super::{Plan, step};
 use super::holder;
 use super::paths::{STRICT, in_parent, open_strict, relative};
@@ -59,7 +58,7 @@ fn usual(container: &Container) -> impl Iterator<Item = Option<(&'static str, u3
 /// Opens the nodes that are bound.
 pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
     let container = launch.container;
-    let made = launch.makes_nodes();
+    let made = launch.nodes == DeviceNodes::Made;
     let wanted = !made && fills(launch);
     let usual = usual(container)
         .map(|device| {
@@ -67,9 +66,9 @@ pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
             Some(p.keep("device", step::open_tree(Path::new("/dev").join(name), false)))
         })
         .collect();
-    let own = match launch.makes_nodes_outside() {
-        true => make_outside(p, launch),
-        false => {
+    let own = match launch.nodes {
+        DeviceNodes::MadeOutside => make_outside(p, launch),
+        DeviceNodes::Bound | DeviceNodes::Made => {
             let own = container.devices.iter().zip(launch.nodes_outside).map(|(device, source)| {
                 p.begin_part(format!("the device {}", device.path.display()));
                 source.as_ref().filter(|_| !made).map(|source| p.keep("device", step::open_tree(source, false)))
@@ -88,7 +87,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
     if devices.iter().all(|device| device.kind == DeviceKind::Fifo) {
         return vec![None; devices.len()];
     }
-    let users = launch.pod.users;
+    let users = launch.isolation.users;
     let owner = |id: Option<u32>, maps| idmap::outside(id.unwrap_or(0), maps);
     p.push(step::umask(0));
     let make_one = |p: &mut Plan, holder: Slot, i: usize, device: &Device| {
@@ -115,14 +114,14 @@ fn fills(launch: &Launch<'_>) -> bool {
     let container = launch.container;
     let is_bound =
         |mount: &crate::spec::Mount| mount.target == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. });
-    is_fresh(container) || launch.nodes == Nodes::Made && !container.mounts.iter().any(is_bound)
+    is_fresh(container) || launch.policy == Policy::Oci && !container.mounts.iter().any(is_bound)
 }
 
 /// The usual devices and links of a `/dev` just mounted.
 pub(super) fn fill_fresh(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Outside) {
     let dev = p.keep("dev", open_strict(root, Path::new("dev"), libc::O_DIRECTORY));
     fill(p, launch, dev, outside, &[]);
-    if launch.nodes == Nodes::Bound {
+    if launch.policy == Policy::Pod {
         // What the default mounts need below.
         for name in ["pts", "shm", "mqueue"] {
             p.push(step::mkdirat(dev, name, 0o755));

@@ -1,7 +1,8 @@
 //! Options of mounts, as mount_setattr(2) takes them.
 
-use super::super::input::{Launch, Nodes, Source};
+use super::super::input::{Launch, Policy, Source};
 use super::super::step::MountAttr;
+use crate::spec::users::Users;
 use crate::spec::{Mount, MountKind};
 
 /// What pause's own mounts were made with.
@@ -35,7 +36,7 @@ pub(super) fn attributes(flags: u64, clear: u64) -> MountAttr {
 /// devices a container may still have the capability to make nodes, so none
 /// on it can be opened.
 pub(super) fn from_outside(launch: &Launch<'_>, propagation: u64) -> MountAttr {
-    let set = if launch.nodes == Nodes::Bound { libc::MOUNT_ATTR_NODEV } else { 0 };
+    let MountAttr { set, .. } = attributes(launch.policy.nodev(), 0);
     MountAttr { set, propagation: cut(launch, propagation), ..MountAttr::default() }
 }
 
@@ -43,7 +44,7 @@ pub(super) fn from_outside(launch: &Launch<'_>, propagation: u64) -> MountAttr {
 fn cut(launch: &Launch<'_>, propagation: u64) -> u64 {
     match propagation & !libc::MS_REC {
         // Nobody in a user namespace may mount something out here.
-        libc::MS_SHARED if launch.in_callers_users() => 0,
+        libc::MS_SHARED if *launch.isolation.users == Users::Caller => 0,
         libc::MS_SHARED | libc::MS_SLAVE | 0 => libc::MS_SLAVE,
         _ => libc::MS_PRIVATE,
     }
@@ -74,20 +75,19 @@ pub(super) fn all_flags(mount: &Mount) -> u64 {
     mount.flags | mount.recursive_flags
 }
 
-/// The same, but that it cannot be written where that comes last.
+/// [`all_flags`], without the one that comes last where it would be in the way.
 pub(super) fn flags_at_first(mount: &Mount) -> u64 {
     all_flags(mount) & if is_late(mount) { !libc::MS_RDONLY } else { !0 }
 }
 
-/// Without rules for devices nothing but terminals may have any.
+/// What a mount's file system gets besides, when its options are changed: where
+/// there are no rules for devices none but terminals can be opened.
 pub(super) fn nodev_of(launch: &Launch<'_>, mount: &Mount) -> u64 {
     let terminals = |other: &Mount| other.kind == MountKind::Devpts && other.target == mount.target;
-    let may_have = launch.nodes == Nodes::Made || launch.container.mounts.iter().any(terminals);
-    if may_have { 0 } else { libc::MS_NODEV }
+    if launch.container.mounts.iter().any(terminals) { 0 } else { launch.policy.nodev() }
 }
 
-/// And a tmpfs's attributes, at first.
-pub(crate) fn tmpfs_attributes(mount: &Mount, nodev: bool) -> u64 {
-    let set = attributes(flags_at_first(mount), 0).set;
-    if nodev { set | libc::MOUNT_ATTR_NODEV } else { set }
+/// The attributes of a tmpfs, at first.
+pub(crate) fn tmpfs_attributes(mount: &Mount, policy: Policy) -> u64 {
+    attributes(flags_at_first(mount) | policy.nodev(), 0).set
 }

@@ -2,7 +2,7 @@
 
 use pause::wire::Slot;
 
-use super::super::input::{Launch, Nodes};
+use super::super::input::Launch;
 use super::super::{Plan, step};
 use super::flags::{attributes, flags_at_first};
 use crate::spec::{Mount, MountKind};
@@ -11,8 +11,8 @@ use crate::spec::{Mount, MountKind};
 pub(super) fn mounted(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
     let (kind, source) = file_system(mount);
     let mut flags = flags_at_first(mount);
-    if launch.nodes == Nodes::Bound && mount.kind != MountKind::Devpts {
-        flags |= libc::MS_NODEV;
+    if mount.kind != MountKind::Devpts {
+        flags |= launch.policy.nodev();
     }
     step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
 }

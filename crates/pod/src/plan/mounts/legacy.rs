@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::{Below, Image, Launch, LegacyMounts, Nodes};
+use super::super::input::{Below, Image, Launch, LegacyMounts};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
 use super::flags::ATIME;
@@ -80,8 +80,7 @@ fn attach_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
                 text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
             };
             let data = format!("lowerdir=/,upperdir={},workdir={}", escape(upper), escape(work));
-            let nodev = if launch.nodes == Nodes::Bound { libc::MS_NODEV } else { 0 };
-            p.push(step::mount("overlay", upper, "overlay", nodev, &data));
+            p.push(step::mount("overlay", upper, "overlay", launch.policy.nodev(), &data));
             upper
         }
         // Refused before: what is below cannot be made read-only.
@@ -110,7 +109,7 @@ fn combine(flags: u64, set: u64, clear: u64) -> u64 {
 
 impl Build<'_, '_> {
     fn nodev(&self) -> u64 {
-        if self.launch.nodes == Nodes::Bound { libc::MS_NODEV } else { 0 }
+        self.launch.policy.nodev()
     }
 
     /// Options of the root and of what is mounted below it.

@@ -180,7 +180,7 @@ pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Optio
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
         // Where it can be mounted afresh, that is better: nothing below it.
-        MountKind::Sysfs if launch.host_net() && !launch.can_mount_afresh() => Some((Path::new("/sys"), true)),
+        MountKind::Sysfs if launch.host_net() && !launch.in_initial_users() => Some((Path::new("/sys"), true)),
         MountKind::Mqueue if launch.host_ipc() && launch.has_host_mqueue => Some((Path::new("/dev/mqueue"), false)),
         MountKind::Shm if launch.host_ipc() => Some((Path::new("/dev/shm"), false)),
         _ => None,

@@ -1,0 +1,152 @@
+//! What a container cannot be, whatever pod it is to be in.
+
+use std::path::Component;
+
+use super::check::{
+    check_apparmor, check_hostname, check_interface, check_mount, check_propagation, check_rootfs, rlimit_number,
+};
+use super::container::{Container, NamespaceMode, Root};
+use super::pod::PodOptions;
+use super::sysctl;
+use super::text::{check_args, check_name, check_path, check_variable};
+use crate::error::{Error, Result};
+use crate::seccomp::Seccomp;
+
+impl Container {
+    /// Whether the container cannot be what it says. A seccomp profile is
+    /// checked where it is compiled: [`filter`](Container::filter).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field, the value and the cure.
+    pub fn check(&self) -> Result<()> {
+        self.check_program()?;
+        self.check_files()?;
+        self.check_limits()?;
+        self.check_parameters()?;
+        self.check_scheduling()?;
+        if let Some(profile) = &self.apparmor_profile {
+            check_apparmor(profile)?;
+        }
+        self.check_namespaces()
+    }
+
+    /// All that is wrong with the container in every pod, its seccomp profile
+    /// too: for who makes the pod only if the container can be started.
+    ///
+    /// # Errors
+    /// As [`check`](Container::check) and [`filter`](Container::filter).
+    pub fn check_before_pod(&self) -> Result<()> {
+        self.check()?;
+        match &self.seccomp {
+            Seccomp::Profile(_) => self.filter(&PodOptions::new(&self.name)).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// What it is called, and what it executes.
+    fn check_program(&self) -> Result<()> {
+        check_name("container", &self.name)?;
+        // Its cgroup has that name, among the files of the one above.
+        let files = ["cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."];
+        if let Some(prefix) = files.iter().find(|prefix| self.name.starts_with(**prefix)) {
+            return Err(Error::invalid("container name", &self.name, format!("{prefix}* are files of every cgroup")));
+        }
+        if let Some(hostname) = &self.hostname {
+            check_hostname("hostname", hostname)?;
+        }
+        match &self.root {
+            Root::Host => {}
+            Root::Dir(dir) => check_rootfs(dir)?,
+        }
+        check_args(&self.args)?;
+        for variable in &self.env {
+            check_variable(variable)?;
+        }
+        check_path("cwd", &self.cwd)
+    }
+
+    /// What it finds in its root.
+    fn check_files(&self) -> Result<()> {
+        for mount in &self.mounts {
+            check_mount(mount)?;
+        }
+        check_propagation("rootfsPropagation", self.root_propagation)?;
+        for (i, device) in self.devices.iter().enumerate() {
+            device.check()?;
+            if self.devices[..i].iter().any(|other| other.path == device.path) {
+                return Err(Error::invalid("device path", device.path.to_string_lossy(), "given twice"));
+            }
+        }
+        let restricted = [("maskedPaths", &self.masked_paths), ("readonlyPaths", &self.readonly_paths)];
+        for (field, path) in restricted.iter().flat_map(|(field, paths)| paths.iter().map(move |path| (field, path))) {
+            check_path(field, path)?;
+            if path.components().all(|part| part == Component::RootDir) {
+                return Err(Error::invalid(*field, "/", "give a path below it; root.readonly is for all of it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What it may use.
+    fn check_limits(&self) -> Result<()> {
+        for limit in &self.rlimits {
+            if limit.soft > limit.hard {
+                return Err(Error::invalid("rlimits", &limit.name, "the soft limit is above the hard one"));
+            }
+            rlimit_number(&limit.name)?;
+        }
+        for (i, limit) in self.rlimits.iter().enumerate() {
+            if self.rlimits[..i].iter().any(|other| other.name == limit.name) {
+                return Err(Error::invalid("rlimits", &limit.name, "given twice"));
+            }
+        }
+        self.resources.check()?;
+        if self.umask > 0o777 {
+            return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
+        }
+        Ok(())
+    }
+
+    /// Its domain name, and other kernel parameters.
+    fn check_parameters(&self) -> Result<()> {
+        if let Some(domainname) = &self.domainname {
+            check_hostname("domainname", domainname)?;
+        }
+        sysctl::check(&self.sysctl)
+    }
+
+    /// When it runs, and where.
+    fn check_scheduling(&self) -> Result<()> {
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            return Err(Error::invalid("oom_score_adj", score.to_string(), "from -1000 to 1000"));
+        }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.check()?;
+        }
+        if let Some(io) = self.io_priority.filter(|io| io.priority > 7) {
+            return Err(Error::invalid("ioPriority.priority", io.priority.to_string(), "from 0, the first, to 7"));
+        }
+        self.exec_cpu_affinity.check()?;
+        match &self.memory_policy {
+            Some(policy) => policy.check(),
+            None => Ok(()),
+        }
+    }
+
+    /// What of the machine's comes into its namespaces.
+    fn check_namespaces(&self) -> Result<()> {
+        for (outside, inside) in &self.net_devices {
+            check_interface(outside)?;
+            check_interface(inside)?;
+            if self.net_devices.values().filter(|other| *other == inside).count() > 1 {
+                return Err(Error::invalid("netDevices", inside, "two interfaces cannot have the same name"));
+            }
+        }
+        if self.pid == NamespaceMode::Host {
+            let cure = "a pod's containers are children of its pause process, which the machine's pid namespace does \
+                        not allow; share the pod's, or take one of its own";
+            return Err(Error::invalid("pid", "host", cure));
+        }
+        Ok(())
+    }
+}
