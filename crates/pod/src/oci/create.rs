@@ -188,6 +188,7 @@ impl Runtime {
             // The user's, not the config's: that of another process may differ.
             recorded.env.retain(|variable| !variable.starts_with("HOME="));
         }
+        let (late_steps, late_kinds) = plan.late_steps().into_iter().unzip();
         let record = Record {
             id: id.into(),
             bundle: config.bundle.clone(),
@@ -206,7 +207,8 @@ impl Runtime {
                 && could_lift(&container)
                 && !doubled::is_delegated(),
             mounts,
-            late_steps: plan.late_steps(),
+            late_steps,
+            late_kinds,
         };
 
         // Held until it is made: whoever finds it waits.

@@ -19,7 +19,7 @@ use super::record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START
 use super::{Instance, cgroup_path, seccomp_agent};
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{self, apply, doubled};
-use crate::error::{Context, Error, Number, Result};
+use crate::error::{Context, Error, Number, Result, StepKind};
 use crate::kernel::cgroupfs::all_processes;
 use crate::kernel::procfs::{
     MountNamespace, ProcessId, all_pids, innermost_pid, kill_in, mount_namespace, mount_namespace_of, open_process,
@@ -137,13 +137,19 @@ impl Instance {
     fn explain(&self, report: &Report) -> Error {
         let errno = Number(report.errno as i32);
         let steps = &self.record.late_steps;
-        match steps.iter().find(|(number, _)| *number == report.step) {
-            Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
+        match steps.iter().position(|(number, _)| *number == report.step) {
+            Some(place) if place + 1 == steps.len() => {
                 // It was there when the container was created.
                 let errno = if errno.0 == libc::ENOENT { Number(libc::ELIBACC) } else { errno };
                 Error::Exec { program: self.record.container.args[0].clone(), errno }
             }
-            Some((_, step)) => Error::Step { object: self.object(), part: String::new(), step: step.clone(), errno },
+            Some(place) => Error::Step {
+                object: self.object(),
+                purpose: None,
+                kind: self.record.late_kinds.get(place).copied().unwrap_or(StepKind::Other),
+                step: steps[place].1.clone(),
+                errno,
+            },
             None => Error::Died { object: self.object() },
         }
     }
