@@ -76,7 +76,7 @@ pub mod oci; // Containers of OCI bundles, without a pod.
 pub use caps::Capability;
 pub use cgroup::oom::OomLevel;
 pub use cgroup::stats;
-pub use error::{Error, Number, Result};
+pub use error::{Cause, Error, MountCall, Number, Purpose, Result, StepKind, in_full};
 pub use kernel::namespace::Namespace;
 pub use kernel::{facts, idmap};
 pub use launch::stdio::{Io, Stdio};

@@ -80,7 +80,7 @@ pub fn default_profile() -> Result<Profile> {
 /// # Errors
 /// [`Error::Invalid`] if it is malformed or has properties that no profile has.
 pub fn parse(json: &[u8]) -> Result<Profile> {
-    Ok(::seccomp::parse(json)?)
+    serde_json::from_slice(json).map_err(|error| Error::malformed("seccomp profile", error))
 }
 
 /// The profile of an OCI config.
@@ -88,7 +88,7 @@ pub fn parse(json: &[u8]) -> Result<Profile> {
 /// # Errors
 /// As [`parse`].
 pub fn from_oci(config: &LinuxSeccomp) -> Result<Profile> {
-    let json = serde_json::to_vec(config).map_err(|error| Error::invalid("linux.seccomp", "", error.to_string()))?;
+    let json = serde_json::to_vec(config).map_err(|error| Error::malformed("linux.seccomp", error))?;
     parse(&json)
 }
 

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
-use pod::plan::container;
 use pod::plan::exec::{self, Exec};
 use pod::plan::input::{Below, DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts};
 use pod::plan::input::{MachineMount, Policy, Source};
 use pod::plan::oci_create::{self, Bundle, MntnsMode};
 use pod::plan::pod::{self as plan_of_pod, PodShape};
 use pod::plan::terminal::Terminal;
+use pod::plan::{Plan, container};
 use pod::spec::users::{Ids, Users};
 use pod::spec::{Device, DeviceKind, MountKind};
 use pod::{Container, Namespace, PodOptions, Root};
@@ -92,6 +92,11 @@ fn ids(list: &Value) -> Ids {
 
 /// The text for one fixture.
 fn text(spec: &Value) -> String {
+    shown(spec, Plan::to_string)
+}
+
+/// The plans of one fixture, each as `show` shows it.
+fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     let mut facts = facts(spec["facts"].as_str().expect("facts"));
     for call in spec["denied"].as_array().into_iter().flatten() {
         match call.as_str() {
@@ -119,7 +124,7 @@ fn text(spec: &Value) -> String {
         let (isolation, container) = (shape.isolation(), &container);
         let filter = filter.as_ref();
         let exec = Exec { facts: &facts, isolation, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
-        return format!("# exec in web/server\n{}", exec::plan(&exec));
+        return format!("# exec in web/server\n{}", show(&exec::plan(&exec)));
     }
     let source = |kind: &MountKind| match kind {
         MountKind::Bind { source, .. } if source.extension().is_some() => Some(Source::File),
@@ -161,9 +166,10 @@ fn text(spec: &Value) -> String {
         entry: 2,
     };
     if spec["bundle"].is_object() {
-        return format!("# bundle\n{}", oci_create::plan(&without_pod(launch, &spec["bundle"])));
+        return format!("# bundle\n{}", show(&oci_create::plan(&without_pod(launch, &spec["bundle"]))));
     }
-    format!("# pod web\n{}\n# container web/server\n{}", plan_of_pod::plan(&shape, &facts), container::plan(&launch))
+    let (pod, container) = (plan_of_pod::plan(&shape, &facts), container::plan(&launch));
+    format!("# pod web\n{}\n# container web/server\n{}", show(&pod), show(&container))
 }
 
 /// The launch as one of a bundle: what is made, joined and asked for besides.
@@ -237,6 +243,50 @@ fn plans_are_as_they_were() {
         }
     }
     assert!(wrong.is_empty(), "{}\n(UPDATE_GOLDEN=1 writes them anew)", wrong.join("\n"));
+}
+
+/// What an error of a step is explained by.
+#[test]
+fn steps_know_what_they_serve() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/plans");
+    let steps = |name: &str| {
+        let spec = fs::read(dir.join(name).with_extension("json")).expect("the fixture");
+        let line = |plan: &Plan, n: usize| format!("{:?} {:?}\n", plan.purpose(n), plan.steps()[n].kind());
+        let show = |plan: &Plan| (0..plan.steps().len()).map(|n| line(plan, n)).collect();
+        shown(&serde_json::from_slice(&spec).expect("JSON"), show)
+    };
+    let expected: [(&str, &[&str]); 6] = [
+        (
+            "settings",
+            &[
+                "Some(Sysctl { path: \"\" }) Openat2 { directory: false }",
+                "Some(Sysctl { path: \"\" }) Write",
+                "Some(OomScoreAdj) Write",
+                "Some(AppArmorProfile) Write",
+                "None Mount(ProcOrSysfs)",
+                "Some(Mask(\"/proc/kcore\")) Mount(FileSystem)",
+                "Some(ReadOnly(\"/proc/sys\")) MoveMount",
+            ],
+        ),
+        (
+            "made-devices",
+            &[
+                "Some(MountOptions(\"/data\")) MountSetattr { idmap: false }",
+                "Some(Mount(\"/mapped\")) MountSetattr { idmap: true }",
+                "Some(Device(\"/dev/fuse\")) Mknodat",
+            ],
+        ),
+        ("rootless-single-id", &["Some(IdMap { root_to_root: true }) Write"]),
+        ("denied-root", &["Some(Mount(\"/proc\")) Mount(ProcOrSysfs)", "None Mount(Remount)"]),
+        ("bundle-mounts-joined", &["Some(JoinedRoot) Openat"]),
+        ("bundle-moved", &["Some(MachineMount(\"/proc\")) Umount2"]),
+    ];
+    for (name, expected) in expected {
+        let steps = steps(name);
+        for step in expected {
+            assert!(steps.lines().any(|line| line == *step), "{name} has no {step}:\n{steps}");
+        }
+    }
 }
 
 /// A plan depends on nothing but its arguments.

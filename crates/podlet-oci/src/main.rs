@@ -139,7 +139,7 @@ fn main() -> ExitCode {
                 Some(pod::Error::State { .. }) if is_kill => "container not running: ",
                 _ => "",
             };
-            log.error(&format!("{known}{error:#}"));
+            log.error(&format!("{known}{}", pod::in_full(error.as_ref())));
             ExitCode::from(failed)
         }
     }

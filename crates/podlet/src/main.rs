@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::note(format_args!("{error:#}"));
+            output::note(pod::in_full(error.as_ref()));
             ExitCode::from(error.downcast_ref().map_or(FAILED, pod::Error::exit_code))
         }
     }

@@ -74,7 +74,7 @@ pub fn each(store: &Store, all: bool, targets: &[String], mut act: impl FnMut(&s
             // Gone in the meantime.
             Err(error) if matches!(error.downcast_ref(), Some(Error::NotFound(_))) => {}
             Err(error) => {
-                output::note(format_args!("{error:#}"));
+                output::note(pod::in_full(error.as_ref()));
                 code = FAILED;
             }
             Ok(()) => {}

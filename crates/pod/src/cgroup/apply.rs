@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -133,27 +134,30 @@ fn check_used(new: &Resources, dir: &Path, writes: &[Write]) -> Result<()> {
 fn put_all(dir: &Path, writes: &[Write]) -> Result<()> {
     // Some values are refused beside another one's old value, such as a quota
     // below the burst: these get a second chance.
-    let again: Vec<_> = writes.iter().filter_map(|write| put(dir, write).err().map(|errno| (write, errno))).collect();
-    for (write, errno) in again {
-        match errno {
-            Errno::EINVAL => put(dir, write).map_err(|errno| explain(write, errno))?,
-            errno => return Err(explain(write, errno)),
+    let again: Vec<_> = writes.iter().filter_map(|write| put(dir, write).err().map(|error| (write, error))).collect();
+    for (write, error) in again {
+        match error.raw_os_error() {
+            Some(libc::EINVAL) => put(dir, write).map_err(|error| explain(write, error))?,
+            _ => return Err(explain(write, error)),
         }
     }
     Ok(())
 }
 
-fn put(dir: &Path, write: &Write) -> std::result::Result<(), Errno> {
+fn put(dir: &Path, write: &Write) -> io::Result<()> {
     match fs::OpenOptions::new().write(true).open(dir.join(&write.file)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && write.may_be_missing => Ok(()),
         file => file.and_then(|mut file| std::io::Write::write_all(&mut file, write.content.as_bytes())),
     }
-    .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
-fn explain(write: &Write, errno: Errno) -> Error {
+fn explain(write: &Write, error: io::Error) -> Error {
     let file = &write.file;
-    let reason = match errno {
+    let Some(number) = error.raw_os_error() else {
+        let reason = format!("writing {file}: {error}");
+        return Error::invalid(&write.field, &write.content, reason).because(error);
+    };
+    let reason = match Errno::from_raw(number) {
         Errno::ENOENT if file == "memory.swap.max" => "swap is not counted here: boot with swapaccount=1".into(),
         Errno::ENOENT if file.starts_with("hugetlb.") => "this machine has no huge pages of that size".into(),
         Errno::ENOENT if file.starts_with("io.") => {
@@ -165,7 +169,7 @@ fn explain(write: &Write, errno: Errno) -> Error {
         Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC => format!("the kernel does not take it for {file}"),
         errno => format!("writing {file}: {}", errno.desc()),
     };
-    Error::invalid(&write.field, &write.content, reason)
+    Error::invalid(&write.field, &write.content, reason).because(error)
 }
 
 /// Whether bpf(2) is for the caller. Who it is not for has only containers
@@ -184,7 +188,7 @@ fn attach(dir: &Path, rules: &[device_rules::DeviceRule]) -> Result<()> {
         Err(Errno::EPERM) if !may_attach(&Facts::read()?) => Ok(()),
         Err(errno) => {
             let reason = format!("bpf(2): {}: the device rules cannot be set", errno.desc());
-            Err(Error::invalid("devices", "", reason))
+            Err(Error::invalid("devices", "", reason).because(errno))
         }
         Ok(()) => Ok(()),
     }

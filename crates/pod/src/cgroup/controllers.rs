@@ -95,8 +95,9 @@ pub(super) fn enable(root: &Path, dir: &Path, write: &Write) -> Result<()> {
     check(root, dir, write)?;
     for level in above(root, dir).iter().filter(|level| !lists(level, PASSED_ON, controller)) {
         fs::write(level.join(PASSED_ON), format!("+{controller}")).map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) => refused(write, has_processes(controller, level)),
-            _ => refused(write, format!("cannot pass on the {controller} controller in {}: {error}", level.display())),
+            Some(libc::EBUSY) => refused(write, has_processes(controller, level)).because(error),
+            _ => refused(write, format!("cannot pass on the {controller} controller in {}: {error}", level.display()))
+                .because(error),
         })?;
     }
     Ok(())

@@ -230,8 +230,8 @@ fn wrong_type(file: &Value, error: serde_json::Error) -> Error {
     let again = Spec::deserialize(serde_path_to_error::Deserializer::new(file, &mut track));
     let error = again.err().unwrap_or(error);
     match track.path().to_string() {
-        path if path == "." => Error::invalid("config.json", "", error.to_string()),
-        path => Error::invalid(path, "", error.to_string()),
+        path if path == "." => Error::malformed("config.json", error),
+        path => Error::malformed(path, error),
     }
 }
 
@@ -241,7 +241,7 @@ fn wrong_type(file: &Value, error: serde_json::Error) -> Error {
 /// # Errors
 /// As [`parse`].
 pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
-    let malformed = |error: serde_json::Error| Error::invalid("process.json", "", error.to_string());
+    let malformed = |error: serde_json::Error| Error::malformed("process.json", error);
     // Looked at alone, so that it cannot say more than a process.
     let Strict(mut process) = serde_json::from_slice(bytes).map_err(malformed)?;
     // As runc has it: the specification says nothing of such a file.

@@ -85,7 +85,7 @@ fn check_own(path: &Path, found: &Metadata) -> Result<()> {
         return Ok(());
     }
     let reason = format!("{}, and not a plain file", name(found.file_type()));
-    Err(Error::Corrupt { path: path.display().to_string(), reason })
+    Err(Error::corrupt(path, reason))
 }
 
 /// Why something cannot be read.
@@ -109,7 +109,7 @@ impl Refused {
             Refused::Is(what) => {
                 Error::invalid(field, value.to_string_lossy(), format!("{what}, and not a plain file"))
             }
-            Refused::Os(error) => Err::<(), _>(error).doing(doing).expect_err("an error"),
+            Refused::Os(error) => Error::failed(doing(), error),
         }
     }
 }

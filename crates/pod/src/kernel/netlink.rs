@@ -8,13 +8,14 @@
 //! they are.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, io_error};
 
 /// Moves interfaces, by their names in `from`, to the names they get in `to`.
 /// One that has its new name there already has been moved before.
@@ -77,17 +78,15 @@ fn transfer_one(name: &str, new_name: &str, from: BorrowedFd<'_>, to: BorrowedFd
 }
 
 /// Does `work` in a thread that has entered the namespace.
-fn inside<T: Send>(
-    namespace: BorrowedFd<'_>,
-    work: impl FnOnce(&mut Route) -> nix::Result<T> + Send,
-) -> nix::Result<T> {
-    let entered = || {
+fn inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce(&mut Route) -> nix::Result<T> + Send) -> io::Result<T> {
+    let enter = || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         work(&mut Route::open()?)
     };
+    let entered = || enter().map_err(io_error);
     std::thread::scope(|scope| match std::thread::Builder::new().spawn_scoped(scope, entered) {
-        Ok(thread) => thread.join().unwrap_or(Err(Errno::EIO)),
-        Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN))),
+        Ok(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread for it panicked"))),
+        Err(error) => Err(error),
     })
 }
 

@@ -2,14 +2,12 @@
 
 #![allow(unsafe_code)] // The fence: raw system calls, checked one by one below.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 /// Asks for each call with arguments that it refuses, if it is there.
 /// Without privileges EPERM is what some of them answer anyway; only ENOSYS
@@ -76,13 +74,9 @@ fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd>
     }
     let from = dir.as_ref().map_or(root, AsFd::as_fd);
     let found = openat(from, last.as_os_str(), flags | OFlag::O_NOFOLLOW, Mode::empty())?;
-    let link = File::from(
-        found.try_clone().map_err(|error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?,
-    );
-    match link.metadata() {
-        Ok(meta) if meta.file_type().is_symlink() => Err(Errno::ELOOP),
-        Ok(_) => Ok(found),
-        Err(_) => Err(Errno::EIO),
+    match SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFLNK => Err(Errno::ELOOP),
+        _ => Ok(found),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `/proc` tells of other processes.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,8 @@ impl Stat {
 pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
     let Some(text) = unless_gone(read(&path), || format!("reading {path}"))? else { return Ok(None) };
-    parse_stat(&text).map(Some).ok_or_else(|| Error::Os { doing: format!("reading {path}"), errno: Errno::EIO })
+    let unlike = || io::Error::new(io::ErrorKind::InvalidData, "not the stat of a process");
+    parse_stat(&text).map(Some).ok_or_else(unlike).doing(|| format!("reading {path}"))
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -303,7 +304,7 @@ pub(crate) fn mounts_in(namespace: &fs::File) -> Result<Vec<Seen>> {
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, entered).doing(context)?;
-        thread.join().unwrap_or_else(|_| Err(Error::Os { doing: context(), errno: Errno::EIO }))
+        thread.join().unwrap_or_else(|_| Err(Error::failed(context(), io::Error::other("the thread for it panicked"))))
     })
 }
 

@@ -1,7 +1,6 @@
 //! Files that say what is so: written whole, beside their place, and renamed
 //! into it. Each says its version first.
 
-use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -45,8 +44,7 @@ pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
 
 /// A record as it stands in its file.
 pub(crate) fn record_bytes(path: &Path, record: &impl Serialize) -> Result<Vec<u8>> {
-    let bytes = serde_json::to_vec(&Versioned { version: VERSION, record });
-    bytes.map_err(std::io::Error::other).doing(|| format!("writing {}", path.display()))
+    serde_json::to_vec(&Versioned { version: VERSION, record }).doing(|| format!("writing {}", path.display()))
 }
 
 /// Writes a file beside its place and renames it there.
@@ -77,16 +75,14 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Newer`]; [`Error::Corrupt`], also for what is no plain file.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some((mut file, meta)) = files::open_own(path, File::options().read(true))? else { return Ok(None) };
-    let corrupt =
-        |reason: &dyn Display| Error::Corrupt { path: path.display().to_string(), reason: reason.to_string() };
     let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
     if size > MOST {
-        return Err(corrupt(&format!("larger than {MOST} bytes")));
+        return Err(Error::corrupt(path, format!("larger than {MOST} bytes")));
     }
     // It was renamed to its place and does not change any more.
     let mut bytes = vec![0; size];
     file.read_exact(&mut bytes).doing(|| format!("reading {}", path.display()))?;
-    let corrupt = |error: serde_json::Error| corrupt(&error);
+    let corrupt = |error: serde_json::Error| Error::corrupt(path, error.to_string()).because(error);
     // This build's own say it first, and are read once.
     if !bytes.starts_with(OURS.as_bytes()) {
         let Version { version } = serde_json::from_slice(&bytes).map_err(corrupt)?;

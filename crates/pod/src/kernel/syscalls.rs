@@ -12,6 +12,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use pause::table::{TABLE_SIZE, Table};
 
+use crate::error::io_error;
+
 pub(super) fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
     let fd = Errno::result(result)? as RawFd;
     // SAFETY: the kernel just made this descriptor for us.
@@ -196,7 +198,7 @@ pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
 ///
 /// A memfd where that is allowed (`vm.memfd_noexec` below 2), else an unnamed
 /// file in the first of `places` that may hold programs.
-pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBuf]) -> nix::Result<OwnedFd> {
+pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBuf]) -> std::io::Result<OwnedFd> {
     const MFD_EXEC: libc::c_uint = 0x10;
     let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC, and need no asking.
@@ -206,16 +208,18 @@ pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBu
     });
     match memfd {
         Ok(memfd) => fill_and_seal(memfd, bytes),
-        Err(Errno::EACCES) => places.iter().find_map(|dir| unnamed_program(dir, bytes).ok()).ok_or(Errno::EACCES),
-        Err(errno) => Err(errno),
+        Err(Errno::EACCES) => {
+            places.iter().find_map(|dir| unnamed_program(dir, bytes).ok()).ok_or(Errno::EACCES.into())
+        }
+        Err(errno) => Err(io_error(errno)),
     }
 }
 
 /// A sealed, read-only memfd of the given bytes.
-pub(crate) fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> nix::Result<OwnedFd> {
+pub(crate) fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     const MFD_NOEXEC_SEAL: libc::c_uint = 0x8;
     let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let memfd = memfd(name, sealing | MFD_NOEXEC_SEAL).or_else(|_| memfd(name, sealing))?;
+    let memfd = memfd(name, sealing | MFD_NOEXEC_SEAL).or_else(|_| memfd(name, sealing)).map_err(io_error)?;
     fill_and_seal(memfd, bytes)
 }
 
@@ -229,12 +233,12 @@ fn memfd(name: &std::ffi::CStr, flags: libc::c_uint) -> nix::Result<OwnedFd> {
     owned(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())
 }
 
-fn fill_and_seal(memfd: OwnedFd, bytes: &[u8]) -> nix::Result<OwnedFd> {
+fn fill_and_seal(memfd: OwnedFd, bytes: &[u8]) -> std::io::Result<OwnedFd> {
     let mut file = File::from(memfd);
-    file.write_all(bytes).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    file.write_all(bytes)?;
     let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: no memory arguments.
-    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map_err(io_error)?;
     Ok(file.into())
 }
 

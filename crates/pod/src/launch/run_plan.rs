@@ -28,11 +28,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use pause::wire::Record;
 
-use crate::error::{Context, Error, Number, Result};
+use crate::error::{Context, Error, Number, Result, StepKind};
 use crate::kernel::procfs::{MountNamespace, mount_namespace_of};
 use crate::kernel::spawn::{self, Child};
 use crate::kernel::syscalls;
-use crate::plan::{Given, Plan};
+use crate::plan::{Given, Plan, Step};
 
 /// After this a launch is given up: something holds it that should not.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -133,7 +133,7 @@ pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<La
     fds.extend(handed_over.iter().map(|(given, fd)| (*given, fd.as_fd())));
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
-    let given = given.ok_or_else(|| Error::Os { doing: starting("a descriptor is missing")(), errno: Errno::EBADF })?;
+    let given = given.ok_or_else(|| Error::failed(starting("a descriptor is missing")(), Errno::EBADF))?;
     let place = spawn::Birthplace { cgroup: request.cgroup, namespaces: plan.born_in() };
     let child = spawn::spawn(program.as_fd(), request.title, &given, place);
     let child = child.map_err(|errno| {
@@ -147,7 +147,7 @@ pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<La
             Errno::ENOSPC => "too many namespaces (see the sysctls user.max_*_namespaces)",
             _ => "executing the sealed program by clone3(2) and execveat(2)",
         };
-        Error::Os { doing: starting(what)(), errno }
+        Error::failed(starting(what)(), errno)
     })?;
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
@@ -327,8 +327,9 @@ fn failed(plan: &Plan, object: &str, record: &Record) -> Error {
         }
         _ if record.errno == 0 => Error::Died { object: object.into() },
         _ => {
-            let part = plan.part(number).unwrap_or_default().into();
-            Error::Step { object: object.into(), part, step: plan.call(number), errno }
+            let kind = plan.steps().get(number).map_or(StepKind::Other, Step::kind);
+            let purpose = plan.purpose(number).cloned();
+            Error::Step { object: object.into(), purpose, kind, step: plan.call(number), errno }
         }
     }
 }

@@ -250,6 +250,7 @@ impl<'a> Checked<'a> {
         // its user's HOME, is not for others.
         let mut env = container.env.clone();
         env.retain(|variable| !setup.env.contains(variable));
+        let (late_steps, late_kinds) = plan.late_steps().into_iter().unzip();
         Record {
             id: self.id.into(),
             bundle: config.bundle.clone(),
@@ -266,7 +267,8 @@ impl<'a> Checked<'a> {
             made_cgroups: Vec::new(),
             doubled: namespaces.makes(Namespace::Cgroup) && could_lift(container) && !doubled::is_delegated(),
             mounts: self.mounts.clone(),
-            late_steps: plan.late_steps(),
+            late_steps,
+            late_kinds,
         }
     }
 }

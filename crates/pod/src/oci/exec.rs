@@ -153,7 +153,9 @@ impl Instance {
         match self.enter(&object, &enter, [streams.input.as_fd(), output, output], &[], container, self.cancel.as_ref())
         {
             Ok(born) => streams.wait(&born.pidfd, self.until(Some(container))),
-            Err(Error::Exec { errno, .. }) => Err(streams.failed(format!("cannot be executed: {errno}"))),
+            Err(Error::Exec { errno, .. }) => {
+                Err(streams.failed(format!("cannot be executed: {errno}")).because(errno))
+            }
             Err(error) => Err(error),
         }
     }

@@ -60,7 +60,8 @@ pub(super) fn run(kind: &str, hook: &Hook, state: &State, dir: &Path, until: Unt
         output(&mut command, Stdio::from(streams.output.try_clone().doing(|| streams.object())?));
     }
     syscalls::pass_on_nothing(&mut command);
-    let child = command.spawn().map_err(|error| streams.failed(format!("cannot be executed: {error}")))?;
+    let child =
+        command.spawn().map_err(|error| streams.failed(format!("cannot be executed: {error}")).because(error))?;
     let pidfd = syscalls::pidfd_open(child.id()).doing(|| streams.object())?;
     streams.wait(&pidfd, until)
 }
@@ -76,7 +77,7 @@ pub(super) struct Streams<'a> {
 impl<'a> Streams<'a> {
     pub(super) fn new(kind: &'a str, hook: &'a Hook, state: &State) -> Result<Streams<'a>> {
         let context = || format!("preparing the {kind} hook {}", hook.path.display());
-        let json = serde_json::to_vec(state).map_err(std::io::Error::other).doing(context)?;
+        let json = serde_json::to_vec(state).doing(context)?;
         let mut input = File::from(syscalls::sealed_file(c"state", &json).doing(context)?);
         input.rewind().doing(context)?;
         let output = File::from(syscalls::memory_file(c"output").doing(context)?);
@@ -97,6 +98,7 @@ impl<'a> Streams<'a> {
             path: self.hook.path.display().to_string(),
             how,
             said: said.trim().into(),
+            cause: None,
         }
     }
 

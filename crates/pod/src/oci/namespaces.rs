@@ -166,13 +166,13 @@ fn shared(kind: NamespaceKind) -> Option<Namespace> {
 
 fn open(path: &Path, flag: u64, name: &str) -> Result<File> {
     let wrong = |reason: String| Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason);
-    let found = files::look(path).map_err(|errno| wrong(errno.desc().into()))?;
+    let found = files::look(path).map_err(|errno| wrong(errno.desc().into()).because(errno))?;
     let no_namespace = || wrong(format!("not a {name} namespace"));
     // Anything else is not opened.
     if !fstatfs(&found).is_ok_and(|system| system.filesystem_type() == NSFS_MAGIC) {
         return Err(no_namespace());
     }
-    let file = files::reopen(&File::from(found)).map_err(|error| wrong(error.to_string()))?;
+    let file = files::reopen(&File::from(found)).map_err(|error| wrong(error.to_string()).because(error))?;
     match syscalls::namespace_kind(&file) {
         Ok(kind) if kind == flag => Ok(file),
         _ => Err(no_namespace()),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::Hooks;
+use crate::error::StepKind;
 use crate::kernel::procfs::{MountNamespace, ProcessId};
 use crate::spec::Container;
 use crate::spec::users::Users;
@@ -47,6 +48,15 @@ pub(super) struct Record {
     pub mounts: RecordedMntns,
     /// Of the steps behind the gate: number and how the plan shows them.
     pub late_steps: Vec<(u32, String)>,
+    /// What they are, in the same order. Builds before did not write it down; a
+    /// later one may have kinds that this one does not know.
+    #[serde(default, deserialize_with = "those_known")]
+    pub late_kinds: Vec<StepKind>,
+}
+
+fn those_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<StepKind>, D::Error> {
+    let kinds = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(kinds.into_iter().map(|kind| serde_json::from_value(kind).unwrap_or(StepKind::Other)).collect())
 }
 
 fn yes() -> bool {
@@ -132,4 +142,27 @@ pub struct State {
     /// As its config has them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of a record that is about late steps.
+    #[derive(Deserialize)]
+    struct Late {
+        #[serde(default, deserialize_with = "those_known")]
+        late_kinds: Vec<StepKind>,
+    }
+
+    #[test]
+    fn kinds_of_steps_are_read_from_every_build() {
+        let read = |json: &str| serde_json::from_str::<Late>(json).expect("a record").late_kinds;
+        assert_eq!(read("{}"), [], "a build before wrote none");
+        let mixed = r#"{ "late_kinds": ["seccomp", "of_tomorrow", { "openat2": { "directory": true } }, 7] }"#;
+        let kinds = [StepKind::Seccomp, StepKind::Other, StepKind::Openat2 { directory: true }, StepKind::Other];
+        assert_eq!(read(mixed), kinds);
+        let written = serde_json::json!({ "late_kinds": kinds }).to_string();
+        assert_eq!(read(&written), kinds);
+    }
 }

@@ -14,7 +14,7 @@ use super::exec::Inside;
 use super::hooks::{self, Until};
 use super::record::{START_SOCKET, Status};
 use super::{Instance, seccomp_agent};
-use crate::error::{Context, Error, Number, Result};
+use crate::error::{Context, Error, Number, Result, StepKind};
 use crate::kernel::procfs::innermost_pid;
 use crate::kernel::syscalls;
 use crate::launch::run_plan::{acknowledge, hear_start};
@@ -117,13 +117,19 @@ impl Instance {
     pub(super) fn explain(&self, report: &Report) -> Error {
         let errno = Number(report.errno as i32);
         let steps = &self.record.late_steps;
-        match steps.iter().find(|(number, _)| *number == report.step) {
-            Some((number, _)) if steps.last().is_some_and(|(last, _)| last == number) => {
+        match steps.iter().position(|(number, _)| *number == report.step) {
+            Some(at) if at + 1 == steps.len() => {
                 // It was there when the container was created.
                 let errno = if errno.0 == libc::ENOENT { Number(libc::ELIBACC) } else { errno };
                 Error::Exec { program: self.record.container.args[0].clone(), errno }
             }
-            Some((_, step)) => Error::Step { object: self.object(), part: String::new(), step: step.clone(), errno },
+            Some(at) => Error::Step {
+                object: self.object(),
+                purpose: None,
+                kind: self.record.late_kinds.get(at).copied().unwrap_or(StepKind::Other),
+                step: steps[at].1.clone(),
+                errno,
+            },
             None => Error::Died { object: self.object() },
         }
     }

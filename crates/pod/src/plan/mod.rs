@@ -33,6 +33,7 @@ pub use step::{Arg, Step};
 
 use pause::wire::Slot;
 
+use crate::error::{Purpose, StepKind};
 use crate::kernel::namespace::Namespace;
 
 /// A descriptor the new process is born with. Its slot is its place in
@@ -133,8 +134,8 @@ pub struct Plan {
     names: Vec<&'static str>,
     /// Slots that can be used again.
     free: Vec<Slot>,
-    /// Which part of what is asked for the steps from a number on serve.
-    parts: Vec<(usize, String)>,
+    /// What the steps from a number on serve.
+    purposes: Vec<(usize, Option<Purpose>)>,
     resume: usize,
 }
 
@@ -150,7 +151,7 @@ impl Plan {
             born_in: 0,
             names,
             free: Vec::new(),
-            parts: Vec::new(),
+            purposes: Vec::new(),
             resume: 0,
         }
     }
@@ -173,12 +174,13 @@ impl Plan {
     }
 
     /// The steps behind the one at which a container waits to be started:
-    /// their numbers, and how they are shown. The last one is `execve`.
-    pub(crate) fn late_steps(&self) -> Vec<(u32, String)> {
-        let gate = self.steps.iter().position(|step| step.name() == "accept");
+    /// their numbers, how they are shown, and what they are. The last one is
+    /// `execve`.
+    pub(crate) fn late_steps(&self) -> Vec<((u32, String), StepKind)> {
+        let gate = self.steps.iter().position(|step| step.kind() == StepKind::Accept);
         let late = gate.map_or(self.steps.len(), |gate| gate + 1)..;
         late.take_while(|&number| number < self.steps.len() && !self.steps[number - 1].is_exec())
-            .map(|number| (number as u32, self.call(number)))
+            .map(|number| ((number as u32, self.call(number)), self.steps[number].kind()))
             .collect()
     }
 
@@ -208,15 +210,20 @@ impl Plan {
         }
     }
 
-    /// The steps from here on serve `what`; nothing in particular, if empty.
-    fn begin_part(&mut self, what: String) {
-        self.parts.push((self.steps.len(), what));
+    /// The steps from here on serve this.
+    fn begin_part(&mut self, purpose: Purpose) {
+        self.purposes.push((self.steps.len(), Some(purpose)));
     }
 
-    /// What step `number` serves: such as `the mount on /data`.
-    pub fn part(&self, number: usize) -> Option<&str> {
-        let begun = self.parts.partition_point(|(first, _)| *first <= number);
-        Some(self.parts.get(begun.checked_sub(1)?)?.1.as_str()).filter(|what| !what.is_empty())
+    /// The steps from here on serve nothing in particular.
+    fn end_part(&mut self) {
+        self.purposes.push((self.steps.len(), None));
+    }
+
+    /// What step `number` serves.
+    pub fn purpose(&self, number: usize) -> Option<&Purpose> {
+        let begun = self.purposes.partition_point(|(first, _)| *first <= number);
+        self.purposes.get(begun.checked_sub(1)?)?.1.as_ref()
     }
 
     fn push(&mut self, step: Step) {

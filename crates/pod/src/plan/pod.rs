@@ -26,6 +26,7 @@ use pause::wire::{Record, Slot};
 use super::input::Isolation;
 use super::step::{self, CWD};
 use super::{Given, Plan, ids, process};
+use crate::error::Purpose;
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::namespace::Namespace;
@@ -123,8 +124,11 @@ fn outer_namespace(p: &mut Plan, pod: &PodShape<'_>, uids: &[IdMap], gids: &[IdM
         // The kernel lets everybody map their own single id, once groups can
         // no longer be dropped.
         write_file(p, "/proc/self/setgroups", "deny");
-        write_file(p, "/proc/self/uid_map", &show_maps(uids));
-        write_file(p, "/proc/self/gid_map", &show_maps(gids));
+        for (path, maps) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
+            p.begin_part(id_map(maps));
+            write_file(p, path, &show_maps(maps));
+        }
+        p.end_part();
     }
     let argv = vec![step::text(title(&pod.options.name))];
     p.push(step::execveat(p.slot_of(Given::Program), argv, vec![step::text("resume")]));
@@ -166,9 +170,16 @@ fn write_maps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts, pause_pid: Slot) 
         // Inherited from the outer one; said again for the reader.
         write_proc(p, pause_pid, "setgroups", "deny");
     }
-    write_proc(p, pause_pid, "uid_map", &show_maps(&uids));
-    write_proc(p, pause_pid, "gid_map", &show_maps(&gids));
+    for (name, maps) in [("uid_map", uids), ("gid_map", gids)] {
+        p.begin_part(id_map(&maps));
+        write_proc(p, pause_pid, name, &show_maps(&maps));
+    }
+    p.end_part();
     p.push(step::write(p.slot_of(Given::Maker), b"!"));
+}
+
+fn id_map(maps: &[IdMap]) -> Purpose {
+    Purpose::IdMap { root_to_root: maps.first().is_some_and(|map| (map.inside, map.outside) == (0, 0)) }
 }
 
 fn write_proc(p: &mut Plan, pid: Slot, name: &str, content: &str) {

@@ -57,7 +57,7 @@ impl Plan {
         if let (1.., Some(Arg::Num(first))) = (step.repeat, step.args.get(1)) {
             args[1] = format!("{first}..={}", first + u64::from(step.repeat));
         }
-        let mut line = format!("{}({})", step.call.name, args.join(", "));
+        let mut line = format!("{}({})", step.call.kind, args.join(", "));
         if let Some(slot) = step.into {
             line += &format!(" = {}", self.name(slot.0));
         }

@@ -6,10 +6,12 @@
 //! container was has numbers; nothing here can fail.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use pause::wire::Slot;
 
 use super::{Arg, Plan, step};
+use crate::error::Purpose;
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::spec::{Container, CpuAffinity, Personality, Scheduler, sysctl};
@@ -19,16 +21,20 @@ use crate::spec::{Container, CpuAffinity, Personality, Scheduler, sysctl};
 /// the machine's.
 pub(super) fn while_dumpable(p: &mut Plan, container: &Container) {
     if let Some(score) = container.oom_score_adj {
+        p.begin_part(Purpose::OomScoreAdj);
         let file = p.keep("oom_score_adj", step::openat(step::CWD, "/proc/self/oom_score_adj", libc::O_WRONLY));
         p.push(step::write(file, score.to_string().as_bytes()));
+        p.end_part();
     }
     if let Some(profile) = &container.apparmor_profile {
+        p.begin_part(Purpose::AppArmorProfile);
         // The first is AppArmor's own; kernels before 5.8 have only the other.
         let file = p.slot("attr_exec");
         let open = |path: &str| step::openat(step::CWD, path, libc::O_WRONLY).into_slot(file);
         let own = open("/proc/self/attr/apparmor/exec").tolerate(&[libc::ENOENT]);
         p.if_not(own, |p| p.push(open("/proc/self/attr/exec")));
         p.push(step::write_to("apparmorProfile", file, format!("exec {profile}").as_bytes()));
+        p.end_part();
     }
 }
 
@@ -97,6 +103,7 @@ pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<Str
             continue;
         }
         let path = format!("sys/{}", parameter.path);
+        p.begin_part(Purpose::Sysctl { path: PathBuf::new() });
         let file = if facts.calls.openat2 {
             p.keep("sysctl", step::open_beneath(proc, &path, libc::O_WRONLY))
         } else {
@@ -105,6 +112,7 @@ pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<Str
         // A line, as sysctl(8) writes it: without its end nothing at all would
         // be written of an empty value.
         p.push(step::write_to(name, file, format!("{value}\n").as_bytes()));
+        p.end_part();
     }
 }
 
@@ -112,12 +120,12 @@ pub(super) fn set_sysctls(p: &mut Plan, facts: &Facts, parameters: &BTreeMap<Str
 fn open_by_parts(p: &mut Plan, proc: Slot, path: &str) -> Slot {
     let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
     let mut dir = proc;
-    p.begin_part(path.into());
+    p.begin_part(Purpose::Sysctl { path: path.into() });
     for part in above.split('/') {
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         dir = p.keep("sysctl", step::openat(Arg::Slot(dir), part, flags));
     }
     let file = p.keep("sysctl", step::openat(Arg::Slot(dir), name, libc::O_WRONLY | libc::O_NOFOLLOW));
-    p.begin_part(String::new());
+    p.begin_part(Purpose::Sysctl { path: PathBuf::new() });
     file
 }

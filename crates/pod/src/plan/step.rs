@@ -19,11 +19,13 @@ use std::path::Path;
 use libc::c_long;
 use pause::wire::{Op, Slot, TABLE_BASE};
 
+use crate::error::StepKind;
+
 /// A system call, or one of the few things the sealed program does besides.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// As strace shows it.
-    pub name: &'static str,
+    /// What it is, with its name.
+    pub kind: StepKind,
     /// The number in this architecture's table.
     pub number: c_long,
     /// How the sealed program does it.
@@ -79,12 +81,12 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn new(name: &'static str, number: c_long, args: Vec<Arg>) -> Step {
-        Step::of(Call { name, number, op: Op::Call }, args)
+    pub(super) fn new(kind: StepKind, number: c_long, args: Vec<Arg>) -> Step {
+        Step::of(Call { kind, number, op: Op::Call }, args)
     }
 
-    fn own(name: &'static str, op: Op, args: Vec<Arg>) -> Step {
-        Step::of(Call { name, number: 0, op }, args)
+    fn own(kind: StepKind, op: Op, args: Vec<Arg>) -> Step {
+        Step::of(Call { kind, number: 0, op }, args)
     }
 
     fn of(call: Call, args: Vec<Arg>) -> Step {
@@ -103,9 +105,9 @@ impl Step {
         Step { tolerate: errors, ..self }
     }
 
-    /// The system call's name.
-    pub fn name(&self) -> &'static str {
-        self.call.name
+    /// What it is.
+    pub fn kind(&self) -> StepKind {
+        self.call.kind
     }
 
     /// Whether this is the final `execve`.
@@ -189,18 +191,18 @@ pub const ATTRS: &[(u64, &str)] = &[
 
 /// `setns(2)` with a pidfd (several namespaces) or a namespace file.
 pub fn setns(target: Slot, namespaces: u64) -> Step {
-    Step::new("setns", libc::SYS_setns, vec![Arg::Slot(target), Arg::Flags(namespaces, CLONE)])
+    Step::new(StepKind::Setns, libc::SYS_setns, vec![Arg::Slot(target), Arg::Flags(namespaces, CLONE)])
 }
 
 /// `unshare(2)`.
 pub fn unshare(namespaces: u64) -> Step {
-    Step::new("unshare", libc::SYS_unshare, vec![Arg::Flags(namespaces, CLONE)])
+    Step::new(StepKind::Unshare, libc::SYS_unshare, vec![Arg::Flags(namespaces, CLONE)])
 }
 
 /// `clone3(2)` as a fork; see [`Plan::fork`](super::Plan). `parent_tid` is the
 /// address the kernel writes the child's pid to, as the parent sees it.
 pub(super) fn clone(namespaces: u64, parent_tid: u64) -> Step {
-    Step::own("clone3", Op::Clone, vec![Arg::Flags(namespaces, CLONE), Arg::Label(0), Arg::Address(parent_tid)])
+    Step::own(StepKind::Clone3, Op::Clone, vec![Arg::Flags(namespaces, CLONE), Arg::Label(0), Arg::Address(parent_tid)])
 }
 
 /// The same, but the new process is a sibling: its parent is the caller's.
@@ -212,34 +214,34 @@ pub(super) fn clone_sibling(namespaces: u64) -> Step {
 pub fn wait_for(pidfd: Slot) -> Step {
     let kind = Arg::Word(libc::P_PIDFD.into(), "P_PIDFD");
     let flags = Arg::Flags(libc::WEXITED as u64, WAIT);
-    Step::new("waitid", libc::SYS_waitid, vec![kind, Arg::Slot(pidfd), NULL, flags, NULL])
+    Step::new(StepKind::Waitid, libc::SYS_waitid, vec![kind, Arg::Slot(pidfd), NULL, flags, NULL])
 }
 
 /// `exit_group(2)`.
 pub fn exit(code: u64) -> Step {
-    Step::new("exit_group", libc::SYS_exit_group, vec![Arg::Num(code)])
+    Step::new(StepKind::ExitGroup, libc::SYS_exit_group, vec![Arg::Num(code)])
 }
 
 /// `setsid(2)`.
 pub fn setsid() -> Step {
-    Step::new("setsid", libc::SYS_setsid, vec![])
+    Step::new(StepKind::Setsid, libc::SYS_setsid, vec![])
 }
 
 /// `sethostname(2)`.
 pub fn sethostname(name: &str) -> Step {
-    Step::new("sethostname", libc::SYS_sethostname, vec![arg_text(name), Arg::Num(name.len() as u64)])
+    Step::new(StepKind::Sethostname, libc::SYS_sethostname, vec![arg_text(name), Arg::Num(name.len() as u64)])
 }
 
 /// `execveat(2)` of an open file.
 pub fn execveat(file: Slot, argv: Vec<CString>, envp: Vec<CString>) -> Step {
     let flags = Arg::Flags(libc::AT_EMPTY_PATH as u64, AT);
     let args = vec![Arg::Slot(file), empty(), Arg::Strings(argv), Arg::Strings(envp), flags];
-    Step::new("execveat", libc::SYS_execveat, args)
+    Step::new(StepKind::Execveat, libc::SYS_execveat, args)
 }
 
 /// `execve(2)` of the first candidate that is there.
 pub fn execve(candidates: Vec<CString>, argv: Vec<CString>, envp: Vec<CString>) -> Step {
-    Step::own("execve", Op::Exec, vec![Arg::Strings(candidates), Arg::Strings(argv), Arg::Strings(envp)])
+    Step::own(StepKind::Execve, Op::Exec, vec![Arg::Strings(candidates), Arg::Strings(argv), Arg::Strings(envp)])
 }
 
 // --- Signals and messages ---------------------------------------------------
@@ -248,7 +250,7 @@ pub fn execve(candidates: Vec<CString>, argv: Vec<CString>, envp: Vec<CString>) 
 pub fn unblock_signals() -> Step {
     let how = Arg::Word(libc::SIG_SETMASK.into(), "SIG_SETMASK");
     let mask = Arg::Blob(vec![0; 8], "[]".into());
-    Step::new("rt_sigprocmask", libc::SYS_rt_sigprocmask, vec![how, mask, NULL, Arg::Num(8)])
+    Step::new(StepKind::RtSigprocmask, libc::SYS_rt_sigprocmask, vec![how, mask, NULL, Arg::Num(8)])
 }
 
 /// `signalfd4(2)` for SIGCHLD and SIGTERM.
@@ -256,21 +258,21 @@ pub fn signalfd() -> Step {
     let mask: u64 = 1 << (libc::SIGCHLD - 1) | 1 << (libc::SIGTERM - 1);
     let mask = Arg::Blob(mask.to_ne_bytes().to_vec(), "[CHLD TERM]".into());
     let flags = Arg::Flags((libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) as u64, SFD);
-    Step::new("signalfd4", libc::SYS_signalfd4, vec![Arg::Word(-1, "-1"), mask, Arg::Num(8), flags])
+    Step::new(StepKind::Signalfd4, libc::SYS_signalfd4, vec![Arg::Word(-1, "-1"), mask, Arg::Num(8), flags])
 }
 
 /// Waits for one message, of whatever content; end-of-file is a failure.
 pub fn await_message(socket: Slot) -> Step {
     let flags = Arg::Flags(libc::MSG_TRUNC as u64, RECV);
     let args = vec![Arg::Slot(socket), NULL, Arg::Num(0), flags, NULL, NULL];
-    Step { min: 1, ..Step::new("recvfrom", libc::SYS_recvfrom, args) }
+    Step { min: 1, ..Step::new(StepKind::Recvfrom, libc::SYS_recvfrom, args) }
 }
 
 /// Brings the loopback interface up: `socket(2)`, to be kept in a slot.
 pub fn inet_socket() -> Step {
     let family = Arg::Word(libc::AF_INET.into(), "AF_INET");
     let kind = Arg::Word((libc::SOCK_DGRAM | libc::SOCK_CLOEXEC).into(), "SOCK_DGRAM|SOCK_CLOEXEC");
-    Step::new("socket", libc::SYS_socket, vec![family, kind, Arg::Num(0)])
+    Step::new(StepKind::Socket, libc::SYS_socket, vec![family, kind, Arg::Num(0)])
 }
 
 /// `ioctl(SIOCSIFFLAGS)`: the loopback interface, up.
@@ -281,7 +283,7 @@ pub fn loopback_up(socket: Slot) -> Step {
     request[16..18].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
     let command = Arg::Word(libc::SIOCSIFFLAGS as i64, "SIOCSIFFLAGS");
     let request = Arg::Blob(request.to_vec(), "{\"lo\", IFF_UP}".into());
-    Step::new("ioctl", libc::SYS_ioctl, vec![Arg::Slot(socket), command, request])
+    Step::new(StepKind::Ioctl, libc::SYS_ioctl, vec![Arg::Slot(socket), command, request])
 }
 
 // --- What is no system call, or more than one -------------------------------
@@ -296,38 +298,38 @@ pub fn map_table(table: Slot) -> Step {
         Arg::Slot(table),
         Arg::Num(0),
     ];
-    Step::new("mmap", libc::SYS_mmap, args)
+    Step::new(StepKind::Mmap, libc::SYS_mmap, args)
 }
 
 /// `munmap(2)` of the exit table.
 pub fn unmap_table() -> Step {
     let size = Arg::Num(pause::table::TABLE_SIZE as u64);
-    Step::new("munmap", libc::SYS_munmap, vec![Arg::Address(TABLE_BASE as u64), size])
+    Step::new(StepKind::Munmap, libc::SYS_munmap, vec![Arg::Address(TABLE_BASE as u64), size])
 }
 
 /// A 32-bit store into the exit table.
 pub fn store(address: u64, value: u32, shown: &'static str) -> Step {
-    Step::own("store", Op::Store, vec![Arg::Address(address), Arg::Word(value.into(), shown)])
+    Step::own(StepKind::Store, Op::Store, vec![Arg::Address(address), Arg::Word(value.into(), shown)])
 }
 
 /// Sends a record of the launch report, perhaps with a descriptor.
 pub fn report(kind: u32, name: &'static str, with: Option<Slot>) -> Step {
     let with = with.map_or(Arg::Word(Slot::NONE.into(), "-"), Arg::SlotNumber);
-    Step::own("report", Op::Report, vec![Arg::Word(kind.into(), name), with])
+    Step::own(StepKind::Report, Op::Report, vec![Arg::Word(kind.into(), name), with])
 }
 
 /// Opens `/proc/<pid>/<name>` for writing; `pid` is behind a clone's pidfd.
 pub fn open_proc(pid: Slot, name: &str) -> Step {
-    Step::own("open_proc", Op::OpenProc, vec![Arg::Slot(pid), arg_text(name)])
+    Step::own(StepKind::OpenProc, Op::OpenProc, vec![Arg::Slot(pid), arg_text(name)])
 }
 
 /// Waits for a connection from a process of this user.
 pub fn accept(socket: Slot, uid: u32) -> Step {
-    Step::own("accept", Op::Accept, vec![Arg::Slot(socket), Arg::Num(uid.into())])
+    Step::own(StepKind::Accept, Op::Accept, vec![Arg::Slot(socket), Arg::Num(uid.into())])
 }
 
 /// Becomes pause.
 pub fn hold(signals: Slot, lifeline: Slot, owner: Slot) -> Step {
     let table = Arg::Address(TABLE_BASE as u64);
-    Step::own("hold", Op::Hold, vec![table, Arg::Slot(signals), Arg::Slot(lifeline), Arg::Slot(owner)])
+    Step::own(StepKind::Hold, Op::Hold, vec![table, Arg::Slot(signals), Arg::Slot(lifeline), Arg::Slot(owner)])
 }

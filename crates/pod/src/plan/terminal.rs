@@ -8,6 +8,7 @@ use pause::wire::{Record, Slot};
 
 use super::step::{self, Arg, Step};
 use super::{Plan, mounts};
+use crate::error::StepKind;
 
 /// Rows and columns.
 pub type Size = (u16, u16);
@@ -62,7 +63,7 @@ pub(super) fn take(p: &mut Plan, terminal: Slot) {
 }
 
 fn ioctl(file: Slot, request: libc::Ioctl, name: &'static str, arg: Arg) -> Step {
-    Step::new("ioctl", libc::SYS_ioctl, vec![Arg::Slot(file), Arg::Word((request as u32).into(), name), arg])
+    Step::new(StepKind::Ioctl, libc::SYS_ioctl, vec![Arg::Slot(file), Arg::Word((request as u32).into(), name), arg])
 }
 
 fn unlock(ptmx: Slot) -> Step {

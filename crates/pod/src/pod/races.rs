@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::Pod;
 use super::process::Process;
-use crate::error::{Error, Number};
+use crate::error::{Error, Number, StepKind};
 use crate::kernel::{files, record_file, syscalls};
 use crate::store::records::{POD, PodRecord};
 
@@ -28,10 +28,8 @@ fn suspicion(error: &Error) -> Option<Duration> {
     match error {
         // Whether one may enter a process depends on its memory, too, which goes
         // before its namespaces do.
-        Error::Step { step, errno: Number(libc::ESRCH | libc::EPERM), .. } if step.starts_with("setns(") => {
-            Some(MOMENT)
-        }
-        Error::Step { step, errno: Number(libc::ENOMEM), .. } if step.starts_with("clone3(") => Some(MOMENT),
+        Error::Step { kind: StepKind::Setns, errno: Number(libc::ESRCH | libc::EPERM), .. } => Some(MOMENT),
+        Error::Step { kind: StepKind::Clone3, errno: Number(libc::ENOMEM), .. } => Some(MOMENT),
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
         // The last is said of the /proc of one whose memory is gone already.
         Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
@@ -94,6 +92,42 @@ impl Pod {
                 format!("container {}/{}", self.name(), main.name()),
                 format!("ended before the {object} began"),
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_ending_pod_causes_is_suspicious() {
+        let step = |kind, errno| Error::Step {
+            object: "container web/db".into(),
+            purpose: None,
+            kind,
+            step: format!("{kind}()"),
+            errno: Number(errno),
+        };
+        for error in [
+            step(StepKind::Setns, libc::ESRCH),
+            step(StepKind::Setns, libc::EPERM),
+            step(StepKind::Clone3, libc::ENOMEM),
+            Error::failed("", Errno::ESRCH),
+            Error::failed("", Errno::ENODEV),
+        ] {
+            assert_eq!(suspicion(&error), Some(MOMENT), "{error:?}");
+        }
+        for error in [Error::failed("", Errno::ENOENT), Error::failed("", std::io::Error::from(Errno::EACCES))] {
+            assert_eq!(suspicion(&error), Some(Duration::ZERO), "{error:?}");
+        }
+        for error in [
+            step(StepKind::Setns, libc::EINVAL),
+            step(StepKind::Clone3, libc::EPERM),
+            step(StepKind::Mkdirat, libc::EPERM),
+            Error::failed("", std::io::Error::other("no number")),
+        ] {
+            assert_eq!(suspicion(&error), None, "{error:?}");
         }
     }
 }

@@ -41,8 +41,8 @@ impl Resources {
     /// in the config: `linux.resources.memory.limit`.
     pub fn from_oci(config: &LinuxResources) -> Result<Resources> {
         read(config).map_err(|error| match error {
-            Error::Invalid { field, value, reason } => {
-                Error::Invalid { field: format!("{PREFIX}.{field}"), value, reason }
+            Error::Invalid { field, value, reason, cause } => {
+                Error::Invalid { field: format!("{PREFIX}.{field}"), value, reason, cause }
             }
             error => error,
         })
@@ -56,8 +56,8 @@ impl Resources {
     /// As [`from_oci`](Resources::from_oci).
     pub fn from_json(resources: &serde_json::Value) -> Result<Resources> {
         let config = serde_path_to_error::deserialize::<_, LinuxResources>(resources);
-        let config = config
-            .map_err(|error| Error::invalid(format!("{PREFIX}.{}", error.path()), "", error.inner().to_string()))?;
+        let config =
+            config.map_err(|error| Error::malformed(format!("{PREFIX}.{}", error.path()), error.into_inner()))?;
         Resources::from_oci(&config)
     }
 }

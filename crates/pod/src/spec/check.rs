@@ -44,7 +44,7 @@ pub(super) fn check_rootfs(dir: &Path) -> Result<()> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => Ok(()),
         Ok(_) => Err(Error::invalid("rootfs", shown, "not a directory")),
-        Err(error) => Err(Error::invalid("rootfs", shown, describe(&error))),
+        Err(error) => Err(Error::invalid("rootfs", shown, describe(&error)).because(error)),
     }
 }
 
@@ -118,7 +118,7 @@ fn check_bind(mount: &Mount, source: &Path) -> Result<()> {
         return Err(Error::invalid("mount source", shown, "give an absolute path"));
     }
     if let Err(error) = std::fs::metadata(source) {
-        return Err(Error::invalid("mount source", shown, describe(&error)));
+        return Err(Error::invalid("mount source", shown, describe(&error)).because(error));
     }
     let field = || format!("options of the mount on {}", mount.target.display());
     if !mount.data.is_empty() {

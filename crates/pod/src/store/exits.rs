@@ -131,7 +131,7 @@ pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
 pub(crate) const NOT_ONE_PAGE: &str = "the exit table is not one page";
 
 pub(crate) fn corrupt(path: &Path, reason: &str) -> Error {
-    Error::Corrupt { path: path.display().to_string(), reason: reason.into() }
+    Error::corrupt(path, reason)
 }
 
 pub(crate) fn check_version(path: &Path, version: u32) -> Result<()> {

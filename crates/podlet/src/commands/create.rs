@@ -110,11 +110,7 @@ fn parse_map(field: &str, text: &str) -> Result<IdMap, Error> {
     let numbers: Vec<_> = text.split(':').map(str::parse).collect();
     match numbers[..] {
         [Ok(inside), Ok(outside), Ok(count)] => Ok(IdMap { inside, outside, count }),
-        _ => Err(Error::Invalid {
-            field: field.into(),
-            value: text.into(),
-            reason: "give three numbers, INSIDE:OUTSIDE:COUNT, such as 0:100000:65536".into(),
-        }),
+        _ => Err(Error::invalid(field, text, "give three numbers, INSIDE:OUTSIDE:COUNT, such as 0:100000:65536")),
     }
 }
 

@@ -175,13 +175,12 @@ impl Run {
             (None, Some(dir)) => self.with_words(Container::new(name, Root::Dir(absolute(dir)?)), &self.words)?,
             (None, None) => match self.words.split_first() {
                 Some((image, words)) if image == "host" => self.with_words(Container::new(name, Root::Host), words)?,
-                Some((image, _)) => bail!(Error::Invalid {
-                    field: "image".into(),
-                    value: image.clone(),
-                    reason: "no such image; there is `host` (this machine's own files, copy-on-write), --rootfs DIR \
-                             and --bundle DIR"
-                        .into(),
-                }),
+                Some((image, _)) => bail!(Error::invalid(
+                    "image",
+                    image,
+                    "no such image; there is `host` (this machine's own files, copy-on-write), --rootfs DIR and \
+                     --bundle DIR"
+                )),
                 None => bail!("say what to run: `host CMD...`, --rootfs DIR CMD..., or --bundle DIR"),
             },
         };

@@ -102,7 +102,7 @@ impl LimitArgs {
 }
 
 fn invalid(field: &str, value: &str, reason: &str) -> Error {
-    Error::Invalid { field: format!("--{field}"), value: value.into(), reason: reason.into() }
+    Error::invalid(format!("--{field}"), value, reason)
 }
 
 /// Bytes, or with a unit; -1 for 0 and -1.

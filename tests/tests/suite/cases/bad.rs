@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use pod::{Container, Error, Io, Pod, PodOptions, Root};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Said};
 use crate::{leaks, modes};
 
 crate::tests![
@@ -25,6 +25,7 @@ crate::tests![
     limits_that_cannot_be,
     limits_are_honoured_or_refused_by_name,
     no_limit_needs_no_controller,
+    each_cause_is_told_once,
 ];
 
 /// Each is refused with this code and these words, and leaves nothing.
@@ -437,4 +438,36 @@ fn limits_are_honoured_or_refused_by_name(bed: &Bed) {
         assert!(bed.inspect("web")["resources"]["memory"]["limit"].is_null());
         assert!(bed.inspect("web")["containers"].as_array().is_some_and(Vec::is_empty));
     }
+}
+
+/// Where the commands print an error with all its causes, none comes twice.
+fn each_cause_is_told_once(bed: &Bed) {
+    let (malformed, short) = (bed.dir.join("malformed"), bed.dir.join("short.json"));
+    fs::create_dir(&malformed).expect("a bundle");
+    fs::write(malformed.join("config.json"), "{ \"ociVersion\": 1.0.0 }").expect("a config");
+    fs::write(&short, "{").expect("a profile");
+    let once = |said: Said, words: &str| {
+        assert_eq!(said.err.matches(words).count(), 1, "{words:?} in what {} says: {}", said.command, said.err);
+    };
+    let missing = "No such file or directory";
+    for (line, code, words) in [
+        ("run --bundle DIR/none", 125, missing),
+        ("run --bundle DIR/malformed", 125, " at line 1 column "),
+        ("run --rootfs DIR/none /probe", 125, missing),
+        ("run -v DIR/none:/x --rootfs ROOT /probe", 125, missing),
+        ("run --env-file DIR/none --rootfs ROOT /probe", 125, missing),
+        ("run --security-opt seccomp=DIR/short.json --rootfs ROOT /probe", 125, "EOF while parsing"),
+        ("run -w /none --rootfs ROOT /probe", 125, missing),
+        ("run --rootfs ROOT /none", 127, missing),
+    ] {
+        once(bed.podlet(line).code(code), words);
+    }
+    for (line, words) in [
+        ("create --bundle DIR/none c", missing),
+        ("create --bundle DIR/malformed c", " at line 1 column "),
+        ("run --bundle DIR/none c", missing),
+    ] {
+        once(bed.oci(line).code(1), words);
+    }
+    bed.is_clean();
 }

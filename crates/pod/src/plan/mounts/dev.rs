@@ -12,6 +12,7 @@ use super::super::input::{DeviceNodes, Launch, Policy};
 use super::super::{Plan, step};
 use super::holder;
 use super::paths::{STRICT, in_parent, open_strict, relative};
+use crate::error::Purpose;
 use crate::kernel::idmap;
 use crate::spec::{Container, Device, DeviceKind, MountKind};
 
@@ -70,13 +71,13 @@ pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
         DeviceNodes::MadeOutside => make_outside(p, launch),
         DeviceNodes::Bound | DeviceNodes::Made => {
             let own = container.devices.iter().zip(launch.nodes_outside).map(|(device, source)| {
-                p.begin_part(format!("the device {}", device.path.display()));
+                p.begin_part(Purpose::Device(device.path.clone()));
                 source.as_ref().filter(|_| !made).map(|source| p.keep("device", step::open_tree(source, false)))
             });
             own.collect()
         }
     };
-    p.begin_part(String::new());
+    p.end_part();
     Outside { usual, own }
 }
 
@@ -91,7 +92,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
     let owner = |id: Option<u32>, maps| idmap::outside(id.unwrap_or(0), maps);
     p.push(step::umask(0));
     let make_one = |p: &mut Plan, holder: Slot, i: usize, device: &Device| {
-        p.begin_part(format!("the device {}", device.path.display()));
+        p.begin_part(Purpose::Device(device.path.clone()));
         if device.kind == DeviceKind::Fifo {
             return None;
         }
@@ -140,19 +141,19 @@ pub(super) fn fill_fresh(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside:
 /// container's devices.
 pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Outside) {
     if fills(launch) && !is_fresh(launch.container) {
-        p.begin_part("/dev".into());
+        p.begin_part(Purpose::Dev);
         p.push(step::mkdirat(root, "dev", 0o755).tolerate(&[libc::EEXIST]));
         let dev = p.keep("dev", open_strict(root, Path::new("dev"), libc::O_DIRECTORY));
         fill(p, launch, dev, outside, &[libc::EEXIST]);
     }
     for (device, bound) in launch.container.devices.iter().zip(&outside.own) {
-        p.begin_part(format!("the device {}", device.path.display()));
+        p.begin_part(Purpose::Device(device.path.clone()));
         in_parent(p, root, &relative(&device.path), STRICT, false, |p, dir, name| match bound {
             Some(node) => bind(p, dir, name, *node, &[libc::EEXIST]),
             None => make(p, dir, name, device),
         });
     }
-    p.begin_part(String::new());
+    p.end_part();
 }
 
 fn fill(p: &mut Plan, launch: &Launch<'_>, dev: Slot, outside: &Outside, tolerate: &'static [i32]) {

@@ -15,7 +15,8 @@ use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
 use super::flags::ATIME;
 use super::paths::{STRICT, in_parent, relative, resolve};
-use super::{all_flags, dev, fresh, is_late};
+use super::{all_flags, dev, fresh, is_late, purpose_of};
+use crate::error::Purpose;
 use crate::spec::{MOUNT_FLAGS, Mount, MountKind};
 
 /// The descriptor that [`PLACE`] leads to; the plan's, which is mapped.
@@ -40,12 +41,12 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &LegacyMoun
     build.settle_root();
     build.p.push(step::umask(0));
     for (i, mount) in container.mounts.iter().enumerate() {
-        build.p.begin_part(format!("the mount on {}", mount.target.display()));
+        build.p.begin_part(purpose_of(mount));
         build.add(i, mount);
     }
     build.devices();
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
-        build.p.begin_part(format!("the mount on {}", mount.target.display()));
+        build.p.begin_part(Purpose::MountOptions(mount.target.clone()));
         build.change(&mount.target, resolve(mount), all_flags(mount) | build.nodev());
     }
     build.mask();
@@ -57,7 +58,7 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &LegacyMoun
     for mount in procfs.filter(|_| launch.sees_pause() && !container.nesting) {
         build.read_only(&mount.target.join("1"));
     }
-    build.p.begin_part(String::new());
+    build.p.end_part();
     if container.read_only {
         let flags = own_flags(&old.root) | build.nodev() | libc::MS_RDONLY;
         build.change_open(root, flags);
@@ -255,7 +256,7 @@ impl Build<'_, '_> {
     /// The container's own devices.
     fn devices(&mut self) {
         for (device, source) in self.launch.container.devices.iter().zip(self.launch.nodes_outside) {
-            self.p.begin_part(format!("the device {}", device.path.display()));
+            self.p.begin_part(Purpose::Device(device.path.clone()));
             let (root, walks) = (self.root, !self.launch.facts.calls.openat2);
             match source {
                 Some(source) => {
@@ -273,7 +274,7 @@ impl Build<'_, '_> {
 
     fn mask(&mut self) {
         for path in &self.launch.container.masked_paths {
-            self.p.begin_part(format!("masking {}", path.display()));
+            self.p.begin_part(Purpose::Mask(path.clone()));
             let covered = self.p.slot("covered");
             let path = relative(path);
             let missing: &'static [i32] = &[libc::ENOENT, libc::ENOTDIR];
@@ -295,7 +296,7 @@ impl Build<'_, '_> {
     /// Binds a path onto itself, read-only, with the other options of the
     /// mount it is on.
     fn read_only(&mut self, path: &Path) {
-        self.p.begin_part(format!("making {} read-only", path.display()));
+        self.p.begin_part(Purpose::ReadOnly(path.into()));
         let container = self.launch.container;
         let on = container.mounts.iter().enumerate().rfind(|(_, mount)| path.starts_with(&mount.target));
         let flags = match on {

@@ -24,6 +24,7 @@ use pause::wire::Slot;
 use super::input::{Image, Launch};
 use super::step::{self, MountAttr};
 use super::{Given, Plan};
+use crate::error::Purpose;
 use crate::spec::{Mount, MountKind};
 use flags::{MADE_STRICT, all_flags, attributes, is_late, nodev_of};
 use fresh::detached;
@@ -55,7 +56,7 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     p.push(step::umask(0));
     let mut copied = 0;
     for (mount, tree) in container.mounts.iter().zip(&trees.binds) {
-        p.begin_part(format!("the mount on {}", mount.target.display()));
+        p.begin_part(purpose_of(mount));
         let tree = match tree {
             Some(Tree::Slot(slot)) => {
                 if trees.opened_inside {
@@ -74,7 +75,7 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
         };
         add_mount(p, launch, trees, mount, tree);
     }
-    p.begin_part(String::new());
+    p.end_part();
     dev::finish(p, launch, trees.root, &trees.devices);
 }
 
@@ -82,20 +83,20 @@ pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
 /// container's own would hide them only until somebody in there, who may mount,
 /// takes those away.
 fn drop_machines_own(p: &mut Plan, root: &Path) {
-    p.begin_part("the machine's own /proc and /sys".into());
+    p.begin_part(Purpose::MachinesOwn);
     for name in ["proc", "sys"] {
         // EINVAL: nothing is mounted there, or what came from a mount namespace
         // with more rights, and is held fast.
         p.push(step::detach(root.join(name)).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]));
     }
-    p.begin_part(String::new());
+    p.end_part();
 }
 
 /// When all is in its place: what cannot be written or seen from there on.
 pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     let container = launch.container;
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
-        p.begin_part(format!("the mount on {}", mount.target.display()));
+        p.begin_part(Purpose::MountOptions(mount.target.clone()));
         let mounted = paths::open_mounted(p, trees.root, mount);
         p.push(step::mount_setattr(mounted, attributes(libc::MS_RDONLY, 0), false));
         p.free(mounted);
@@ -104,7 +105,15 @@ pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
     for path in &container.readonly_paths {
         restrict::make_read_only(p, trees.root, path);
     }
-    p.begin_part(String::new());
+    p.end_part();
+}
+
+/// What the steps serve that make a mount, or change one.
+fn purpose_of(mount: &Mount) -> Purpose {
+    match mount.kind {
+        MountKind::Remount { .. } => Purpose::MountOptions(mount.target.clone()),
+        _ => Purpose::Mount(mount.target.clone()),
+    }
 }
 
 /// Gives a tree the place in the list of mounts that it has in the config:
@@ -125,7 +134,7 @@ pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
     if path.as_os_str().is_empty() {
         return;
     }
-    p.begin_part("the working directory".into());
+    p.begin_part(Purpose::WorkingDirectory);
     let there = p.slot("cwd");
     let open = step::openat2(trees.root, &path, libc::O_PATH, 0, paths::IN_ROOT).into_slot(there);
     p.if_not(open.tolerate(&[libc::ENOENT]), |p| {
@@ -133,7 +142,7 @@ pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
             p.push(step::mkdirat(parent, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]));
         });
     });
-    p.begin_part(String::new());
+    p.end_part();
 }
 
 fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {

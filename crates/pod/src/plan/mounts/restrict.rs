@@ -8,6 +8,7 @@ use super::super::Plan;
 use super::super::step::{self, MountAttr};
 use super::paths::{IN_ROOT, STRICT, open_strict, relative};
 use super::tree::Trees;
+use crate::error::Purpose;
 use crate::spec::Container;
 
 /// Covers each path with something empty. What covers is ours: a null device,
@@ -19,7 +20,7 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
     let root = trees.root;
     let own = trees.nulls.is_empty().then(|| p.keep("null", open_strict(root, Path::new("dev/null"), 0)));
     for (i, path) in container.masked_paths.iter().enumerate() {
-        p.begin_part(format!("masking {}", path.display()));
+        p.begin_part(Purpose::Mask(path.clone()));
         let path = relative(path);
         let covered = p.slot("covered");
         // A directory; else a file; else there is nothing to cover.
@@ -50,7 +51,7 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
 /// Binds a path onto itself, read-only; it keeps the other options of the
 /// mount it is on.
 pub(super) fn make_read_only(p: &mut Plan, root: Slot, path: &Path) {
-    p.begin_part(format!("making {} read-only", path.display()));
+    p.begin_part(Purpose::ReadOnly(path.into()));
     let open = open_to_restrict(root, &relative(path), 0).tolerate(&[libc::ENOENT, libc::ENOTDIR]);
     let at = p.slot("path");
     p.if_ok(open.into_slot(at), |p| {

@@ -5,6 +5,7 @@ use pause::wire::Slot;
 use super::super::input::{Launch, MachineMount};
 use super::super::{Plan, step};
 use super::flags::attributes;
+use crate::error::Purpose;
 
 /// Makes what was built the root, by `pivot_root(2)`.
 pub(in crate::plan) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
@@ -21,7 +22,7 @@ pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, 
     p.push(step::move_here_to_root());
     // As long as this process has the machine's root, paths lead there.
     for mount in below {
-        p.begin_part(format!("the machine's mount on {}", mount.point.display()));
+        p.begin_part(Purpose::MachineMount(mount.point.clone()));
         // Its parent may have gone already, with all below. What came from a
         // mount namespace with more rights cannot be taken away.
         let detach = step::detach(&mount.point).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]);
@@ -34,7 +35,7 @@ pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, 
             false => p.push(detach),
         }
     }
-    p.begin_part(String::new());
+    p.end_part();
     p.push(step::chroot("."));
     p.push(step::chdir("/"));
     p.push(step::umask(launch.container.umask));

@@ -13,6 +13,7 @@ use super::super::input::Launch;
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
 use super::root::finish;
+use crate::error::Purpose;
 
 const PRIVATE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_PRIVATE, users: 0 };
 
@@ -21,13 +22,13 @@ const PRIVATE: MountAttr = MountAttr { set: 0, clear: 0, propagation: libc::MS_P
 pub(in crate::plan) fn take_to_others(p: &mut Plan, path: &Path, built: Slot) -> Slot {
     let root = copy(p, built);
     join(p);
-    p.begin_part("the root in the mount namespace that is joined".into());
+    p.begin_part(Purpose::JoinedRoot);
     let place = p.keep("place", step::openat(step::CWD, path, libc::O_PATH | libc::O_DIRECTORY));
     // Nothing that is attached here comes out, or is in the way of the pivot;
     // and when the old root goes, it goes from here alone.
     p.push(step::remount("/", libc::MS_REC | libc::MS_PRIVATE));
     p.push(step::move_mount(root, place));
-    p.begin_part(String::new());
+    p.end_part();
     root
 }
 

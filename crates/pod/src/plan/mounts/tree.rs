@@ -14,7 +14,7 @@ use super::super::{Given, Plan};
 use super::flags::{all_flags, attributes, from_outside, of_bind};
 use super::fresh::configure;
 use super::holder::hold;
-use super::{dev, paths};
+use super::{dev, paths, purpose_of};
 use crate::spec::{Mount, MountKind};
 
 /// Detached trees, opened before the container's mount namespace is entered.
@@ -75,7 +75,7 @@ pub(in crate::plan) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
         hold(p, |p, holder| {
             for (i, path, recursive, users) in held {
                 let mount = &launch.container.mounts[i];
-                p.begin_part(format!("the mount on {}", mount.target.display()));
+                p.begin_part(purpose_of(mount));
                 let tree = open_bind(p, launch, mount, path, recursive, users);
                 let name = PathBuf::from(i.to_string());
                 let is_file = launch.is_file(mount);
@@ -92,7 +92,7 @@ pub(in crate::plan) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
             }
         })
     });
-    p.begin_part(String::new());
+    p.end_part();
     Trees { root, binds, holder, devices, nulls, opened_inside: false }
 }
 
@@ -140,7 +140,7 @@ fn open_bind(
     recursive: bool,
     users: Option<Slot>,
 ) -> Slot {
-    p.begin_part(format!("the mount on {}", mount.target.display()));
+    p.begin_part(purpose_of(mount));
     let tree = p.keep("tree", step::open_tree(source, recursive));
     // A read-only /sys must not have writable mounts below.
     let below = if mount.kind == MountKind::Sysfs { mount.flags } else { mount.recursive_flags };
@@ -161,7 +161,7 @@ fn open_bind(
 /// A file system of any kind. Made outside, where the paths in its options
 /// and the device it is on are.
 fn open_file_system(p: &mut Plan, launch: &Launch<'_>, mount: &Mount, fstype: &str, source: &str) -> Slot {
-    p.begin_part(format!("the mount on {}", mount.target.display()));
+    p.begin_part(purpose_of(mount));
     let fs = p.keep("fs", step::fsopen(fstype));
     p.push(step::fsconfig(fs, "source", source));
     if all_flags(mount) & libc::MS_RDONLY != 0 {

@@ -2,7 +2,7 @@
 
 use libc::c_long;
 
-use super::{Arg, NULL, Slot, Step, arg_text};
+use super::{Arg, NULL, Slot, Step, StepKind, arg_text};
 
 /// `write(2)` of all of `content` to a file whose slot does not say what it
 /// is; `what` is shown.
@@ -22,7 +22,7 @@ pub fn open_beneath(dir: Slot, path: &str, flags: i32) -> Step {
 
 /// `setdomainname(2)`.
 pub fn setdomainname(name: &str) -> Step {
-    Step::new("setdomainname", libc::SYS_setdomainname, vec![arg_text(name), Arg::Num(name.len() as u64)])
+    Step::new(StepKind::Setdomainname, libc::SYS_setdomainname, vec![arg_text(name), Arg::Num(name.len() as u64)])
 }
 
 /// What `sched_setattr(2)` takes.
@@ -59,25 +59,25 @@ pub fn sched_setattr(attr: &SchedAttr<'_>) -> Step {
         shown += &format!(" runtime={runtime} deadline={deadline} period={period}");
     }
     let attr = Arg::Blob(bytes, shown + "}");
-    Step::new("sched_setattr", libc::SYS_sched_setattr, vec![Arg::Num(0), attr, Arg::Num(0)])
+    Step::new(StepKind::SchedSetattr, libc::SYS_sched_setattr, vec![Arg::Num(0), attr, Arg::Num(0)])
 }
 
 /// `sched_setaffinity(2)` of this process.
 pub fn sched_setaffinity(mask: Vec<u8>, shown: &str) -> Step {
     let size = Arg::Num(mask.len() as u64);
     let mask = Arg::Blob(mask, format!("[{shown}]"));
-    Step::new("sched_setaffinity", libc::SYS_sched_setaffinity, vec![Arg::Num(0), size, mask])
+    Step::new(StepKind::SchedSetaffinity, libc::SYS_sched_setaffinity, vec![Arg::Num(0), size, mask])
 }
 
 /// `ioprio_set(2)` of this process: class and priority in one number.
 pub fn ioprio_set(number: u64) -> Step {
     let who = Arg::Word(1, "IOPRIO_WHO_PROCESS");
-    Step::new("ioprio_set", libc::SYS_ioprio_set, vec![who, Arg::Num(0), Arg::Num(number)])
+    Step::new(StepKind::IoprioSet, libc::SYS_ioprio_set, vec![who, Arg::Num(0), Arg::Num(number)])
 }
 
 /// `personality(2)`.
 pub fn personality(domain: c_long, name: &'static str) -> Step {
-    Step::new("personality", libc::SYS_personality, vec![Arg::Word(domain, name)])
+    Step::new(StepKind::Personality, libc::SYS_personality, vec![Arg::Word(domain, name)])
 }
 
 /// `set_mempolicy(2)`.
@@ -85,5 +85,5 @@ pub fn set_mempolicy(mode: u32, nodes: Vec<u8>, shown: &str) -> Step {
     // The kernel takes one bit less than it is told.
     let bits = if nodes.is_empty() { 0 } else { nodes.len() as u64 * 8 + 1 };
     let nodes = if nodes.is_empty() { NULL } else { Arg::Blob(nodes, format!("[{shown}]")) };
-    Step::new("set_mempolicy", libc::SYS_set_mempolicy, vec![Arg::Num(mode.into()), nodes, Arg::Num(bits)])
+    Step::new(StepKind::SetMempolicy, libc::SYS_set_mempolicy, vec![Arg::Num(mode.into()), nodes, Arg::Num(bits)])
 }
