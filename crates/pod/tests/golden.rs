@@ -249,15 +249,21 @@ fn plans_are_as_they_were() {
 #[test]
 fn steps_know_what_they_serve() {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/plans");
-    let steps = |name: &str| {
+    let steps = |name: &str, change: &Value| {
         let spec = fs::read(dir.join(name).with_extension("json")).expect("the fixture");
+        let mut spec: Value = serde_json::from_slice(&spec).expect("JSON");
+        let change = change.as_object().into_iter().flatten();
+        change.for_each(|(field, value)| spec[field] = value.clone());
         let line = |plan: &Plan, n: usize| format!("{:?} {:?}\n", plan.purpose(n), plan.steps()[n].kind());
         let show = |plan: &Plan| (0..plan.steps().len()).map(|n| line(plan, n)).collect();
-        shown(&serde_json::from_slice(&spec).expect("JSON"), show)
+        shown(&spec, show)
     };
-    let expected: [(&str, &[&str]); 6] = [
+    let by_parts = serde_json::json!({ "denied": ["openat2"] });
+    let elsewhere = serde_json::json!({ "container": { "cwd": "/srv" } });
+    let expected: [(&str, &Value, &[&str]); 8] = [
         (
             "settings",
+            &Value::Null,
             &[
                 "Some(Sysctl { path: \"\" }) Openat2 { directory: false }",
                 "Some(Sysctl { path: \"\" }) Write",
@@ -270,19 +276,26 @@ fn steps_know_what_they_serve() {
         ),
         (
             "made-devices",
+            &Value::Null,
             &[
                 "Some(MountOptions(\"/data\")) MountSetattr { idmap: false }",
                 "Some(Mount(\"/mapped\")) MountSetattr { idmap: true }",
                 "Some(Device(\"/dev/fuse\")) Mknodat",
             ],
         ),
-        ("rootless-single-id", &["Some(IdMap { root_to_root: true }) Write"]),
-        ("denied-root", &["Some(Mount(\"/proc\")) Mount(ProcOrSysfs)", "None Mount(Remount)"]),
-        ("bundle-mounts-joined", &["Some(JoinedRoot) Openat"]),
-        ("bundle-moved", &["Some(MachineMount(\"/proc\")) Umount2"]),
+        ("rootless-single-id", &Value::Null, &["Some(IdMap { root_to_root: true }) Write"]),
+        ("denied-root", &Value::Null, &["Some(Mount(\"/proc\")) Mount(ProcOrSysfs)", "None Mount(Remount)"]),
+        ("bundle-mounts-joined", &Value::Null, &["Some(JoinedRoot) Openat"]),
+        ("bundle", &elsewhere, &["Some(WorkingDirectory) Mkdirat"]),
+        (
+            "settings",
+            &by_parts,
+            &["Some(Sysctl { path: \"sys/kernel/msgmax\" }) Openat", "Some(Sysctl { path: \"\" }) Write"],
+        ),
+        ("bundle-moved", &Value::Null, &["Some(MachineMount(\"/proc\")) Umount2"]),
     ];
-    for (name, expected) in expected {
-        let steps = steps(name);
+    for (name, change, expected) in expected {
+        let steps = steps(name, change);
         for step in expected {
             assert!(steps.lines().any(|line| line == *step), "{name} has no {step}:\n{steps}");
         }
