@@ -125,7 +125,7 @@ mod tests {
     fn an_error_of_the_compiler_names_field_value_and_reason() {
         let odd = parse(br#"{ "defaultAction": "SCMP_ACT_SING" }"#).expect("a profile");
         match Seccomp::Profile(odd).filter(0, Situation::default()) {
-            Err(Error::Invalid { field, value, reason }) => {
+            Err(Error::Invalid { field, value, reason, .. }) => {
                 assert_eq!((field.as_str(), value.as_str()), ("seccomp.defaultAction", "SCMP_ACT_SING"));
                 assert!(reason.contains("not an action"), "{reason}");
             }
