@@ -77,8 +77,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
 }
 
-/// A file of /proc, or one like it, whose size nobody knows before: most are
-/// read by one call. Names in it are whatever bytes their owners chose, and the
+/// A file of /proc, or one like it, whose size the kernel does not say before:
+/// most are read by one call. Names in it are whatever bytes their owners chose, and the
 /// kernel cuts a process's in the middle of a letter: what is no UTF-8 is
 /// replaced.
 pub(crate) fn read(path: impl AsRef<Path>) -> std::io::Result<String> {
@@ -137,7 +137,7 @@ fn select(pids: Vec<u32>, mounts: MountNamespace) -> Result<Vec<u32>> {
 
 /// Kills what is in a mount namespace, of the processes that `candidates` finds.
 /// A process that forks faster than it is found can hide; where a cgroup or a
-/// pid namespace of its own is killed, nobody can.
+/// pid namespace of its own is killed, none can.
 ///
 /// # Errors
 /// [`Error::Deadline`], naming what was to end; [`Error::State`] if it is this
@@ -216,7 +216,7 @@ pub(crate) fn own() -> Result<Own> {
 }
 
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.
-pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
+pub(crate) fn pid_in_pod(pid: u32, pause: u32) -> Result<Option<u32>> {
     let Some(level) = status_line(pause, "NSpid:")?.map(|pids| pids.split_whitespace().count()) else {
         return Ok(None);
     };
@@ -289,7 +289,7 @@ pub(crate) fn mounts() -> Result<Vec<Seen>> {
     read_mounts("/proc/self/mountinfo")
 }
 
-/// The same of another mount namespace, as it is seen from its root: by a
+/// The mounts of another mount namespace, as they are seen from its root: by a
 /// thread that enters it and ends.
 ///
 /// # Errors

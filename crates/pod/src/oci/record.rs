@@ -60,9 +60,9 @@ pub(super) enum RecordedMntns {
     /// Its own.
     #[default]
     Own,
-    /// One that was there before it.
+    /// A mount namespace that was there before it.
     Joined,
-    /// Its maker's, in whose mount table its root stands.
+    /// Its creator's, in whose mount table its root stands.
     Callers(Attached),
 }
 
@@ -80,7 +80,8 @@ pub(super) struct Attached {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ProcessRecord {
     pub process: ProcessId,
-    /// Its mount namespace, where there is no cgroup and nobody else is in it.
+    /// Its mount namespace, where there is no cgroup and only the container is in
+    /// it.
     pub mounts: Option<MountNamespace>,
     /// Its cgroup, by its number.
     pub cgroup: Option<u64>,
