@@ -1,5 +1,5 @@
-//! What a program does that wants to get out: any call, and a look at whoever
-//! comes by.
+//! What a program does that wants to get out: any call, and a look at every process
+//! that appears.
 
 use std::ffi::{c_int, c_uint};
 use std::fs::{self, File};
@@ -18,8 +18,8 @@ pub fn raw_call(old: bool, number: &str, args: &[&str]) -> i64 {
         None => crate::number(text) as u64,
     };
     let mut all = [0u64; 6];
-    for (place, arg) in all.iter_mut().zip(args) {
-        *place = value(arg);
+    for (given, arg) in all.iter_mut().zip(args) {
+        *given = value(arg);
     }
     let number = value(number);
     let result: i64;

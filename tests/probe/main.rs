@@ -50,7 +50,7 @@ unsafe extern "C" {
     safe fn clock_gettime(clock: c_int, time: &mut [i64; 2]) -> c_int;
 }
 
-/// Prints a line, or ends: nobody reads any more.
+/// Prints a line, or ends: it has no reader any more.
 fn say(text: impl Display) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
         _exit(99)

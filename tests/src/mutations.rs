@@ -7,7 +7,8 @@
 
 use serde_json::{Value, json};
 
-/// Uses every property that anybody can have, in the directory of the bundle.
+/// Uses every property that a config of any user can have, in the directory of the
+/// bundle.
 pub fn good(program: &str) -> Value {
     json!({
         "ociVersion": "1.3.0",

@@ -76,7 +76,7 @@ impl Resources {
         if let Some(pids) = self.pids {
             push("pids.limit", "pids.max", if pids <= 0 { "max".into() } else { pids.to_string() });
         }
-        // A limit of 0 is one that is not said, as in runc.
+        // A limit of 0 counts as not said, as in runc.
         let said = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
         if let Some(limit) = said(self.memory.limit) {
             push("memory.limit", "memory.max", number_or_max(limit));
@@ -146,7 +146,7 @@ impl Resources {
             let (handles, objects) = (show(limits.hca_handles), show(limits.hca_objects));
             push("rdma", "rdma.max", format!("{device} hca_handle={handles} hca_object={objects}"));
         }
-        // No limit is what there is anyway where nobody counts.
+        // No limit is what there is anyway without the controller.
         for write in &mut list {
             write.may_be_missing |= write.content.split(' ').next() == Some("max");
         }
@@ -175,7 +175,7 @@ impl Resources {
 fn swap_alone(memory: &Memory) -> Result<Option<i64>> {
     let limit = memory.limit.unwrap_or(0);
     let Some(swap) = memory.swap.filter(|swap| *swap != 0) else {
-        // Who takes the limit away means both, as with version 1.
+        // To take the limit away means both, as with version 1.
         return Ok((limit < 0).then_some(-1));
     };
     let invalid = |reason: &str| Err(Error::invalid("memory.swap", swap.to_string(), reason));

@@ -53,7 +53,7 @@ pub enum NamespaceMode {
     Host,
 }
 
-/// Who the process is.
+/// The user a process runs as.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum User {
@@ -128,7 +128,7 @@ pub struct Container {
     pub env: Vec<String>,
     /// Working directory inside; must exist.
     pub cwd: PathBuf,
-    /// Who it runs as.
+    /// The user it runs as.
     pub user: User,
     /// File mode creation mask.
     pub umask: u32,
@@ -369,7 +369,7 @@ impl Container {
     /// [`Error::Invalid`], naming the field, the value and the cure.
     pub fn check(&self) -> Result<()> {
         check_name("container", &self.name)?;
-        // Its cgroup has that name, among the files of the one above.
+        // Its cgroup has that name, among the files of its parent.
         let files = ["cgroup.", "cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma.", "misc.", "irq."];
         if let Some(prefix) = files.iter().find(|prefix| self.name.starts_with(**prefix)) {
             return Err(Error::invalid("container name", &self.name, format!("{prefix}* are files of every cgroup")));

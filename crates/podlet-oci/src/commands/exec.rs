@@ -109,7 +109,7 @@ impl Exec {
             self.told.tell(&executed.process, "setns")?;
             Ok(proxy)
         });
-        // Nobody would know of it. It may have ended already.
+        // The caller would not know of it. It may have ended already.
         let proxy = placed.inspect_err(|_| drop(oci::signal(&executed.process, SIGKILL)))?;
         if self.detach {
             return Ok(0);

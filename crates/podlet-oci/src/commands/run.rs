@@ -44,7 +44,7 @@ impl Run {
         warn(&created.left_out, log);
         let mut delete = || -> Result<()> {
             match created.instance.delete(true) {
-                // Somebody else was faster.
+                // Another command was faster.
                 Err(Error::NotFound(_)) => {}
                 warnings => warnings?.iter().for_each(|warning| log.warning(&warning.to_string())),
             }
