@@ -51,7 +51,7 @@ impl Terminal<'_> {
     }
 
     /// Sends it away, or comes back with it to be shown.
-    pub fn place(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
+    pub fn hand_over(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
         match (console, self.socket) {
             (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", &console).map(|()| None),
             (Some(console), None) => Ok(Some(Proxy::new(console))),

@@ -4,7 +4,7 @@
 //! The container has no terminal of its own, so a key on ours reaches it only
 //! as a signal that podlet passes on. A program may ignore that, and a shell
 //! without a prompt looks like one that hangs: so podlet says how to get out,
-//! and a third Ctrl-C does get the user out.
+//! and a third Ctrl-C gets the user out.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;

@@ -114,11 +114,11 @@ impl Bed {
     }
 
     pub fn expand(&self, line: &str) -> Vec<String> {
-        let place = |word: &str| {
+        let expand = |word: &str| {
             let word = word.replace("ROOT", &self.rootfs().display().to_string());
             word.replace("DIR", &self.dir.display().to_string())
         };
-        line.split_whitespace().map(place).collect()
+        line.split_whitespace().map(expand).collect()
     }
 
     /// The command, ready to be run. `ROOT` stands for `--rootfs` and its

@@ -65,7 +65,7 @@ pub(crate) fn limit(dir: &Path, doubled: bool, resources: &Resources) -> Result<
     }
     cgroup::limit(dir, resources)?;
     if doubled {
-        // Rules for devices hold for all that is below.
+        // Rules for devices count for all that is below.
         cgroup::limit(&birthplace(dir, true), &resources.without_devices())?;
     }
     Ok(())

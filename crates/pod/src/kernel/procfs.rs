@@ -70,7 +70,7 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The name, field 2, may hold anything; it ends at the last ")".
+    // The name, field 2, may be anything; it ends at the last ")".
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok());

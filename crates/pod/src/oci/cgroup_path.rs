@@ -16,17 +16,17 @@ use crate::kernel::facts::Facts;
 pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(root) = cgroupfs::hierarchy() else { return Ok(None) };
     if facts.privileged && facts.initial_users {
-        return place(&root, &root, wanted, id).map(Some);
+        return resolve(&root, &root, wanted, id).map(Some);
     }
     let Some(own) = cgroup::own().map(|own| root.join(own)) else { return Ok(None) };
-    let dir = place(&root, &own, wanted, id)?;
+    let dir = resolve(&root, &own, wanted, id)?;
     // Ours to fill? And a process that is born there comes from our cgroup.
     let may_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
     let there = dir.ancestors().find(|dir| dir.exists());
     Ok((may_write(&own.join("cgroup.procs")) && there.is_some_and(may_write)).then_some(dir))
 }
 
-fn place(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
+fn resolve(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
     // One level: whatever is above would have to be made and removed, too.
     let Some(path) = wanted else { return Ok(top.join(format!("podlet-oci-{id}"))) };
     let field = "linux.cgroupsPath";

@@ -28,9 +28,9 @@ impl Instance {
                 self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
                 if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
-                    // Only C is there, and may not have begun to run: its creator
-                    // waits for that. The next container of this id is not ours to
-                    // end.
+                    // Only H or C is there, and may not have begun to run: the
+                    // creator waits for that. The next container of this id is not
+                    // ours to end.
                     cgroup::kill_while(cgroup, PATIENCE, || self.dir.is_there())?;
                 }
                 if self.dir.is_free()? {

@@ -224,9 +224,9 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
 
 /// Where the container's namespaces are, as plans of mounts see it.
 pub(super) fn place(container: &mut Container, config: &Config) {
-    let place = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
-    container.net = place(NamespaceKind::Network);
-    container.ipc = place(NamespaceKind::Ipc);
-    container.cgroup = place(NamespaceKind::Cgroup);
+    let mode = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
+    container.net = mode(NamespaceKind::Network);
+    container.ipc = mode(NamespaceKind::Ipc);
+    container.cgroup = mode(NamespaceKind::Cgroup);
     container.pid = NamespaceMode::Own;
 }

@@ -91,7 +91,7 @@ pub(super) struct ProcessRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is being made, or its maker was killed.
+    /// It is being made, or its creator was killed.
     Creating,
     /// It waits to be started.
     Created,

@@ -27,7 +27,7 @@ use crate::lookup::passwd;
 const MARK: &str = "podlet-oci:";
 
 impl Attached {
-    /// For a container that is to be in this mount namespace, its maker's own,
+    /// For a container that is to be in this mount namespace, its creator's own,
     /// with its root at `root`.
     ///
     /// # Errors

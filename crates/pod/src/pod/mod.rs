@@ -216,7 +216,7 @@ impl Pod {
     /// # Errors
     /// What could not be removed; calling it again goes on.
     pub fn remove(mut self) -> Result<()> {
-        // First of all: a launcher stuck in the pod may be what keeps the lock. But
+        // First of all: a process in the pod may be what keeps the lock. But
         // where no pause has been written down yet that is the pod's creator, which
         // would find it taken away piece by piece.
         if self.pause.is_some() || files::is_there(&self.dir.join(PAUSE)) {

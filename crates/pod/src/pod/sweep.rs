@@ -202,7 +202,7 @@ impl Pod {
         Ok(())
     }
 
-    /// A directory without a record: its maker died early, or its remover. Or
+    /// A directory without a record: its creator died early, or its remover. Or
     /// none at all.
     fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);

@@ -33,14 +33,14 @@ impl PodOptions {
 impl Container {
     /// Whether its namespace of this kind is the pod's.
     pub(crate) fn shares(&self, namespace: Namespace, pod: &PodOptions) -> bool {
-        let place = match namespace {
+        let mode = match namespace {
             Namespace::Net => self.net,
             Namespace::Ipc => self.ipc,
             Namespace::Pid => self.pid,
             Namespace::Cgroup => self.cgroup,
             Namespace::Uts | Namespace::User | Namespace::Time => NamespaceMode::Pod,
         };
-        place == NamespaceMode::Pod && pod.shares(namespace)
+        mode == NamespaceMode::Pod && pod.shares(namespace)
     }
 
     /// Refuses what would have to be done to a namespace that is the pod's or

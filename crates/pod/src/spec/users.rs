@@ -23,7 +23,7 @@ pub enum Users {
     Nested {
         /// User ids, by what they are outside of both.
         uids: Vec<IdMap>,
-        /// Group ids, the same.
+        /// Group ids, by what they are outside of both.
         gids: Vec<IdMap>,
         /// More than the user's own id: newuidmap and newgidmap write them.
         by_helper: bool,
@@ -35,7 +35,7 @@ pub enum Users {
 }
 
 impl Users {
-    /// What exists inside the pod.
+    /// The user ids that exist inside the pod.
     pub fn uids(&self) -> &[IdMap] {
         match self {
             Users::Caller => &[],
@@ -43,7 +43,7 @@ impl Users {
         }
     }
 
-    /// What exists inside the pod.
+    /// The group ids that exist inside the pod.
     pub fn gids(&self) -> &[IdMap] {
         match self {
             Users::Caller => &[],

@@ -9,7 +9,7 @@ use super::records::LOCK;
 use crate::error::{Context, Result};
 use crate::kernel::{files, syscalls};
 
-/// The pod's lock, held as long as the longest-lived duplicate of `file`:
+/// The pod's lock, kept as long as the longest-lived duplicate of `file`:
 /// launchers inherit it.
 #[derive(Debug)]
 pub(crate) struct Lock {

@@ -87,7 +87,7 @@ impl Store {
         [self.root.clone(), Store::default_root()]
     }
 
-    /// Directories that may hold programs, should memfds be forbidden.
+    /// Directories for the sealed program, should memfds be forbidden.
     pub(crate) fn program_dirs(&self) -> &[PathBuf] {
         &self.program_dirs
     }

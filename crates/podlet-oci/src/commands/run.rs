@@ -50,12 +50,12 @@ impl Run {
             }
             Ok(())
         };
-        let placed = terminal.place(created.console);
-        let placed = placed.and_then(|proxy| {
+        let handed_over = terminal.hand_over(created.console);
+        let handed_over = handed_over.and_then(|proxy| {
             self.bundle.told.tell(&created.process, "standard")?;
             Ok(proxy)
         });
-        let proxy = match placed {
+        let proxy = match handed_over {
             Ok(proxy) => proxy,
             Err(error) => {
                 // What went wrong first is what counts.

@@ -201,7 +201,7 @@ fn lie(list: &Value) -> Option<String> {
         for container in pod["containers"].as_array().expect("containers") {
             let name = container["name"].as_str().expect("a name");
             let pid = container["pid"].as_u64();
-            let lives = mains.iter().position(|(main, _)| main == name).map(|place| mains.swap_remove(place).1);
+            let lives = mains.iter().position(|(main, _)| main == name).map(|index| mains.swap_remove(index).1);
             let state = container["state"].as_str().expect("a state");
             let code = container["exit_code"].as_u64();
             match (state, lives) {

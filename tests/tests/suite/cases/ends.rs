@@ -89,7 +89,7 @@ fn is_swept(bed: &Bed) -> bool {
 
 fn the_exit_of_what_removes_itself_is_told_whoever_comes_by(bed: &Bed) {
     bed.podlet("create web").ok();
-    for (target, place) in [("q", "q"), ("web/c", "web/containers/c")] {
+    for (target, records) in [("q", "q"), ("web/c", "web/containers/c")] {
         let options = if target == "q" { "--name q" } else { "--pod web --name c" };
         bed.podlet(&format!("run -d --rm {options} --rootfs ROOT /probe block")).ok();
         let waiting = bed.spawn(&format!("wait {target}"));
@@ -98,7 +98,7 @@ fn the_exit_of_what_removes_itself_is_told_whoever_comes_by(bed: &Bed) {
         bed.podlet(&format!("kill {target}")).ok();
         bed.until("the sweep", || {
             bed.podlet("ps").ok();
-            !bed.state().join(place).exists()
+            !bed.state().join(records).exists()
         });
         waiting.signal(Signal::SIGCONT);
         assert_eq!(waiting.wait().ok().trim(), "137");

@@ -90,23 +90,27 @@ fn a_state_directory_behind_another_users_link_is_refused(bed: &Bed) {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("mode");
     }
     // Each: a directory with a link in it, and whether it may be followed.
-    let place = |name: &str, mode: u32| {
+    let dir_with_link = |name: &str, mode: u32| {
         let dir = bed.dir.join(name);
         fs::create_dir(&dir).expect("a directory");
         symlink(&real, dir.join("link")).expect("a link");
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("mode");
         dir
     };
-    let mut places = vec![(place("own", 0o755), true), (place("sticky", 0o1777), true), (place("open", 0o777), false)];
+    let mut dirs = vec![
+        (dir_with_link("own", 0o755), true),
+        (dir_with_link("sticky", 0o1777), true),
+        (dir_with_link("open", 0o777), false),
+    ];
     if bed.mode == Mode::Root {
-        let foreign = place("foreign", 0o755);
+        let foreign = dir_with_link("foreign", 0o755);
         lchown(foreign.join("link"), Some(1000), None).expect("chown");
-        places.push((foreign, false));
-        let sticky = place("foreign-sticky", 0o1777);
+        dirs.push((foreign, false));
+        let sticky = dir_with_link("foreign-sticky", 0o1777);
         lchown(sticky.join("link"), Some(1000), None).expect("chown");
-        places.push((sticky, false));
+        dirs.push((sticky, false));
     }
-    for (dir, may) in places {
+    for (dir, may) in dirs {
         for below in ["link", "link/below", "link/../real/below", "link/new"] {
             let root = dir.join(below).display().to_string();
             for (program, words) in [("podlet", vec!["ps"]), ("podlet-oci", vec!["list"])] {

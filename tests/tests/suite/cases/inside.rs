@@ -250,7 +250,7 @@ fn the_working_directory_and_the_path(bed: &Bed) {
     assert_eq!(bed.podlet("run --rm -e PATH=/none:/bin --rootfs ROOT probe echo found").ok().trim(), "found");
     bed.podlet("run --rm -e PATH=/none --rootfs ROOT probe echo found").fails(127, &["probe"]);
     assert_eq!(bed.podlet("run --rm -w /bin --rootfs ROOT ./probe echo here").ok().trim(), "here");
-    // Its own, and not H's.
+    // Its own /proc/self, and not H's.
     bed.podlet("create web").ok();
     bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
     for command in ["run --rm --pod web --rootfs ROOT -w /proc/self", "exec -w /proc/self web/a"] {

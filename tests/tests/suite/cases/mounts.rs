@@ -423,9 +423,9 @@ fn a_thousand_mounts(bed: &Bed) {
         container = container.bind(volume.join("file"), format!("/files/{i}"), true);
     }
     let output = start(&pod, container);
-    for place in ["/many/", "/files/"] {
-        let mounted = |line: &&str| line.split(' ').nth(4).is_some_and(|target| target.starts_with(place));
-        assert_eq!(output.lines().filter(|line| line.contains(" - ")).filter(mounted).count(), 500, "{place}");
+    for prefix in ["/many/", "/files/"] {
+        let mounted = |line: &&str| line.split(' ').nth(4).is_some_and(|target| target.starts_with(prefix));
+        assert_eq!(output.lines().filter(|line| line.contains(" - ")).filter(mounted).count(), 500, "{prefix}");
     }
     assert_eq!(output.matches("content").count(), 2);
     assert!(output.contains("write /many/0/x: ok"));

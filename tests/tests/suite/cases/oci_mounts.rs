@@ -268,8 +268,8 @@ fn what_is_attached_does_not_spread(bed: &Bed) {
     mount(none, &bed.dir, none, MsFlags::MS_SHARED, none).expect("shared");
     let (source, sub) = (bed.dir.join("source"), bed.inside("sub"));
     fs::create_dir_all(source.join("x")).expect("a directory");
-    for place in [&source.join("x"), &sub] {
-        mount(Some("machines"), place, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
+    for target in [&source.join("x"), &sub] {
+        mount(Some("machines"), target, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
     }
     let copies = [neighbour(bed, "slave"), neighbour(bed, "shared")];
     let tables = || {
@@ -308,8 +308,8 @@ fn what_is_attached_does_not_spread(bed: &Bed) {
         assert_eq!(tables(), before, "rootfsPropagation {propagation:?}");
     }
     copies.into_iter().for_each(end);
-    for place in [source.join("x"), sub, bed.dir.clone()] {
-        umount2(&place, MntFlags::empty()).expect("umount");
+    for target in [source.join("x"), sub, bed.dir.clone()] {
+        umount2(&target, MntFlags::empty()).expect("umount");
     }
 }
 
@@ -343,7 +343,7 @@ fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     // Where it was it is no more.
     let (sub, moved) = (bed.dir.join("sub"), bed.dir.join("moved"));
     fs::create_dir(&sub).expect("a directory");
-    fs::rename(bed.rootfs(), sub.join("rootfs")).expect("another place");
+    fs::rename(bed.rootfs(), sub.join("rootfs")).expect("another path");
     let mut config = inheriting(bed, "block");
     config["root"]["path"] = json!("sub/rootfs");
     write(bed, &config);
@@ -355,9 +355,9 @@ fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     assert_eq!(table(), there);
     bed.oci("delete --force c").ok();
     assert_eq!(table(), before);
-    fs::rename(sub.join("rootfs"), bed.rootfs()).expect("its place");
+    fs::rename(sub.join("rootfs"), bed.rootfs()).expect("its path");
     write(bed, &inheriting(bed, "block"));
-    // Of one whose mount namespace is gone nothing is left to unmount.
+    // Of a container whose mount namespace is gone nothing is left to unmount.
     let mut unshare = Command::new("unshare");
     let run = bed.oci_command(&bed.expand("run -d --bundle DIR c"));
     unshare.args(["--mount", "--propagation", "private"]).arg(run.get_program()).args(run.get_args());
