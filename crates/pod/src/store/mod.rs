@@ -51,9 +51,9 @@ impl Store {
     /// The store at `root`, an absolute path, made if it is missing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it belongs to another user or others can write
-    /// there, or change a link on the way: they could make podlet believe
-    /// anything.
+    /// [`Error::Invalid`](crate::Error::Invalid) if it belongs to another user or
+    /// others can write there, or change a link on the way: they could make podlet
+    /// believe anything.
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
         // Resolved once: mounts and masks need the real path.
         let root = root::open(&root.into())?;
@@ -99,7 +99,7 @@ impl Store {
     /// Names of all pods that have a record, sorted.
     ///
     /// # Errors
-    /// [`Error::Os`] if the directory cannot be read.
+    /// [`Error::Os`](crate::Error::Os) if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = self.entries()?;
         names.retain(|name| is_there(&self.pod_dir(name).join(POD)));

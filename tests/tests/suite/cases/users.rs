@@ -7,7 +7,7 @@ use crate::bed::Bed;
 crate::tests![digits_are_an_id_whatever_the_image_says, root_is_a_user_of_the_image_like_others];
 
 fn digits_are_an_id_whatever_the_image_says(bed: &Bed) {
-    // Whose names are other users' and groups' ids.
+    // Users and groups whose names are the ids of others.
     fs::write(bed.inside("etc/passwd"), "1000:x:0:0:root:/root:/probe\nweb:x:1000:7:web:/srv:/probe\n")
         .expect("passwd");
     fs::write(bed.inside("etc/group"), "1000:x:0:\nwheel:x:0:1000\nadm:x:4:web\n").expect("group");
