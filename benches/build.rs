@@ -1,5 +1,5 @@
-//! Compiles the two C programs of the benchmark, statically: what the kernel's
-//! floor costs must not hold a dynamic loader.
+//! Compiles the two C programs of the benchmark, statically: a dynamic loader is
+//! no part of the kernel's floor.
 
 use std::{env, path::PathBuf, process::Command};
 

@@ -164,7 +164,7 @@ static int hold(void)
     close(ready[1]);
     if (read(ready[0], &byte, 1) == 1)
         must(write(1, "!", 1), "ready");
-    // Whoever started us keeps the other end.
+    // The benchmark keeps the other end.
     while (read(0, &byte, 1) > 0)
         ;
     kill(pid, SIGKILL);

@@ -17,7 +17,7 @@ use crate::report::{aim, line, ms, section, times};
 /// The profile of podman and docker, as data.
 const PROFILE: &str = include_str!("../../crates/seccomp/default.json");
 
-/// Who runs bundles, podlet-oci by the path of the one that is measured.
+/// The runtimes that run bundles, podlet-oci by the path of the one measured.
 const RUNTIMES: [&str; 3] = ["podlet-oci", "crun", "runc"];
 
 /// Measures, with each config.
@@ -111,7 +111,7 @@ fn profile() -> Result<Value> {
         let arches = rule["includes"]["arches"].as_array().is_some_and(|arches| arches.contains(&ours));
         let alone = rule["includes"].as_object().is_some_and(|includes| includes.len() == 1);
         // libseccomp takes no two answers for one call: where podlet looks at
-        // arguments and podman does not, nobody does here.
+        // arguments and podman does not, no runtime does here.
         (!is_ours(rule) || rule["action"] == "SCMP_ACT_ALLOW")
             && is_empty(&rule["excludes"])
             && (is_empty(&rule["includes"]) || arches && alone)

@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     }
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark measures as root: sudo make bench");
     ensure!(options.rounds > 0 && options.pods > 0 && options.starts > 0, "give numbers above 0");
-    // What is mounted from here on is seen by nobody else.
+    // What is mounted from here on is seen by no other process.
     unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     show_version_2_alone()?;
@@ -232,7 +232,7 @@ fn measure_join(fixture: &Fixture, rounds: usize, mounts: usize) -> Result<()> {
     Ok(())
 }
 
-/// Mounts nobody needs, as a machine with many containers has them.
+/// Mounts that no pod needs, as a machine with many containers has them.
 struct Mounts(Vec<PathBuf>);
 
 impl Mounts {

@@ -52,8 +52,8 @@ pub fn interleaved(rounds: usize, mut subjects: Vec<Subject<'_>>) -> Result<Vec<
     let mut order: Vec<_> = (0..subjects.len()).collect();
     let mut dice = Dice(1);
     for round in 0..rounds + WARM_UP {
-        for place in 1..order.len() {
-            order.swap(place, dice.below(place + 1));
+        for index in 1..order.len() {
+            order.swap(index, dice.below(index + 1));
         }
         for &subject in &order {
             let taken = (subjects[subject].run)().with_context(|| subjects[subject].name.clone())?;

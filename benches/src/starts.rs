@@ -85,8 +85,8 @@ fn command(fixture: &Fixture, burden: Burden) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a program with that burden. One that does not come to its end within
-/// two minutes hangs.
+/// Runs a program with that burden. If it does not end within two minutes it
+/// hangs.
 pub fn measure(fixture: &Fixture, burden: Burden) -> Result<Starts> {
     let mut child = command(fixture, burden)?.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let end = Instant::now() + Duration::from_secs(120);
@@ -109,7 +109,7 @@ pub fn measure(fixture: &Fixture, burden: Burden) -> Result<Starts> {
 /// The program itself.
 pub fn carry(store: &Store, rootfs: &std::path::Path, burden: Burden) -> Result<()> {
     let memory = vec![1u8; burden.memory << 20];
-    // An exit table has 127 slots, and nothing is removed while it is measured.
+    // An exit table has 127 entries, and nothing is removed while it is measured.
     let pods = (0..burden.starters.min(1) + burden.starts.div_ceil(100)).map(|number| {
         let name = format!("starts-{}-{number}", burden.busy);
         Ok(Pod::create(store, PodOptions::new(name))?)
@@ -136,13 +136,13 @@ pub fn carry(store: &Store, rootfs: &std::path::Path, burden: Burden) -> Result<
     Ok(())
 }
 
-/// Until nobody holds the other end of the input.
+/// Waits until no process has the other end of the input open.
 fn wait_for_end() -> Result<(f64, f64)> {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     Ok((0.0, 0.0))
 }
 
-/// Allocates, frees and holds a lock, in bursts: a busy server's threads, not
+/// Allocates, frees and keeps a lock, in bursts: a busy server's threads, not
 /// a machine's worth of spinning ones, which would only measure the scheduler.
 fn keep_busy(shared: &Mutex<Vec<Vec<u8>>>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {

@@ -23,10 +23,10 @@ struct PollFd {
     revents: i16,
 }
 
-/// Holds the pod. Ends, and with it the pod, when
+/// Is pause from here on. Ends, and with it the pod, when
 /// - SIGTERM comes from outside the pod (from inside it means nothing),
 /// - the lifeline says anything but [`DETACH`], or closes,
-/// - the owner dies, whoever else still holds the lifeline,
+/// - the owner dies, even if a child of it still has the lifeline open,
 /// - the last container ended and the table's [`END_WITH_LAST`] is set.
 ///
 /// Reading the lifeline must not block.
@@ -70,7 +70,7 @@ pub unsafe fn hold(table: usize, signals: i32, lifeline: i32, owner: i32) -> ! {
     }
 }
 
-/// Takes one signal off the signalfd. True if it is a SIGTERM that somebody
+/// Takes one signal off the signalfd. True if it is a SIGTERM that a process
 /// outside the pod sent with kill(2).
 ///
 /// PID 1 does not get what its own namespace's processes send, *unless* it
@@ -107,7 +107,7 @@ fn reap(table: &Table) {
             }
             Some(entry) => {
                 let word = entry.state.as_ptr() as usize;
-                // SAFETY: wakes whoever sleeps on the word; reads nothing.
+                // SAFETY: wakes the waiters that sleep on the word; reads nothing.
                 unsafe { syscall(nr::FUTEX, [word, FUTEX_WAKE, i32::MAX as usize, 0, 0, 0]) };
                 let flags = table.head.flags.load(Ordering::Acquire);
                 if flags & END_WITH_LAST != 0 && !table.has_containers() {

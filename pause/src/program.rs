@@ -45,7 +45,8 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         arch::exit(125);
     }
     let first = if resumed { header.resume } else { 0 };
-    // SAFETY: as above; `run` owns the process from here.
+    // SAFETY: the library sealed the plan, well-formed and for this address; `run`
+    // owns the process from here.
     unsafe { run::run(header, first as usize) }
 }
 

@@ -13,7 +13,7 @@ use crate::wire::{Header, MAX_SLOTS, Op, RawStep, Record, Slot};
 pub struct Slots([i32; MAX_SLOTS]);
 
 impl Slots {
-    /// Slots as a process is born with them: number n holds descriptor n.
+    /// Slots as a process is born with them: number n is descriptor n.
     pub fn identity() -> Slots {
         let mut slots = Slots([-1; MAX_SLOTS]);
         for (number, slot) in slots.0.iter_mut().enumerate() {
@@ -27,8 +27,8 @@ impl Slots {
     }
 
     fn set(&mut self, slot: u16, value: i32) {
-        if let Some(place) = self.0.get_mut(usize::from(slot)) {
-            *place = value;
+        if let Some(old) = self.0.get_mut(usize::from(slot)) {
+            *old = value;
         }
     }
 }
@@ -67,7 +67,7 @@ pub unsafe fn run(header: &Header, first: usize) -> ! {
         if errno != 0 || result < step.min as isize {
             report(&slots, Record::ERROR, at, errno, None);
             // What a shell says of a program that is not there, or cannot be
-            // executed; the exit table keeps it if nobody reads the report.
+            // executed; the exit table keeps it if the report has no reader.
             arch::exit(match (step.op, errno) {
                 (Op::Exec, ENOENT | ENOTDIR) => 127,
                 (Op::Exec, _) => 126,
@@ -97,8 +97,8 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             loop {
                 // SAFETY: the plan vouches for its arguments.
                 let result = unsafe { syscall(step.nr as usize, args) };
-                // Somebody on the machine renamed or mounted something while
-                // a link's `..` was followed: openat2(2) says to try again.
+                // Another process renamed or mounted something while a link's `..`
+                // was followed: openat2(2) says to try again.
                 if result == -EAGAIN && step.nr as usize == nr::OPENAT2 && tries > 0 {
                     tries -= 1;
                     continue;
@@ -134,7 +134,7 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             let descriptor = (args[1] != usize::from(Slot::NONE)).then(|| slots.get(args[1] as u64));
             let sent = report(slots, args[0] as u32, index, 0, descriptor);
             if sent < 0 && args[0] as u32 == Record::BORN {
-                // Nobody knows of the new one, so nobody could end it.
+                // The library does not know of the new one, so it could not end it.
                 const SIGKILL: usize = 9;
                 let pidfd = descriptor.unwrap_or(-1) as isize as usize;
                 // SAFETY: numbers only, and no siginfo.

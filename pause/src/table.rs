@@ -1,42 +1,42 @@
-//! The exit table: one page, shared by pause and by everybody who waits.
+//! The exit table: one page, shared by pause and by every waiter.
 //!
 //! ```text
 //!   byte 0    version  flags  orphans  -  generation                 (32 bytes)
-//!   byte 32   slot 0:  pid  state  code  status  time  generation    (32 bytes)
-//!   ...       slot 126
+//!   byte 32   entry 0:  pid  state  code  status  time  generation   (32 bytes)
+//!   ...       entry 126
 //!
-//!   FREE ──reserve──► RESERVED ──helper──► RUNNING ──pause──► EXITED
+//!   FREE ──reserve──► RESERVED ────H2────► RUNNING ──pause──► EXITED
 //!     ▲      (CAS)        │                                     │
 //!     └───────────────────┴───────────── release ◄──────────────┘
 //! ```
 //!
-//! A slot's pid is zeroed before its state becomes RUNNING, and then written
+//! An entry's pid is zeroed before its state becomes RUNNING, and then written
 //! by the kernel itself (`CLONE_PARENT_SETTID`) before the container's first
 //! instruction: pause can never reap a container it does not know. `state` is
 //! also the futex word that waiters sleep on. A waiter watches pause's pidfd
-//! besides: once pause is gone the table is final, and a slot that still says
+//! besides: once pause is gone the table is final, and an entry that still says
 //! RUNNING was killed with the pod.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 /// Size of the table's file, in bytes.
 pub const TABLE_SIZE: usize = 4096;
-/// Number of slots.
+/// Number of entries.
 pub const SLOTS: usize = 127;
 /// What this crate writes into [`Head::version`].
 pub const VERSION: u32 = 1;
 
-/// Nobody uses the slot.
+/// The entry is no process's.
 pub const FREE: u32 = 0;
 /// A launch is under way.
 pub const RESERVED: u32 = 1;
 /// The process lives, or is about to.
 pub const RUNNING: u32 = 2;
-/// `code` and `status` hold how it ended.
+/// `code` and `status` say how it ended.
 pub const EXITED: u32 = 3;
-/// The bits of `state` that hold one of the above.
+/// The bits of `state` that are [`FREE`], [`RESERVED`], [`RUNNING`] or [`EXITED`].
 pub const STATE_MASK: u32 = 0xff;
-/// Set in `state` while the slot belongs to an `exec`, not to a container.
+/// Set in `state` while the entry belongs to an `exec`, not to a container.
 pub const EXEC_KIND: u32 = 0x100;
 
 /// [`Head::flags`]: pause ends when the last container has ended.
@@ -57,7 +57,7 @@ pub struct Head {
     pub version: AtomicU32,
     /// [`END_WITH_LAST`].
     pub flags: AtomicU32,
-    /// Processes reaped that stood in no slot: orphans of containers.
+    /// Processes reaped that stood in no entry: orphans of containers.
     pub orphans: AtomicU64,
     /// Zero.
     pub reserved: u64,
@@ -65,7 +65,7 @@ pub struct Head {
     pub generation: AtomicU64,
 }
 
-/// One process that somebody may wait for.
+/// One process that can be waited for.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -89,7 +89,7 @@ pub struct Entry {
 pub struct Table {
     /// Header.
     pub head: Head,
-    /// Slots.
+    /// One for each process.
     pub entries: [Entry; SLOTS],
 }
 
@@ -101,8 +101,8 @@ impl Entry {
         self.state.load(Acquire) & STATE_MASK
     }
 
-    /// pause writes how process `pid` ended, if it is the one in this slot.
-    /// `wstatus` is `wait4`'s. Whoever reads EXITED also reads the rest.
+    /// pause writes how process `pid` ended, if it is the one in this entry.
+    /// `wstatus` is `wait4`'s. A waiter that reads EXITED also reads the rest.
     pub fn record(&self, pid: u32, wstatus: u32, time: u64) -> bool {
         let state = self.state.load(Acquire);
         if state & STATE_MASK != RUNNING || self.pid.load(Relaxed) != pid {

@@ -19,7 +19,7 @@ pub const MAX_SLOTS: usize = 512;
 /// First word of a plan.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"pod1");
 
-/// A numbered place for a descriptor. Slots below [`Header::given`] are the
+/// A descriptor's number in a plan. Slots below [`Header::given`] are the
 /// descriptors of that number, put there by the library; the others are filled
 /// by steps.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -148,6 +148,6 @@ impl Record {
     /// The user namespace that was asked for comes with the record.
     pub const USERS: u32 = 10;
     /// The descriptor of the seccomp filter just loaded comes with the record,
-    /// for whoever decides what it asks.
+    /// for the agent that decides what it asks.
     pub const LISTENER: u32 = 11;
 }

@@ -1,5 +1,5 @@
-//! What a program does that wants to get out: any call, and a look at whoever
-//! comes by.
+//! What a program does that wants to get out: any call, and a look at every process
+//! that appears.
 
 use std::ffi::{c_int, c_uint};
 use std::fs::{self, File};
@@ -7,9 +7,7 @@ use std::io::{Error, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use crate::{
-    _exit, c, errno, fail, fork, getpid, mount, number, pids, ptrace, say, syscall, told, told_call, waitpid,
-};
+use crate::{_exit, c, errno, fail, fork, getpid, mount, number, pids, ptrace, say, syscall, told, told_call, waitpid};
 
 static ZEROES: [u64; 64] = [0; 64];
 
@@ -20,11 +18,13 @@ pub fn raw_call(old: bool, number: &str, args: &[&str]) -> i64 {
         None => crate::number(text) as u64,
     };
     let mut all = [0u64; 6];
-    for (place, arg) in all.iter_mut().zip(args) {
-        *place = value(arg);
+    for (given, arg) in all.iter_mut().zip(args) {
+        *given = value(arg);
     }
     let number = value(number);
     let result: i64;
+    // SAFETY: every register that the kernel changes is declared. What the call does
+    // to this process is what the test asked for; `buf` is only for calls that read.
     unsafe {
         if old {
             // rbx and rbp belong to the compiler.
@@ -59,14 +59,16 @@ const WALL: c_int = 0x4000_0000;
 
 /// Seizes, looks with `look`, and lets go.
 fn seize(pid: i32, look: impl FnOnce()) -> bool {
+    // SAFETY: seizing has no memory arguments; the process is another one.
     if unsafe { ptrace(PTRACE_SEIZE, pid, 0usize, 0usize) } < 0 {
         return false;
     }
     look();
+    // SAFETY: neither request has memory arguments.
     unsafe {
         let mut status = 0;
         ptrace(PTRACE_INTERRUPT, pid, 0usize, 0usize);
-        waitpid(pid, &raw mut status, WALL);
+        waitpid(pid, Some(&mut status), WALL);
         ptrace(PTRACE_DETACH, pid, 0usize, 0usize);
     }
     true
@@ -78,8 +80,10 @@ pub fn open_proc(pid: &str) {
         let path = format!("/proc/{pid}/{name}");
         told(format!("open {name}"), File::open(&path).map(drop));
     }
+    // SAFETY: pidfd_open has no memory arguments.
     let fd = unsafe { syscall(434, number(pid), 0) };
     told_call("pidfd", fd);
+    // SAFETY: pidfd_getfd has no memory arguments.
     told_call("getfd", unsafe { syscall(438, fd, 0, 0) });
     let process = number(pid) as i32;
     let seized = seize(process, || ());
@@ -94,6 +98,7 @@ pub fn signal_by_descriptor(pid: &str, signal: i32) {
     const O_ASYNC: i64 = 0o20000;
     let Ok((ours, mut theirs)) = UnixStream::pair() else { fail("no sockets".into()) };
     for (command, value) in [(F_SETOWN, number(pid)), (F_SETSIG, signal.into()), (F_SETFL, O_ASYNC)] {
+        // SAFETY: these commands of fcntl take numbers.
         let result = unsafe { syscall(72, ours.as_raw_fd(), command, value) };
         told_call(format!("fcntl {command} {value}"), result);
     }
@@ -105,7 +110,7 @@ pub fn signal_by_descriptor(pid: &str, signal: i32) {
 /// CAP_SYS_ADMIN, which no container of the test has.
 pub fn watch(stop: &str, marker: &str) {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let me = unsafe { getpid() };
+    let me = getpid();
     let old = pids();
     let (mut tries, mut read, mut seized, mut seized_any) = (0u64, 0u64, 0u64, 0u64);
     let mut descriptors = std::collections::BTreeSet::new();
@@ -150,18 +155,20 @@ pub fn watch(stop: &str, marker: &str) {
 /// and a sysfs, which show everything if the kernel lets them be mounted.
 pub fn mount_anew(target: &str) {
     // CLONE_NEWUSER, NEWNS, NEWPID and NEWNET.
+    // SAFETY: unshare has no memory arguments, and nothing else runs here.
     let made = unsafe { syscall(272, 0x7002_0000) };
     told_call("anew namespaces", made);
     // The pid namespace is the children's.
-    let child = if made < 0 { -1 } else { unsafe { fork() } };
+    let child = if made < 0 { -1 } else { fork() };
     if child != 0 {
-        unsafe { waitpid(child, std::ptr::null_mut(), 0) };
+        waitpid(child, None, 0);
         return;
     }
     for kind in ["proc", "sysfs"] {
         let (name, path) = (c(kind), c(target));
+        // SAFETY: the strings end in null and outlive the call; no data is no pointer.
         let result = unsafe { mount(name.as_ptr(), path.as_ptr(), name.as_ptr(), 0, std::ptr::null()) };
         told_call(format!("anew {kind}"), result);
     }
-    unsafe { _exit(0) }
+    _exit(0)
 }

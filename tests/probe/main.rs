@@ -8,6 +8,8 @@
 //! Not started through Rust's runtime, which would ignore SIGPIPE, catch
 //! SIGSEGV and open missing descriptors before a test could see them.
 #![no_main]
+// Calls the C library, and the kernel by numbers.
+#![allow(unsafe_code)]
 
 mod attack;
 mod see;
@@ -21,34 +23,37 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::{Duration, Instant};
 
+// SAFETY: the types are the C library's. The safe ones take numbers, or references
+// to as much memory as is written. A fork beside the one thread of `thread` can at
+// worst hang, on a lock of that thread.
 unsafe extern "C" {
-    fn fork() -> c_int;
-    fn _exit(code: c_int) -> !;
-    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
-    fn kill(pid: c_int, signal: c_int) -> c_int;
-    fn getpid() -> c_int;
-    fn getppid() -> c_int;
-    fn getsid(pid: c_int) -> c_int;
-    fn getpgid(pid: c_int) -> c_int;
-    fn setsid() -> c_int;
-    fn pause() -> c_int;
+    safe fn fork() -> c_int;
+    safe fn _exit(code: c_int) -> !;
+    safe fn waitpid(pid: c_int, status: Option<&mut c_int>, options: c_int) -> c_int;
+    safe fn kill(pid: c_int, signal: c_int) -> c_int;
+    safe fn getpid() -> c_int;
+    safe fn getppid() -> c_int;
+    safe fn getsid(pid: c_int) -> c_int;
+    safe fn getpgid(pid: c_int) -> c_int;
+    safe fn setsid() -> c_int;
+    safe fn pause() -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
-    fn umask(mask: c_uint) -> c_uint;
+    safe fn umask(mask: c_uint) -> c_uint;
     fn syscall(number: c_long, ...) -> c_long;
     fn ptrace(request: c_uint, ...) -> c_long;
     fn mount(s: *const c_char, t: *const c_char, k: *const c_char, flags: c_ulong, data: *const c_void) -> c_int;
-    fn setns(fd: c_int, kind: c_int) -> c_int;
+    safe fn setns(fd: c_int, kind: c_int) -> c_int;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn chroot(path: *const c_char) -> c_int;
-    fn setuid(uid: c_uint) -> c_int;
+    safe fn setuid(uid: c_uint) -> c_int;
     fn gethostname(name: *mut c_char, size: usize) -> c_int;
-    fn clock_gettime(clock: c_int, time: *mut [i64; 2]) -> c_int;
+    safe fn clock_gettime(clock: c_int, time: &mut [i64; 2]) -> c_int;
 }
 
-/// Prints a line, or ends: nobody reads any more.
+/// Prints a line, or ends: it has no reader any more.
 fn say(text: impl Display) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
-        unsafe { _exit(99) }
+        _exit(99)
     }
 }
 
@@ -73,7 +78,7 @@ fn number(text: &str) -> i64 {
 
 fn fail(text: String) -> ! {
     say(format!("probe: {text}"));
-    unsafe { _exit(98) }
+    _exit(98)
 }
 
 const SIGNALS: [(&str, i32); 16] = [
@@ -106,9 +111,11 @@ fn c(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
+// SAFETY: the C library calls the one function of this name, with these arguments.
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let args: Vec<String> = (0..argc as usize)
+        // SAFETY: `argv` has `argc` strings, which the kernel ended in null.
         .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy().into_owned())
         .collect();
     run(&args);
@@ -143,22 +150,23 @@ fn perform(words: &[&str], args: &[String]) {
         ["see", ref paths @ ..] => {
             see::everything(args, paths);
             how_it_runs();
-            say(format!("umask {:o}", unsafe { umask(0o22) }));
+            say(format!("umask {:o}", umask(0o22)));
         }
-        ["umask"] => say(format!("{:o}", unsafe { umask(0o22) })),
-        ["session"] => unsafe {
+        ["umask"] => say(format!("{:o}", umask(0o22))),
+        ["session"] => {
             let tty = File::open("/dev/tty").is_ok();
             say(format!("pid {} ppid {} sid {} pgid {} tty {tty}", getpid(), getppid(), getsid(0), getpgid(0)));
-        },
+        }
         ["hostname"] => {
             let mut name = [0u8; 100];
+            // SAFETY: the array outlives the call and has that length.
             unsafe { gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
             let end = name.iter().position(|&byte| byte == 0).unwrap_or(0);
             say(String::from_utf8_lossy(&name[..end]));
         }
         ["monotonic"] => {
             let mut time = [0i64; 2];
-            unsafe { clock_gettime(1, &raw mut time) };
+            clock_gettime(1, &mut time);
             say(time[0]);
         }
         // --- Words and ends ------------------------------------------------
@@ -187,63 +195,66 @@ fn perform(words: &[&str], args: &[String]) {
         }
         ["tty"] => {
             let mut size = [0u16; 4];
+            // SAFETY: TIOCGWINSZ writes four numbers of 16 bits, and the array has them.
             unsafe { ioctl(0, 0x5413, size.as_mut_ptr()) };
             let name = fs::read_link("/proc/self/fd/0").unwrap_or_default();
             say(format!("tty {} {}x{}", name.display(), size[0], size[1]));
         }
-        ["exit", code] => unsafe { _exit(number(code) as i32) },
-        ["kill-self", name] => unsafe {
+        ["exit", code] => _exit(number(code) as i32),
+        ["kill-self", name] => {
             kill(getpid(), signal_number(name));
-        },
+        }
         ["block"] => loop {
-            unsafe { pause() };
+            pause();
         },
         ["sleep-ms", time] => std::thread::sleep(Duration::from_millis(number(time) as u64)),
         // --- Signals -------------------------------------------------------
+        // SAFETY: 1 is SIG_IGN, so no function is called.
         ["ignore", name] => unsafe {
             signal(signal_number(name), 1);
         },
-        ["trap", name, code] => unsafe {
+        ["trap", name, code] => {
             TRAP_CODE.store(number(code) as i32, std::sync::atomic::Ordering::SeqCst);
-            signal(signal_number(name), trapped as *const () as usize);
-        },
+            // SAFETY: the handler reads an atomic and ends the process, no more.
+            unsafe { signal(signal_number(name), trapped as *const () as usize) };
+        }
         ["kill", pid, name] => {
-            let result = unsafe { kill(number(pid) as i32, signal_number(name)) };
+            let result = kill(number(pid) as i32, signal_number(name));
             told_call(format!("kill {pid} {name}"), result);
         }
         ["sigqueue", pid, name, code, sender] => sigqueue(pid, name, code, sender),
         // --- Processes -----------------------------------------------------
         ["bg", ref rest @ ..] => {
-            if unsafe { fork() } == 0 {
+            if fork() == 0 {
                 perform(rest, args);
-                unsafe { _exit(0) }
+                _exit(0)
             }
         }
         ["child", ref rest @ ..] => {
-            let child = unsafe { fork() };
+            let child = fork();
             if child == 0 {
                 perform(rest, args);
-                unsafe { _exit(0) }
+                _exit(0)
             }
-            unsafe { waitpid(child, std::ptr::null_mut(), 0) };
+            waitpid(child, None, 0);
         }
         ["thread", ref rest @ ..] => std::thread::scope(|scope| {
             scope.spawn(|| perform(rest, args));
         }),
         ["orphan", ref rest @ ..] => {
-            let child = unsafe { fork() };
+            let child = fork();
             if child == 0 {
-                unsafe { setsid() };
-                if unsafe { fork() } == 0 {
+                setsid();
+                if fork() == 0 {
                     perform(rest, args);
                 }
-                unsafe { _exit(0) }
+                _exit(0)
             }
-            unsafe { waitpid(child, std::ptr::null_mut(), 0) };
+            waitpid(child, None, 0);
         }
         // Forks, and all that come of it do, for as long as anything lives.
         ["bomb"] => loop {
-            if unsafe { fork() } < 0 {
+            if fork() < 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
         },
@@ -262,7 +273,7 @@ fn perform(words: &[&str], args: &[String]) {
         // Its first parent is a helper that is about to end.
         ["wait-adopted"] => {
             let end = Instant::now() + Duration::from_secs(30);
-            while unsafe { getppid() } != 1 {
+            while getppid() != 1 {
                 if Instant::now() > end {
                     fail("nobody adopts".into());
                 }
@@ -306,7 +317,8 @@ fn perform(words: &[&str], args: &[String]) {
         ["mkdir", path] => told(format!("mkdir {path}"), fs::create_dir(path)),
         ["ls", path] => match fs::read_dir(path) {
             Ok(entries) => {
-                let mut names: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+                let mut names: Vec<_> =
+                    entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
                 names.sort();
                 say(format!("ls {path}: {}", names.join(" ")));
             }
@@ -324,32 +336,39 @@ fn perform(words: &[&str], args: &[String]) {
         }
         ["mknod", path, major, minor] => {
             let device = number(major) << 8 | number(minor);
+            // SAFETY: the string ends in null and outlives the call.
             told_call(format!("mknod {path}"), unsafe { syscall(133, c(path).as_ptr(), 0o20666, device) });
         }
         ["mount", kind, target, ref options @ ..] => {
             let (kind, path, data) = (c(kind), c(target), c(&options.join(",")));
+            // SAFETY: the strings end in null and outlive the call.
             let result = unsafe { mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, data.as_ptr().cast()) };
             told_call(format!("mount {target}"), result);
         }
         ["remount-rw", target] => {
             let path = c(target);
             let none = std::ptr::null();
+            // SAFETY: a remount of a bind reads the target alone, which outlives the call.
             told_call(format!("remount {target}"), unsafe { mount(none, path.as_ptr(), none, 32 | 4096, none.cast()) });
         }
         ["setns", path] => {
-            let result = File::open(path).and_then(|file| match unsafe { setns(file.as_raw_fd(), 0) } {
+            let result = File::open(path).and_then(|file| match setns(file.as_raw_fd(), 0) {
                 0 => Ok(()),
                 _ => Err(Error::last_os_error()),
             });
             told(format!("setns {path}"), result);
         }
+        // SAFETY: the string ends in null and outlives the call.
         ["chroot", path] => told_call(format!("chroot {path}"), unsafe { chroot(c(path).as_ptr()) }),
-        ["setuid", uid] => told_call(format!("setuid {uid}"), unsafe { setuid(number(uid) as u32) }),
+        ["setuid", uid] => told_call(format!("setuid {uid}"), setuid(number(uid) as u32)),
+        // SAFETY: clock_settime reads two numbers, which outlive the call.
         ["settime"] => told_call("settime", unsafe { syscall(227, 0, [0i64, 0].as_ptr()) }),
         // A call by its number, with up to six arguments, 0x... or decimal; `buf`
         // is the address of some zeroes. Through `int 0x80` those of i386.
         ["call", number, ref args @ ..] => attack::told_raw(number, attack::raw_call(false, number, args)),
-        ["call32", number, ref args @ ..] => attack::told_raw(&format!("i386 {number}"), attack::raw_call(true, number, args)),
+        ["call32", number, ref args @ ..] => {
+            attack::told_raw(&format!("i386 {number}"), attack::raw_call(true, number, args))
+        }
         // --- Each other ----------------------------------------------------
         ["listen", port] => listen(port),
         ["connect", port] => connect(port),
@@ -381,23 +400,29 @@ fn namespaces(pid: &str) {
 /// What the kernel has it run as, but for ids and limits.
 fn how_it_runs() {
     let mut attr = [0u32; 14];
+    // SAFETY: the array outlives the call and has the 56 bytes that it is said to have.
     told_call("sched_getattr", unsafe { syscall(315, 0, attr.as_mut_ptr(), 56, 0) });
     let flags = u64::from(attr[2]) | u64::from(attr[3]) << 32;
     let time = |at: usize| u64::from(attr[at]) | u64::from(attr[at + 1]) << 32;
     say(format!("policy {} flags {flags} nice {} priority {}", attr[1], attr[4] as i32, attr[5]));
     say(format!("times {} {} {}", time(6), time(8), time(10)));
+    // SAFETY: ioprio_get has no memory arguments.
     let io = unsafe { syscall(252, 1, 0) };
     say(format!("ioprio {} {}", io >> 13, io & 0x1fff));
+    // SAFETY: personality has no memory arguments, and this one changes nothing.
     say(format!("personality {}", unsafe { syscall(135, 0xffff_ffffu64) }));
     let mut name = [0u8; 65 * 6];
+    // SAFETY: uname writes six names of 65 bytes, which the array has.
     unsafe { syscall(63, name.as_mut_ptr()) };
     let part = |i: usize| String::from_utf8_lossy(&name[i * 65..i * 65 + 65]).trim_end_matches('\0').to_string();
     say(format!("machine {}", part(4)));
     say(format!("domainname {}", part(5)));
     let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+    // SAFETY: get_mempolicy writes a number and 1024 bits, which the two have.
     unsafe { syscall(239, &raw mut mode, nodes.as_mut_ptr(), 1024, 0usize, 0) };
     say(format!("mempolicy {mode} nodes {}", nodes[0]));
     let mut mask = [0u64; 16];
+    // SAFETY: the array outlives the call and has that length.
     unsafe { syscall(204, 0, size_of_val(&mask), mask.as_mut_ptr()) };
     say(format!("cpus {}", mask[0]));
     say(format!("oom_score_adj {}", fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim()));
@@ -427,7 +452,7 @@ fn ids() {
 static TRAP_CODE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 
 extern "C" fn trapped(_: c_int) {
-    unsafe { _exit(TRAP_CODE.load(std::sync::atomic::Ordering::SeqCst)) }
+    _exit(TRAP_CODE.load(std::sync::atomic::Ordering::SeqCst))
 }
 
 /// `rt_sigqueueinfo` with a forged sender.
@@ -436,6 +461,7 @@ fn sigqueue(pid: &str, name: &str, code: &str, sender: &str) {
     info[0] = signal_number(name);
     info[2] = number(code) as i32;
     info[4] = number(sender) as i32;
+    // SAFETY: rt_sigqueueinfo reads a siginfo of 128 bytes, which the array has.
     let result = unsafe { syscall(129, number(pid), signal_number(name), info.as_ptr()) };
     told_call(format!("sigqueue {pid} {name} {code}"), result);
 }
@@ -446,22 +472,22 @@ fn orphans(count: i64) {
     while left > 0 {
         let batch = left.min(100);
         left -= batch;
-        let child = unsafe { fork() };
+        let child = fork();
         if child < 0 {
             fail(format!("fork: errno {}", errno()));
         }
         if child == 0 {
             for _ in 0..batch {
-                match unsafe { fork() } {
-                    0 => unsafe { _exit(0) },
-                    -1 => unsafe { _exit(1) },
+                match fork() {
+                    0 => _exit(0),
+                    -1 => _exit(1),
                     _ => {}
                 }
             }
-            unsafe { _exit(0) }
+            _exit(0)
         }
         let mut status = 0;
-        unsafe { waitpid(child, &raw mut status, 0) };
+        waitpid(child, Some(&mut status), 0);
         if status != 0 {
             fail("could not fork".into());
         }

@@ -11,8 +11,27 @@ use crate::{errno, say, syscall};
 
 /// Of /proc/self/status.
 const STATUS: [&str; 22] = [
-    "Name", "Uid", "Gid", "Groups", "NSpid", "TracerPid", "Threads", "CoreDumping", "SigPnd", "ShdPnd", "SigBlk",
-    "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
+    "Name",
+    "Uid",
+    "Gid",
+    "Groups",
+    "NSpid",
+    "TracerPid",
+    "Threads",
+    "CoreDumping",
+    "SigPnd",
+    "ShdPnd",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
     "Cpus_allowed_list",
 ];
 
@@ -88,6 +107,7 @@ pub fn everything(args: &[String], more: &[&str]) {
         [("pdeathsig", 2), ("dumpable", 3), ("keepcaps", 7), ("securebits", 27), ("timerslack", 30), ("subreaper", 37)]
     {
         let mut value = 0i32;
+        // SAFETY: those of these options that write, write one number into `value`.
         let told = unsafe { syscall(157, option, &raw mut value, 0, 0, 0) };
         say(format!("prctl {name} {told} {value}"));
     }
@@ -118,8 +138,10 @@ fn keyring() {
     const GET_KEYRING_ID: i64 = 0;
     const DESCRIBE: i64 = 6;
     const SESSION: i64 = -3;
+    // SAFETY: this command of keyctl has no memory arguments.
     let key = unsafe { syscall(250, GET_KEYRING_ID, SESSION, 0) };
     let mut text = [0u8; 200];
+    // SAFETY: the array outlives the call and has that length.
     let size = unsafe { syscall(250, DESCRIBE, key, text.as_mut_ptr(), text.len()) };
     let text = &text[..(size.max(0) as usize).min(text.len())];
     say(format!("keyring {:?}", String::from_utf8_lossy(text).trim_end_matches('\0')));
@@ -131,8 +153,11 @@ fn terminal() {
     const TIOCGPGRP: i64 = 0x540f;
     for fd in 0..3 {
         let (mut termios, mut size, mut group) = ([0u32; 16], [0u16; 4], 0i32);
+        // SAFETY: TCGETS writes 36 bytes, of the 64 that there are.
         let told = unsafe { syscall(16, fd, TCGETS, termios.as_mut_ptr()) };
+        // SAFETY: four numbers of 16 bits are written, and the array has them.
         unsafe { syscall(16, fd, TIOCGWINSZ, size.as_mut_ptr()) };
+        // SAFETY: one number of 32 bits is written.
         unsafe { syscall(16, fd, TIOCGPGRP, &raw mut group) };
         say(format!("terminal {fd} {told} {:?} size {size:?} group {group}", &termios[..4]));
     }
@@ -148,6 +173,7 @@ fn descriptors() {
         let Ok(link) = fs::read_link(format!("/proc/self/fd/{fd}")) else { continue };
         let link = link.display().to_string();
         let link = link.split_once(":[").map_or(&*link, |(kind, _)| kind);
+        // SAFETY: these commands of fcntl have no memory arguments.
         let (flags, own) = unsafe { (syscall(72, fd, F_GETFL, 0), syscall(72, fd, F_GETFD, 0)) };
         say(format!("fd {fd} {link} flags {flags:o} own {own}"));
         let owner = fs::metadata(format!("/proc/self/fd/{fd}"));
@@ -162,7 +188,8 @@ fn mounts() {
         let parent = rows.iter().find(|other| other[0] == row[1]).map_or("none", |parent| parent[4]);
         let device = if row[2].starts_with("0:") { "" } else { row[2] };
         // `shared:7`: the number is the kernel's.
-        let rest: Vec<&str> = row[6..].iter().map(|word| word.split_once(':').map_or(*word, |(kind, _)| kind)).collect();
+        let rest: Vec<&str> =
+            row[6..].iter().map(|word| word.split_once(':').map_or(*word, |(kind, _)| kind)).collect();
         say(format!("mount {} on {parent} {device} root {} {} {}", row[4], row[3], row[5], rest.join(" ")));
     }
 }
@@ -194,6 +221,7 @@ fn describe(path: &str) -> String {
     const EXECUTE: i64 = 1;
     for (name, mode) in [("write", WRITE), ("execute", EXECUTE)] {
         // faccessat2 with the effective ids.
+        // SAFETY: the string ends in null and outlives the call.
         let result = unsafe { syscall(439, -100i64, path.as_ptr(), mode, 0x200) };
         told += &format!(" {name} {}", if result < 0 { errno() } else { 0 });
     }

@@ -7,7 +7,8 @@
 
 use serde_json::{Value, json};
 
-/// Uses every property that anybody can have, in the directory of the bundle.
+/// Uses every property that a config of any user can have, in the directory of the
+/// bundle.
 pub fn good(program: &str) -> Value {
     json!({
         "ociVersion": "1.3.0",
@@ -57,41 +58,41 @@ pub fn good(program: &str) -> Value {
 pub fn of(good: &Value) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |what: String, config: &Value| all.push((what, config.to_string().into_bytes()));
-    let mut places = Vec::new();
-    find(good, String::new(), &mut places);
-    for (i, place) in places.iter().enumerate() {
-        add(format!("{place} missing"), &without(good, place));
-        let value = good.pointer(place).expect("a place");
-        add(format!("{place} of another type"), &with(good, place, other_type(value)));
+    let mut pointers = Vec::new();
+    find(good, String::new(), &mut pointers);
+    for (i, pointer) in pointers.iter().enumerate() {
+        add(format!("{pointer} missing"), &without(good, pointer));
+        let value = good.pointer(pointer).expect("a pointer");
+        add(format!("{pointer} of another type"), &with(good, pointer, other_type(value)));
         match value {
             Value::Number(_) => {
                 let number = out_of_range(i);
-                add(format!("{place} is {number}"), &with(good, place, number));
+                add(format!("{pointer} is {number}"), &with(good, pointer, number));
             }
             Value::String(_) => {
                 let text = hostile(i);
                 add(
-                    format!("{place} is {:?}", text.chars().take(20).collect::<String>()),
-                    &with(good, place, text.into()),
+                    format!("{pointer} is {:?}", text.chars().take(20).collect::<String>()),
+                    &with(good, pointer, text.into()),
                 );
             }
             _ => {}
         }
     }
-    for (place, value) in particular() {
+    for (pointer, value) in particular() {
         let shown = value.to_string().chars().take(60).collect::<String>();
-        add(format!("{place} is {shown}"), &with(good, place, value));
+        add(format!("{pointer} is {shown}"), &with(good, pointer, value));
     }
     all.extend(no_json(good));
     all
 }
 
 /// JSON pointers (RFC 6901) of everything below.
-fn find(value: &Value, at: String, places: &mut Vec<String>) {
+fn find(value: &Value, at: String, pointers: &mut Vec<String>) {
     let mut below = |name: String, value: &Value| {
         let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-        places.push(at.clone());
-        find(value, at, places);
+        pointers.push(at.clone());
+        find(value, at, pointers);
     };
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, value)| below(name.clone(), value)),
@@ -100,8 +101,8 @@ fn find(value: &Value, at: String, places: &mut Vec<String>) {
     }
 }
 
-fn parent_of<'a, 'b>(config: &'a mut Value, place: &'b str) -> (&'a mut Value, &'b str) {
-    let (parent, name) = place.rsplit_once('/').expect("a pointer");
+fn parent_of<'a, 'b>(config: &'a mut Value, pointer: &'b str) -> (&'a mut Value, &'b str) {
+    let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
     let mut at = config;
     for part in parent.split('/').skip(1) {
         at = match part.parse::<usize>() {
@@ -112,9 +113,9 @@ fn parent_of<'a, 'b>(config: &'a mut Value, place: &'b str) -> (&'a mut Value, &
     (at, name)
 }
 
-fn without(good: &Value, place: &str) -> Value {
+fn without(good: &Value, pointer: &str) -> Value {
     let mut config = good.clone();
-    match parent_of(&mut config, place) {
+    match parent_of(&mut config, pointer) {
         (Value::Object(fields), name) => drop(fields.remove(name)),
         (Value::Array(elements), index) => drop(elements.remove(index.parse().expect("an index"))),
         _ => {}
@@ -122,9 +123,9 @@ fn without(good: &Value, place: &str) -> Value {
     config
 }
 
-fn with(good: &Value, place: &str, value: Value) -> Value {
+fn with(good: &Value, pointer: &str, value: Value) -> Value {
     let mut config = good.clone();
-    match parent_of(&mut config, place) {
+    match parent_of(&mut config, pointer) {
         (Value::Array(elements), index) => elements[index.parse::<usize>().expect("an index")] = value,
         (parent, name) => parent[name] = value,
     }

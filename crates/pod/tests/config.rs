@@ -155,7 +155,7 @@ fn namespaces_arrive_with_their_paths_maps_and_offsets() {
     assert_eq!(config.gid_maps.len(), 1);
     assert_eq!(config.time_offsets.text(), "monotonic -7 0\nboottime 8 999999999\n");
     assert_eq!(config.bundle, Path::new("/bundle"));
-    // A pod has no place for a namespace by path.
+    // A pod has no namespace by path.
     match config.clone().for_pod() {
         Err(Error::Invalid { field, value, reason, .. }) => {
             assert_eq!((field.as_str(), value.as_str()), ("linux.namespaces[].path", "/run/netns/a"));

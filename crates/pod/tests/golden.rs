@@ -206,8 +206,8 @@ fn below(list: &Value) -> &'static [MachineMount] {
     all.collect::<Vec<_>>().leak()
 }
 
-/// Whoever is root in a namespace that is joined could trace the launcher,
-/// which still has the machine's root and files open.
+/// The root of a namespace that is joined could trace the launcher, which still
+/// has the machine's root and files open.
 #[test]
 fn a_joined_user_namespace_cannot_trace_the_launcher() {
     let spec = serde_json::json!({

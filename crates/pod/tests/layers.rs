@@ -146,7 +146,7 @@ fn no_files_need_one_another() {
         let others = library.imports(from).into_iter().map(|(to, _)| to).filter(|to| !of_its_type(to));
         needs.insert(from, others.collect());
     }
-    // Who needs nobody that is left is taken away: those in circles stay.
+    // A file that needs none of those left is taken away: those in circles stay.
     while let Some(done) = needs.iter().find(|(_, to)| to.iter().all(|to| !needs.contains_key(to.as_str()))) {
         let done = *done.0;
         needs.remove(done);

@@ -1,4 +1,5 @@
-//! A container's terminal: handed to whoever asked for it, or shown on ours.
+//! A container's terminal: handed to the program behind `--console-socket`, or
+//! shown on ours.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -68,8 +69,8 @@ impl Proxy {
         }
     }
 
-    /// What to poll for input: the container's terminal, then ours. One that
-    /// has ended would be ready for ever.
+    /// What to poll for input: the container's terminal, then ours unless its input
+    /// has ended, which would be ready for ever.
     pub fn descriptors(&self) -> Vec<PollFd<'_>> {
         let ours = self.input_open.then(|| PollFd::new(stdin(), PollFlags::POLLIN));
         std::iter::once(PollFd::new(self.console.as_fd(), PollFlags::POLLIN)).chain(ours).collect()
@@ -92,10 +93,10 @@ impl Proxy {
             match self.console.read(&mut buffer) {
                 Ok(count @ 1..) => {
                     let mut output = std::io::stdout().lock();
-                    // Nobody reads it if this fails.
+                    // If this fails it has no reader.
                     output.write_all(&buffer[..count]).and_then(|()| output.flush()).ok();
                 }
-                // EIO: nobody has the other side open any more.
+                // EIO: no process has the other side open any more.
                 _ => return false,
             }
         }
@@ -140,7 +141,7 @@ mod sys {
         let mut size = winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the kernel writes the structure, which outlives the call.
         let result = unsafe { ioctl(terminal.as_raw_fd(), TIOCGWINSZ, &raw mut size) };
-        // One that nobody has told its size says 0.
+        // A terminal that was not told its size says 0.
         (result == 0 && size.ws_row != 0 && size.ws_col != 0).then_some((size.ws_row, size.ws_col))
     }
 

@@ -31,7 +31,7 @@ impl Log {
         Log { file, format, debug }
     }
 
-    /// Whether it can be written: who reads it would wait in vain.
+    /// Whether it can be written: its reader would wait in vain.
     pub fn check(&self) -> Result<()> {
         match &self.file {
             Some(path) => open(path).map(drop).with_context(|| format!("--log {}", path.display())),
@@ -43,7 +43,7 @@ impl Log {
     pub fn error(&self, message: &str) {
         self.say("error", message);
         if self.file.is_some() {
-            // Nobody reads it if this fails.
+            // If this fails it has no reader.
             writeln!(std::io::stderr(), "{message}").ok();
         }
     }
@@ -66,7 +66,7 @@ impl Log {
             Format::Json => json!({ "level": level, "msg": message, "time": time.to_string() }).to_string(),
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
         };
-        // Nobody reads it if one of these fails.
+        // If one of these fails it has no reader.
         let file = self.file.as_ref().and_then(|path| open(path).ok());
         match file {
             Some(mut file) => writeln!(file, "{line}").ok(),

@@ -1,5 +1,5 @@
 //! `podlet-oci`: OCI bundles, with the command line of runc, for podman,
-//! containerd, CRI-O and people who know it.
+//! containerd, CRI-O and people that know it.
 //!
 //! One file a subcommand, in `commands`; each is a thin layer over
 //! `pod::oci`. Exit codes are runc's: the program's own for `run` and
@@ -67,7 +67,7 @@ pub struct Global {
 }
 
 #[derive(Subcommand)]
-// Only the options of the one that is called are built.
+// Only the options of the subcommand that is called are built.
 #[command(defer = true)]
 enum Command {
     /// Create a container, which waits for `start`
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // Nobody reads it if this fails.
+            // If this fails it has no reader.
             error.print().ok();
             return ExitCode::from(FAILED);
         }

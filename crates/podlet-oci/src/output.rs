@@ -16,12 +16,12 @@ pub fn line(text: Arguments<'_>) -> Result<()> {
     }
 }
 
-/// Whether somebody may still read what is printed, once `other` can be read or
+/// Whether what is printed may still have a reader, once `other` can be read or
 /// this time is over.
 pub fn is_read_until(other: &impl AsFd, timeout: Duration) -> Result<bool> {
     let stdout = std::io::stdout();
     let timeout = PollTimeout::try_from(timeout.as_millis()).unwrap_or(PollTimeout::MAX);
-    // Of the second only errors are told: that nobody has its other end.
+    // Of the second only errors are told: that no process has its other end open.
     let mut fds = [PollFd::new(other.as_fd(), PollFlags::POLLIN), PollFd::new(stdout.as_fd(), PollFlags::empty())];
     match poll(&mut fds, timeout) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}

@@ -51,7 +51,7 @@ impl Terminal<'_> {
     }
 
     /// Sends it away, or comes back with it to be shown.
-    pub fn place(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
+    pub fn hand_over(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
         match (console, self.socket) {
             (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", &console).map(|()| None),
             (Some(console), None) => Ok(Some(Proxy::new(console))),
@@ -60,7 +60,7 @@ impl Terminal<'_> {
     }
 }
 
-/// Who is told which process it is.
+/// Where the pid is written to.
 #[derive(Args)]
 pub struct Told {
     /// Write the process's pid to this file
@@ -79,13 +79,13 @@ impl Told {
     }
 }
 
-/// Writes a pid beside its place, and renames it there.
+/// Writes a pid under another name, and renames it to `file`.
 fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
     let pid = oci::pid_of(process)?.context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    // One that a killed command left; what a link there leads to is not ours.
+    // A killed command may have left one; what a link there leads to is not ours.
     fs::remove_file(&new).ok();
     let written = File::create_new(&new).and_then(|mut file| file.write_all(pid.to_string().as_bytes()));
     written.and_then(|()| fs::rename(&new, path)).with_context(|| format!("--pid-file {}", path.display()))
@@ -102,7 +102,7 @@ pub struct Signals {
 const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// What stays our own: the end of children, the job control of the shell that
-/// runs us, a reader who has gone, and what a fault of ours raises. All else is
+/// runs us, a reader that has gone, and what a fault of ours raises. All else is
 /// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
 const OUR_OWN: [Signal; 12] = [
     Signal::SIGCHLD,
@@ -119,8 +119,8 @@ const OUR_OWN: [Signal; 12] = [
     Signal::SIGSYS,
 ];
 
-/// Whoever started us may ignore SIGCHLD, and so would we: nobody could tell
-/// then how a child ended.
+/// The caller may ignore SIGCHLD, and so would we: then how a child ended could not
+/// be told.
 #[allow(unsafe_code)] // One call without memory arguments.
 pub fn remember_children() {
     // SAFETY: no handler is installed.
@@ -141,8 +141,8 @@ impl Signals {
         Ok(Signals { arrived, ending: SignalFd::with_flags(&ENDING.into_iter().collect(), flags)? })
     }
 
-    /// Can be read once somebody wants us to end, and nothing runs to which
-    /// that could be passed on: what we wait for is given up then.
+    /// Can be read once a signal asks us to end, and nothing runs to which that
+    /// could be passed on: what we wait for is given up then.
     pub fn ending(&self) -> Result<OwnedFd> {
         Ok(self.ending.as_fd().try_clone_to_owned()?)
     }
@@ -180,8 +180,8 @@ impl Signals {
             proxy.drain();
         }
         let code = oci::wait(process)?;
-        // What has come for a process that is gone is nobody's; what comes now
-        // is for us, who clear up after it.
+        // What has come for a process that is gone is dropped; what comes now is
+        // for us, while we clear up after it.
         while self.arrived.read_signal()?.is_some() {}
         Ok(code)
     }

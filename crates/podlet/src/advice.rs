@@ -1,18 +1,18 @@
 //! What to say of a word that podlet does not know: the option or command that
 //! was meant, or why there is none.
 //!
-//! Whoever comes from podman or docker types what works there. What podlet has
+//! A user of podman or docker types what works there. What podlet has
 //! not, and what does it here, stands in the tables below, command by command;
 //! for everything else the nearest name is proposed. A word in the tables is
-//! never taken for a slip of another: who asks for `top` does not mean `stop`.
+//! never taken for a slip of another: `top` does not mean `stop`.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 
 use crate::Cli;
 
-/// For whom an entry is (everybody, if nobody is named), its names, and what
-/// is said.
+/// The commands that a word is for (all, if none is named), its names, and what is
+/// said.
 type Entry = (&'static [&'static str], &'static [&'static str], &'static str);
 
 /// Commands that make something.

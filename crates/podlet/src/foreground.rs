@@ -4,7 +4,7 @@
 //! The container has no terminal of its own, so a key on ours reaches it only
 //! as a signal that podlet passes on. A program may ignore that, and a shell
 //! without a prompt looks like one that hangs: so podlet says how to get out,
-//! and whoever presses Ctrl-C a third time does.
+//! and a third Ctrl-C gets the user out.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -29,19 +29,19 @@ pub struct Foreground<'a> {
     name: &'a str,
     /// Ends it and all that belongs to it.
     end: &'a dyn Fn() -> pod::Result<()>,
-    /// When the user is told how to get out, unless that has been done or
-    /// there is nobody to tell.
+    /// When the user is told how to get out, unless that has been done or there is
+    /// no terminal.
     hint_at: Option<Instant>,
     interrupts: u32,
 }
 
-/// Who is back at the prompt by now needs no advice.
+/// A user that is back at the prompt by now needs no advice.
 const BEFORE_HINT: Duration = Duration::from_secs(1);
-/// So often Ctrl-C is pressed by who means it.
+/// So often Ctrl-C is pressed by a user that means it.
 const ENOUGH: u32 = 3;
 
 /// What stays podlet's own: the end of children, the job control of the shell that
-/// runs podlet, a reader who has gone, and what a fault of podlet raises. All else is
+/// runs podlet, a reader that has gone, and what a fault of podlet raises. All else is
 /// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
 const ITS_OWN: [Signal; 12] = [
     Signal::SIGCHLD,

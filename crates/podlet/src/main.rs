@@ -35,7 +35,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-// Only the options of the one that is called are built.
+// Only the options of the subcommand that is called are built.
 #[command(defer = true)]
 enum Command {
     /// Run a program in a container
@@ -97,7 +97,7 @@ fn answer(error: &clap::Error) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     match error.print() {
-        // Nobody reads it if this fails.
+        // If this fails it has no reader.
         _ if error.use_stderr() => ExitCode::from(FAILED),
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             output::note(format_args!("writing to standard output: {error}"));

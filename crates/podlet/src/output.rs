@@ -14,12 +14,12 @@ pub enum Format {
     Json,
 }
 
-/// Who reads standard output.
+/// Whether standard output has a reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// Perhaps somebody.
+    /// Perhaps one.
     There,
-    /// Nobody any more, as after `| head`.
+    /// None any more, as after `| head`.
     Gone,
 }
 
@@ -28,8 +28,8 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     bytes(format!("{text}\n").as_bytes()).map(drop)
 }
 
-/// Copies bytes as they are. Whoever has nothing else to do than this ends when
-/// the reader has gone.
+/// Copies bytes as they are. A command that does nothing else ends when the reader
+/// has gone.
 pub fn bytes(bytes: &[u8]) -> Result<Reader> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

@@ -13,8 +13,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens the pod. Whether the container is there is for those to say who
-    /// use it.
+    /// Opens the pod. Whether the container is there is found out by using it.
     pub fn open(store: &Store, text: &str) -> Result<Target> {
         let (pod, container) = match text.split_once('/') {
             Some((pod, container)) => (pod, Some(container.to_string())),

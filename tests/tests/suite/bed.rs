@@ -114,11 +114,11 @@ impl Bed {
     }
 
     pub fn expand(&self, line: &str) -> Vec<String> {
-        let place = |word: &str| {
+        let expand = |word: &str| {
             let word = word.replace("ROOT", &self.rootfs().display().to_string());
             word.replace("DIR", &self.dir.display().to_string())
         };
-        line.split_whitespace().map(place).collect()
+        line.split_whitespace().map(expand).collect()
     }
 
     /// The command, ready to be run. `ROOT` stands for `--rootfs` and its
@@ -156,7 +156,7 @@ impl Bed {
         self.podlet_args(&self.expand(line))
     }
 
-    /// The same, with the old order of a launch: a build for one test.
+    /// Runs `podlet` with the old order of a launch: a build for one test.
     pub fn podlet_old_order(&self, line: &str) -> Said {
         self.finish(self.command_of("podlet-old-order", &self.expand(line)))
     }
@@ -184,7 +184,7 @@ impl Bed {
     }
 
     /// Runs a `podlet-oci` that leaves something running: what it prints goes
-    /// where the container's output goes, so nobody waits for the end of that.
+    /// where the container's output goes, so the test does not wait for its end.
     pub fn oci_detached(&self, line: &str) -> Said {
         self.spawn_command(self.oci_command(&self.expand(line))).wait()
     }
@@ -231,7 +231,7 @@ impl Bed {
         self.spawn_command(self.unshared(options, command)).wait()
     }
 
-    /// The same, ready to be run.
+    /// A command to be run in a pid namespace that ends with it.
     pub fn unshared(&self, options: &[&str], command: Command) -> Command {
         let mut unshare = Command::new("unshare");
         if self.mode.nests_users() {

@@ -45,8 +45,8 @@ pub fn run(words: &[&str]) -> ExitCode {
         Container::new(name, Root::Dir(rootfs.into())).args(args)
     };
     match *words {
-        // Holds an attached pod with a container until it is killed; with a
-        // forked child that has all its descriptors.
+        // Keeps an attached pod with a container until it is killed; with a forked
+        // child that has all its descriptors.
         ["attached", pod, fork] => {
             let pod = Pod::create(&store, PodOptions::new(pod)).expect("a pod");
             pod.start(&container("a", "orphan block , block")).expect("a container");

@@ -23,14 +23,15 @@ use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
 use crate::{Case, NEEDS_NEW_CALLS, cases, skips, sys};
 
-/// No test takes longer; one that does has hung. Times [`patience`].
+/// No test takes longer; else it has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
 /// After a test's end, processes that are on their way out have this long.
 /// Times [`patience`].
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// No test in its long form takes longer. Times [`patience`].
 const LONG_LIMIT: Duration = Duration::from_secs(3600);
-/// How many times slower than usual this machine is, 1 if nobody says.
+/// The variable that says how many times slower than usual this machine is; 1
+/// without it.
 const PATIENCE: &str = "PODLET_TEST_PATIENCE";
 /// What [`every`] is.
 const EVERY: &str = "PODLET_TEST_EVERY";
@@ -42,7 +43,7 @@ pub fn patience() -> u32 {
     std::env::var(PATIENCE).map_or(1, |factor| factor.parse().expect("PODLET_TEST_PATIENCE is a number"))
 }
 
-/// Where the commands of the build before are, if somebody says.
+/// Where the commands of the build before are, if the environment says.
 pub fn former() -> Option<PathBuf> {
     std::env::var_os("PODLET_TEST_FORMER").map(PathBuf::from)
 }
@@ -83,7 +84,7 @@ pub fn all(args: &[&str]) -> ExitCode {
                 let names = args.next().expect("--mode all|root|mapped|user|delegated|vm[,...]");
                 modes = Mode::chosen(names, &modes);
             }
-            // The suite and its programs, for somebody who cannot build.
+            // The suite and its programs, for a user that cannot build.
             "--bundle" => {
                 let base = Base::at(PathBuf::from(args.next().expect("--bundle DIR")));
                 fs::write(base.dir.join("probe"), podlet_tests::PROBE).expect("the probe");
@@ -180,7 +181,7 @@ pub fn all(args: &[&str]) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A directory that everybody can read, with the programs.
+/// A directory that every user can read, with the programs.
 struct Base {
     dir: PathBuf,
     count: AtomicUsize,
@@ -254,7 +255,7 @@ impl Drop for Base {
     }
 }
 
-/// Also what somebody made unreadable.
+/// Removes a directory, even if a test made parts of it unreadable.
 fn remove_all(dir: &Path) {
     for path in leaks::tree(dir) {
         if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
@@ -302,7 +303,7 @@ fn build(package: &str, features: Option<&str>, target: &str) -> PathBuf {
     target.join(musl.unwrap_or_default()).join("debug").join(package)
 }
 
-/// First process of a test: becomes who the mode says.
+/// First process of a test: becomes the mode's user.
 pub fn supervise(mode: &str, test: &str, dir: &str, cgroup: &str) -> ExitCode {
     let mode = Mode::parse(mode).expect("a mode");
     mode.enter(Path::new(dir), cgroup);
@@ -336,7 +337,7 @@ pub fn guard(mode: &str, test: &str, dir: &str) -> ExitCode {
         println!("processes:");
         leaks::descendants(std::process::id()).iter().for_each(|seen| println!("    {seen}"));
     }
-    // Whoever is on the way out may finish.
+    // Processes on the way out may finish.
     let me = std::process::id();
     let deadline = Instant::now() + if ended { AFTERMATH * patience() } else { Duration::ZERO };
     signals.wait_until(deadline, |_| leaks::descendants(me).is_empty());

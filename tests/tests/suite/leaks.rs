@@ -132,7 +132,7 @@ pub fn descriptors() -> BTreeMap<i32, String> {
     let entries: Vec<_> = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().collect();
     let entries = entries.into_iter().filter_map(|entry| {
         let fd = entry.file_name().to_str()?.parse().ok()?;
-        // Without the one that the directory itself was read by.
+        // Without the descriptor that the directory itself was read by.
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?.display().to_string();
         (!link.ends_with("/fd")).then_some((fd, link))
     });

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   suite                         chooses, counts, prints
-//!     └─ --supervise              becomes who the mode says (`modes`)
+//!     └─ --supervise              becomes the mode's user (`modes`)
 //!          = --guard              subreaper: reaps, watches the clock, and
 //!              │                  afterwards looks for leaks (`leaks`)
 //!              └─ --body          the test itself, with a `Bed` to lie in
@@ -13,7 +13,7 @@
 //! Every test runs in every mode the caller can have; what is left out stands
 //! in [`SKIPS`] with its reason. The tests of mode vm are no part of this: they
 //! need every cgroup controller and capability, which a container or a login
-//! does not have, and run where somebody asks for that mode (`make test-vm`).
+//! does not have, and run where that mode is asked for (`make test-vm`).
 //!
 //! `suite [--mode M,...] [--jobs N] [--every N] [--list] [FILTER...]`, with `all`
 //! for every mode and vm; `--every 1` is the long form of the tests that have one
@@ -86,14 +86,15 @@ fn needs_programs() -> Vec<(bool, &'static [Mode], &'static str, &'static str)> 
     ]
 }
 
-/// The same where cgroup v2 is alone.
+/// What is left out where cgroup v2 is alone, besides [`SKIPS`].
 const SKIPS_ON_PURE_V2: &[Skip] = &[(
     Mode::Root,
     "podlet_oci_does_as_runc_does",
     "its list of differences is that of a machine where runc uses cgroup v1; limits are compared in mode vm",
 )];
 
-/// The same where /bin/sh is busybox, which takes its own applets for programs.
+/// What is left out where /bin/sh is busybox, which takes its own applets for
+/// programs, besides [`SKIPS`].
 const SKIPS_WITH_BUSYBOX: &[Skip] = &[
     (Mode::Root, "what_a_hook_sees", "its hook is a script for the tools of GNU and util-linux"),
     (Mode::Root, "network_devices_of_a_config", "its script needs nsenter and ip of util-linux and iproute2"),

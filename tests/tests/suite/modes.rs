@@ -1,4 +1,5 @@
-//! Who runs a test: the caller, root of a user namespace, an ordinary user.
+//! The user that runs a test: the caller, root of a user namespace, an ordinary
+//! user.
 //!
 //! Entered by a process of its own, before anything of the test happens.
 
@@ -11,9 +12,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-/// Who an unprivileged mode is when the suite is run as root.
+/// The user of an unprivileged mode when the suite is run as root.
 const USER: u32 = 1000;
-/// Ids of nobody on this machine, for [`Mode::Delegated`].
+/// Ids of no user of this machine, for [`Mode::Delegated`].
 const SUB_IDS: &str = "1000:3000000:65536\n";
 
 /// How a test is run.
@@ -87,7 +88,7 @@ impl Mode {
         matches!(self, Mode::Root | Mode::Delegated | Mode::Vm) && hierarchy().is_some()
     }
 
-    /// Whether a pod gets a user namespace though nobody asked for one.
+    /// Whether a pod gets a user namespace though none was asked for.
     pub fn nests_users(self) -> bool {
         matches!(self, Mode::User | Mode::Delegated)
     }
@@ -97,7 +98,7 @@ impl Mode {
         matches!(self, Mode::Root | Mode::Delegated | Mode::Vm)
     }
 
-    /// Becomes what the mode says. `cgroup` is a name that nobody else has.
+    /// Becomes what the mode says. `cgroup` is a name that no other test has.
     pub fn enter(self, dir: &Path, cgroup: &str) {
         match self {
             Mode::Root | Mode::Vm => {
@@ -107,7 +108,7 @@ impl Mode {
                     unshare(CloneFlags::CLONE_NEWCGROUP).expect("a cgroup namespace");
                     move_to(&mount_point.join(cgroup).join("harness")).expect("a cgroup below our own");
                     own_mounts();
-                    // In its place, for the kernel refuses the same one on top.
+                    // Instead of it, for the kernel refuses the same one on top.
                     umount2(&mount_point, MntFlags::MNT_DETACH).expect("unmounting cgroup2");
                     let none: Option<&str> = None;
                     mount(Some("cgroup2"), &mount_point, Some("cgroup2"), MsFlags::empty(), none).expect("cgroup2");
@@ -177,7 +178,7 @@ fn move_to(cgroup: &Path) -> std::io::Result<()> {
     fs::write(cgroup.join("cgroup.procs"), "0")
 }
 
-/// Removes what [`Mode::enter`] made, once nobody is in there.
+/// Removes what [`Mode::enter`] made, once no process is in there.
 pub fn remove_cgroup(name: &str) {
     if let Some(mount_point) = hierarchy() {
         remove_tree(&mount_point.join(name));

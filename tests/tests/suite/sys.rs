@@ -80,7 +80,7 @@ pub fn default_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// Blocks a signal, for whoever is executed later, too.
+/// Blocks a signal, for programs executed later, too.
 pub fn block_signal(signal: nix::sys::signal::Signal) {
     let mut set = nix::sys::signal::SigSet::empty();
     set.add(signal);
@@ -132,15 +132,15 @@ pub fn ends_within(pid: u32, milliseconds: i32) -> bool {
     }
 }
 
-/// Waits for any child, whoever started it. False if there was none.
+/// Waits for any child, the library's too. False if there was none.
 pub fn steal_a_child() -> bool {
     let mut status = 0;
     // SAFETY: status outlives the call.
     unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) > 0 }
 }
 
-/// Does something as another user, in a thread of its own: the others stay who
-/// they are.
+/// Does something as another user, in a thread of its own: the others keep their
+/// ids.
 pub fn as_user<T: Send>(uid: u32, what: impl FnOnce() -> T + Send) -> T {
     let inside = || {
         // SAFETY: no pointers; glibc would change all threads.
@@ -191,7 +191,7 @@ pub fn be_careless(command: &mut std::process::Command) {
     };
 }
 
-/// Has a command started by a caller who ignores how its children end.
+/// Has a command started by a caller that ignores how its children end.
 pub fn ignore_children(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     // SAFETY: only a system call after the fork.
@@ -229,7 +229,7 @@ pub fn resize(terminal: &std::fs::File, rows: u16, columns: u16) {
 /// A descriptor that came in a message.
 pub fn own(fd: i32) -> std::fs::File {
     use std::os::fd::FromRawFd;
-    // SAFETY: it was just received, and nobody else knows it.
+    // SAFETY: it was just received, and nothing else has the number.
     unsafe { std::fs::File::from_raw_fd(fd) }
 }
 

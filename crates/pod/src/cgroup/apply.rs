@@ -52,7 +52,7 @@ impl Resources {
     /// mount point of cgroup v2 or of what is delegated of it, down to `dir`.
     /// Device rules need CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN) in the
     /// machine's user namespace; without it they are left to the kernel, which
-    /// then lets nobody open a node that was made inside: see
+    /// then lets no process open a node that was made inside: see
     /// docs/security.md.
     ///
     /// # Errors
@@ -84,8 +84,8 @@ impl Resources {
         self.update_all(change, &[dir.into()], hierarchy_root)
     }
 
-    /// The same in several cgroups, each in the one before it, that have these
-    /// limits.
+    /// [`update`](Resources::update) in several cgroups, each in the one before
+    /// it, that all have these limits.
     pub(crate) fn update_all(&self, change: &Resources, dirs: &[PathBuf], hierarchy_root: &Path) -> Result<Resources> {
         let new = self.changed_by(change)?;
         let mut changes = Vec::new();
@@ -172,7 +172,7 @@ fn explain(write: &Write, error: io::Error) -> Error {
     Error::invalid(&write.field, &write.content, reason).because(error)
 }
 
-/// Whether bpf(2) is for the caller. Who it is not for has only containers
+/// Whether bpf(2) is for the caller. Without it all its containers are ones
 /// that cannot open nodes they make.
 fn may_attach(facts: &Facts) -> bool {
     facts.privileged && facts.initial_users

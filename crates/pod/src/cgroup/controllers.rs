@@ -3,7 +3,7 @@
 //!
 //! A cgroup has the files of a controller if every cgroup above it passes the
 //! controller on, which is written into their `cgroup.subtree_control`; and
-//! (but for the root) one that does may have no processes of its own.
+//! (but for the root) a cgroup that does may have no processes of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 //! it.
 //!
 //! A container finds its limits at the root of its cgroup namespace, where
-//! programs size themselves by them and engines read them. Who mounts cgroup2
-//! in there finds the same files, and may write them if they are its user's,
+//! programs size themselves by them and engines read them. If it mounts cgroup2
+//! it finds the same files, and may write them if they are its user's,
 //! unless the hierarchy was mounted with `nsdelegate` ([cgroups(7)]), as
 //! systemd does. Elsewhere the limits of such a container stand twice:
 //!
@@ -36,8 +36,8 @@ use crate::spec::{Container, PodOptions};
 /// The inner one; crun's name for what it is to crun, too.
 const INNER: &str = "container";
 
-/// Whether the kernel keeps everybody in a cgroup namespace from writing what
-/// limits its root.
+/// Whether the kernel keeps a cgroup namespace's processes from writing the
+/// limits of its root.
 pub(crate) fn is_delegated() -> bool {
     // Not known is as good as not so.
     procfs::read("/proc/self/mountinfo").is_ok_and(|mounts| names_nsdelegate(&mounts))
@@ -56,7 +56,7 @@ pub(crate) fn birthplace(dir: &Path, doubled: bool) -> PathBuf {
     if doubled { dir.join(INNER) } else { dir.into() }
 }
 
-/// Sets the limits of a cgroup that nobody has been born in, in both if they
+/// Sets the limits of a cgroup that nothing has been born in, in both if they
 /// are `doubled`.
 pub(crate) fn limit(dir: &Path, doubled: bool, resources: &Resources) -> Result<()> {
     if doubled {
@@ -65,7 +65,7 @@ pub(crate) fn limit(dir: &Path, doubled: bool, resources: &Resources) -> Result<
     }
     cgroup::limit(dir, resources)?;
     if doubled {
-        // Rules for devices hold for all that is below.
+        // Rules for devices count for all that is below.
         cgroup::limit(&birthplace(dir, true), &resources.without_devices())?;
     }
     Ok(())

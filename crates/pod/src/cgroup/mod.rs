@@ -1,10 +1,10 @@
-//! A pod's place in the cgroup v2 hierarchy.
+//! A pod's cgroups in the hierarchy of version 2.
 //!
 //! ```text
 //!   podlet/<pod>-<id>/          limits
 //!     pause/                    pause alone; never frozen
 //!     ctr/<container>/          what is killed and frozen
-//!       exec-<slot>-<n>/        an exec that can be killed by itself, if it was asked for
+//!       exec-<entry>-<n>/       an exec that can be killed by itself, if it was asked for
 //! ```
 //!
 //! On a machine that still has v1 hierarchies the unified one beside them
@@ -41,13 +41,13 @@ pub(crate) fn own() -> Option<PathBuf> {
     of("self")
 }
 
-/// The same of a process, as `/proc` names it.
+/// The cgroup of a process, named as in `/proc`, as a path below the hierarchy.
 fn of(process: &str) -> Option<PathBuf> {
     let cgroups = procfs::read(format!("/proc/{process}/cgroup")).ok()?;
     cgroups.lines().find_map(|line| line.strip_prefix("0::/")).map(PathBuf::from)
 }
 
-/// The same for whoever has a cgroup, so that there must be one.
+/// Where cgroup2 is mounted, for a caller that has a cgroup, so that it must be.
 pub(crate) fn hierarchy_root() -> PathBuf {
     hierarchy().unwrap_or_else(|| "/sys/fs/cgroup".into())
 }
@@ -87,9 +87,12 @@ pub(crate) fn open_birthplace(dir: &Path) -> Result<OwnedFd> {
     open_dir(dir)
 }
 
-/// The same of one that somebody is in.
+/// A descriptor of a cgroup with processes in it, for another to be born in.
+///
+/// # Errors
+/// [`Error::State`] if it is frozen, or is about to be.
 pub(crate) fn open_beside(dir: &Path) -> Result<OwnedFd> {
-    // It says that it is frozen when all are. Who comes next is so before.
+    // It says `frozen 1` once all in it are; a new process would be at once.
     for above in dir.ancestors() {
         match freezes(above)? {
             Some(true) => return Err(frozen(dir)),
@@ -100,9 +103,9 @@ pub(crate) fn open_beside(dir: &Path) -> Result<OwnedFd> {
     open_birthplace(dir)
 }
 
-/// Whoever is born in a frozen cgroup would not so much as begin, and its parent
-/// waits for that. An empty one below one that is frozen says so from its first
-/// moment on.
+/// Fails for a frozen cgroup: a process born in it would not so much as begin,
+/// and its parent waits for that. An empty cgroup below a frozen one says so
+/// from its first moment on.
 pub(crate) fn refuse_frozen(dir: &Path) -> Result<()> {
     if says(dir, "frozen 1")? { Err(frozen(dir)) } else { Ok(()) }
 }
@@ -111,13 +114,13 @@ fn frozen(dir: &Path) -> Error {
     Error::state(format!("the cgroup {}", dir.display()), "is frozen: nobody can begin in it")
 }
 
-/// The same, unchecked.
+/// A descriptor of a cgroup, whether or not it is frozen.
 pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     open(dir, flags, Mode::empty()).doing(|| format!("opening the cgroup {}", dir.display()))
 }
 
-/// Where one goes who joins a container whose first process is `first`.
+/// Where a process goes that joins a container whose first process is `first`.
 ///
 /// A cgroup that gives controllers on to those below has no processes itself
 /// (cgroups(7), "no internal processes" rule), so a container that does that
@@ -143,8 +146,9 @@ pub(crate) fn kill(dir: &Path, timeout: Duration) -> Result<()> {
     kill_while(dir, timeout, || Ok(true))
 }
 
-/// The same if `is_ours` says so of what was found there. Whatever another one
-/// makes at this path meanwhile is neither killed nor waited for.
+/// Kills everything in a cgroup and below and waits until it is gone, if
+/// `is_ours` says so of what was found there. A cgroup that another process makes
+/// at this path meanwhile is neither killed nor waited for.
 pub(crate) fn kill_while(dir: &Path, timeout: Duration, is_ours: impl FnOnce() -> Result<bool>) -> Result<()> {
     let context = || format!("killing the cgroup {}", dir.display());
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -174,7 +178,7 @@ pub(crate) fn is_frozen(dir: &Path) -> Result<bool> {
     Ok(freezes(dir)? == Some(true))
 }
 
-/// The same; `None` of the hierarchy's root, which cannot be frozen.
+/// What `cgroup.freeze` says; `None` of the hierarchy's root, which has none.
 fn freezes(dir: &Path) -> Result<Option<bool>> {
     Ok(read(dir, "cgroup.freeze")?.map(|text| text.trim() == "1"))
 }
@@ -194,7 +198,7 @@ pub(crate) fn number(dir: &Path) -> Option<u64> {
     fs::metadata(dir).ok().map(|meta| meta.ino())
 }
 
-/// Whether it is there, the one of that number, and nobody is in it or below.
+/// Whether it is there, the one of that number, and no process in it or below.
 pub(crate) fn is_empty(dir: &Path, wanted: u64) -> Result<bool> {
     Ok(says(dir, "populated 0")? && number(dir) == Some(wanted))
 }
@@ -210,7 +214,7 @@ pub(crate) fn wait_empty(dir: &Path, timeout: Duration) -> Result<bool> {
     wait_event(dir, "populated 0", Some(timeout), None)
 }
 
-/// Waits until somebody lets a frozen cgroup go on.
+/// Waits until a frozen cgroup is let go on.
 ///
 /// # Errors
 /// [`Error::GivenUp`] if `cancel` can be read before.
@@ -258,7 +262,7 @@ fn wait_event(dir: &Path, wanted: &str, timeout: Option<Duration>, cancel: Optio
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }
-        // kernfs wakes those who wait for "exceptional" input.
+        // kernfs wakes a poll for "exceptional" input.
         let mut fds = vec![PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
         fds.extend(cancel.map(|cancel| PollFd::new(cancel.as_fd(), PollFlags::POLLIN)));
         let wait = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
@@ -283,7 +287,7 @@ fn processes(dir: &Path) -> Vec<u32> {
 /// Kills what is in a cgroup and removes it with all below.
 pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    // The rule: nobody is in it any more, and nothing below.
+    // The rule: no process is in it any more, and no cgroup below.
     if try_to_remove(dir) {
         return Ok(());
     }
@@ -291,8 +295,8 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
 }
 
-/// The same of one in which nobody can be any more; somebody else may have
-/// come, whose it is then.
+/// Removes a cgroup whose own processes have ended, with all below, unless
+/// another command's have come: then it is theirs.
 pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
     // A killed process leaves a moment after its end.
     const MOMENT: Duration = Duration::from_secs(1);
@@ -302,9 +306,9 @@ pub(crate) fn remove_unless_taken(dir: &Path) -> Result<()> {
     remove_empty(dir).doing(|| format!("removing the cgroup {}", dir.display()))
 }
 
-/// The same of one in which somebody may go on, who is left alone.
+/// Removes a cgroup unless a process goes on in it, which is left alone.
 pub(crate) fn remove_if_empty(dir: &Path) {
-    // As below: who has ended leaves a moment later.
+    // A process leaves its cgroup a moment after its end.
     for _ in 0..50 {
         if try_to_remove(dir) || says(dir, "populated 1").unwrap_or(false) {
             return;
@@ -313,7 +317,7 @@ pub(crate) fn remove_if_empty(dir: &Path) {
     }
 }
 
-/// Removes one without processes and cgroups below. Whether it is gone.
+/// Removes a cgroup without processes and cgroups below. Whether it is gone.
 fn try_to_remove(dir: &Path) -> bool {
     fs::remove_dir(dir).map_or_else(|error| is_gone(&error), |()| true)
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kernel::cgroupfs::hierarchy;
 use crate::kernel::facts::Facts;
 
-/// The cgroups of one pod. Only paths: nothing is held.
+/// The cgroups of one pod. Only paths: nothing is kept open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodCgroup {
     dir: PathBuf,
@@ -25,7 +25,7 @@ impl PodCgroup {
         Some(PodCgroup { dir: usable_parent(facts)?.join(format!("{name}-{}", &id[..8])) })
     }
 
-    /// Those of pods of this name whose id nobody knows any more.
+    /// Those of pods of this name whose id no record says any more.
     pub(crate) fn find(facts: &Facts, name: &str) -> Vec<PodCgroup> {
         let entries = parent(facts).and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten();
         let is_its = |dir: &PathBuf| {
@@ -35,7 +35,7 @@ impl PodCgroup {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_its).map(PodCgroup::at).collect()
     }
 
-    /// One that a record names.
+    /// The one that a record names.
     pub(crate) fn at(dir: impl Into<PathBuf>) -> PodCgroup {
         PodCgroup { dir: dir.into() }
     }
@@ -79,12 +79,13 @@ impl PodCgroup {
     }
 }
 
-/// The last pod takes the common parent with it, if nobody else is there.
+/// The last pod takes the common parent with it: a cgroup with others in it stays.
 fn tidy(parent: &Path) {
     fs::remove_dir(parent).ok();
 }
 
-/// The same where there is no pod, and none may have been but for the parent.
+/// Removes the common parent of pods where there is no pod, and perhaps never was
+/// one.
 pub(crate) fn tidy_parent(facts: &Facts) {
     parent(facts).iter().for_each(|parent| tidy(parent));
 }
@@ -107,7 +108,7 @@ pub(crate) fn parent(facts: &Facts) -> Option<PathBuf> {
     Some(empty.unwrap_or(&own).join("podlet"))
 }
 
-/// The same, made, if pods' cgroups can be.
+/// Where pods' cgroups are, made; `None` if none can be made there.
 pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
     let parent = parent(facts)?;
     match fs::create_dir(&parent) {
@@ -115,7 +116,7 @@ pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(_) => return None,
     }
-    // Ours to fill? And whoever is born there comes from here.
+    // Ours to fill? And a process that is born there comes from our cgroup.
     if !(facts.privileged && facts.initial_users) {
         let procs = parent.parent()?.join("cgroup.procs");
         if !may_write(&procs) {
@@ -126,7 +127,7 @@ pub(crate) fn usable_parent(facts: &Facts) -> Option<PathBuf> {
 }
 
 /// Whether this program may write something, as far as can be seen: where the
-/// kernel does not tell, whoever then does it is told why.
+/// kernel does not tell, the write itself says why it fails.
 fn may_write(path: &Path) -> bool {
     let access = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK);
     !matches!(access, Err(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::ENOENT))

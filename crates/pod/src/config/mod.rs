@@ -45,7 +45,7 @@ pub const MOST: u64 = 4 << 20;
 pub struct Config {
     /// It says what to run. Without that it can be created and not be started.
     pub has_process: bool,
-    /// Everything that is the container's own. Its places are the pod's until
+    /// Everything that is the container's own. Its namespaces are the pod's until
     /// [`Config::for_pod`].
     pub container: Container,
     /// `ociVersion`: 1.x.
@@ -64,7 +64,7 @@ pub struct Config {
     pub terminal: bool,
     /// Rows and columns; only with `terminal`.
     pub console_size: Option<(u16, u16)>,
-    /// As given: absolute, or relative to a place of the runtime's choice.
+    /// As given: absolute, or relative to a cgroup of the runtime's choice.
     pub cgroups_path: Option<PathBuf>,
     /// Only with a uts namespace.
     pub hostname: Option<String>,
@@ -122,7 +122,8 @@ pub fn read_given(option: &str, path: &Path) -> Result<Vec<u8>> {
     files::read_given(option, path, MOST)
 }
 
-/// The same from bytes.
+/// Reads a config from the bytes of its file, for the container `name` of the
+/// bundle at `bundle`.
 ///
 /// # Errors
 /// As [`read`].
@@ -183,7 +184,7 @@ pub fn parse(name: &str, bundle: &Path, bytes: &[u8]) -> Result<Config> {
 }
 
 fn malformed(error: serde_json::Error) -> Error {
-    Error::invalid("config.json", "", error.to_string())
+    Error::malformed("config.json", error)
 }
 
 fn missing(field: &str) -> Error {
@@ -272,7 +273,7 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
 }
 
 impl Config {
-    /// Refuses one that cannot be started.
+    /// Refuses a config without `process`, which cannot be started.
     pub(crate) fn needs_process(&self) -> Result<()> {
         match self.has_process {
             true => Ok(()),

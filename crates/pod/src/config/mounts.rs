@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::spec::{Mount, MountIds, MountKind};
 
-/// Options that are the file system's, for all who have it mounted.
+/// Options that are the file system's, wherever it is mounted.
 const OF_THE_FILE_SYSTEM: [&str; 4] = ["sync", "dirsync", "iversion", "lazytime"];
 
 pub(super) fn read(index: usize, mount: &runtime::Mount, bundle: &Path, left_out: &mut Vec<Ignored>) -> Result<Mount> {

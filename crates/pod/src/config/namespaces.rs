@@ -163,9 +163,8 @@ impl Config {
                 return Err(Error::invalid(field, kind.name(), reason));
             }
         }
-        let place = |kind| if listed(kind) { NamespaceMode::Pod } else { NamespaceMode::Host };
-        let (net, ipc, cgroup) =
-            (place(NamespaceKind::Network), place(NamespaceKind::Ipc), place(NamespaceKind::Cgroup));
+        let mode = |kind| if listed(kind) { NamespaceMode::Pod } else { NamespaceMode::Host };
+        let (net, ipc, cgroup) = (mode(NamespaceKind::Network), mode(NamespaceKind::Ipc), mode(NamespaceKind::Cgroup));
         let shared = [
             (NamespaceKind::Network, Namespace::Net),
             (NamespaceKind::Ipc, Namespace::Ipc),

@@ -1,4 +1,4 @@
-//! `process`: who it is, what it may, how it runs.
+//! `process`: its user, its rights, how it runs.
 
 use oci_spec::runtime::{IOPriorityClass, Process};
 use serde_json::Value;

@@ -20,7 +20,8 @@ pub enum Answer {
     Honoured,
     /// Nothing is started, for this reason.
     Refused(&'static str),
-    /// The same, unless its value asks for what is there anyway.
+    /// Nothing is started, for this reason, unless its value asks for what is there
+    /// anyway.
     Beyond(&'static str),
 }
 

@@ -1,6 +1,6 @@
 //! JSON in which no object has the same property twice.
 //!
-//! Parsers disagree on which of the two counts. Whoever checked this file
+//! Parsers disagree on which of the two counts. A program that checked this file
 //! before us may have seen the other one.
 
 use std::fmt;

@@ -140,7 +140,8 @@ pub struct Hooks {
     /// On the machine, once the namespaces are there and before the root is
     /// changed.
     pub create_runtime: Vec<Hook>,
-    /// The same moment, in the container's namespaces, found on the machine.
+    /// In the container's namespaces, once these are there and before the root is
+    /// changed; the program is found on the machine.
     pub create_container: Vec<Hook>,
     /// In the container, before its program is executed.
     pub start_container: Vec<Hook>,

@@ -25,7 +25,7 @@ struct Load {
     license: u64,
 }
 
-/// The same for `BPF_PROG_ATTACH`.
+/// The first fields of `union bpf_attr` for `BPF_PROG_ATTACH`.
 #[repr(C)]
 struct Attach {
     target: i32,
@@ -53,7 +53,8 @@ pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: &[Instructi
         super::syscalls::owned(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
     let attach =
         Attach { target: cgroup.as_raw_fd(), program: loaded.as_raw_fd(), kind: ATTACH_TYPE, flags: ALLOW_MULTI };
-    // SAFETY: as above; both descriptors are open.
+    // SAFETY: the structure outlives the call, its size is the one said, and both
+    // descriptors are open.
     let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
     Errno::result(result).map(drop)
 }

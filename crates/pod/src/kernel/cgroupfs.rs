@@ -47,9 +47,9 @@ fn visit(dir: &Path, visitor: &mut impl Visitor) -> Result<()> {
     }
 }
 
-/// Of a cgroup that goes meanwhile, which has nobody in it; of a threaded one,
-/// whose processes are those of the one above; and of one that its owner has
-/// closed, who must not keep anybody from the others by that.
+/// Of a cgroup that goes meanwhile, which has no processes; of a threaded one,
+/// whose processes are its parent's; and of one that its owner has closed, which
+/// must not hide the others.
 fn passes_by(error: &Error) -> bool {
     is_gone(error) || matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EACCES))
 }
@@ -120,7 +120,7 @@ impl Visitor for Finder {
     }
 }
 
-/// Removes one in which nobody is, with all below.
+/// Removes a cgroup without processes, with all below.
 pub(crate) fn remove_empty(dir: &Path) -> Result<()> {
     match OpenDir::open(dir).and_then(|top| walk::walk(top, &mut Remover)) {
         Err(error) if !is_gone(&error) => return Err(error),

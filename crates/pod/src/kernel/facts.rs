@@ -51,8 +51,8 @@ impl Facts {
     pub fn read() -> Result<Facts> {
         let read = |path: &str| procfs::read(path).doing(|| format!("reading {path}"));
         let own = procfs::own()?;
-        let users = fs::metadata("/proc/self/ns/user").doing(|| "looking at /proc/self/ns/user".into())?;
-        let initial_users = users.ino() == INITIAL_USERS;
+        let userns = fs::metadata("/proc/self/ns/user").doing(|| "looking at /proc/self/ns/user".into())?;
+        let initial_users = userns.ino() == INITIAL_USERS;
         let tty_group = initial_users || parse_map(&read("/proc/self/gid_map")?).iter().any(|map| map.contains(5));
         let effective = syscalls::effective_capabilities().doing(|| "reading the capabilities".into())?;
         let privileged = effective & 1 << caps::Capability::CAP_SYS_ADMIN.index() != 0;

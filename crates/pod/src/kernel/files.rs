@@ -2,8 +2,8 @@
 //!
 //! To open is to do something: a pipe keeps its reader waiting, a device may
 //! rewind, ring or reset, a file of the kernel's may do anything. So whatever is
-//! found under a name that somebody else chose, or in a place where somebody
-//! else may have put it, is looked at first.
+//! found under a name that another user chose, or in a directory where another
+//! user may have put it, is looked at first.
 
 use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -33,7 +33,7 @@ const KERNELS: [FsType; 9] = [
     NSFS_MAGIC,
 ];
 
-/// What it is, for somebody who wanted a plain file.
+/// What it is, for an error that asks for a plain file.
 fn name(kind: FileType) -> &'static str {
     match kind {
         _ if kind.is_file() => "a plain file",
@@ -168,15 +168,15 @@ pub(crate) fn read_most(file: File, size: u64, field: &str, path: &Path, most: u
     Ok(bytes)
 }
 
-/// Makes a directory nobody else can look into, with its parents.
+/// Makes a directory no other user can look into, with its parents.
 pub(crate) fn make_private(dir: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.doing(|| format!("making the directory {}", dir.display()))
 }
 
 /// Whether there is anything, be it a link that leads nowhere, as far as can be
-/// seen: where the kernel does not tell, whoever goes on as if there were is
-/// told why.
+/// seen: where the kernel does not tell it counts as there, and the caller's
+/// next call says why it fails.
 pub(crate) fn is_there(path: &Path) -> bool {
     let absent = |error: std::io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     !fs::symlink_metadata(path).is_err_and(absent)
@@ -203,7 +203,7 @@ pub(crate) fn ignore_missing(result: std::io::Result<()>) -> std::io::Result<()>
     }
 }
 
-/// Removes a file, or whatever is in its place; missing is as good.
+/// Removes what is at `path`, a file or not; missing is as good.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match ignore_missing(fs::remove_file(path)) {
         Err(error) if error.kind() == ErrorKind::IsADirectory => remove_all(path),

@@ -28,7 +28,7 @@ pub(crate) fn outside(id: u32, maps: &[IdMap]) -> Option<u32> {
     maps.iter().find(|map| map.contains(id)).map(|map| map.outside + (id - map.inside))
 }
 
-/// The same; one that is not mapped is what it is.
+/// What an id inside is on the machine: one that is not mapped stays what it is.
 pub(crate) fn on_machine(id: u32, maps: &[IdMap]) -> u32 {
     outside(id, maps).unwrap_or(id)
 }

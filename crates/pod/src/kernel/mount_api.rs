@@ -38,8 +38,8 @@ fn configure(fs: &OwnedFd, command: libc::c_uint, key: *const i8, value: *const 
     Errno::result(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key, value, 0) }).map(drop)
 }
 
-/// A place below an open directory, as a path that a final symbolic link does
-/// not lead away from: for calls that do not follow one.
+/// A name in an open directory, as a path for calls that do not follow a final
+/// symbolic link.
 pub(crate) fn below(dir: BorrowedFd<'_>, name: &std::ffi::OsStr) -> std::path::PathBuf {
     Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name)
 }
@@ -59,10 +59,10 @@ pub(crate) fn copy_attributes(from: &Path, to: &Path) -> nix::Result<()> {
     let mut value = vec![0u8; 65536];
     for name in names[..size].split_inclusive(|&byte| byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
     {
-        // SAFETY: as above.
+        // SAFETY: two C strings, and a buffer of the size that is said.
         let got = unsafe { libc::lgetxattr(from.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
         let size = Errno::result(got)? as usize;
-        // SAFETY: as above, and the value has been filled that far.
+        // SAFETY: two C strings, and a buffer that has been filled that far.
         match Errno::result(unsafe { libc::lsetxattr(to.as_ptr(), name.as_ptr(), value.as_ptr().cast(), size, 0) }) {
             Ok(_) | Err(Errno::EOPNOTSUPP | Errno::EPERM) => {}
             Err(errno) => return Err(errno),

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 use crate::error::{Context, Error, Result, io_error};
 
 /// Moves interfaces, by their names in `from`, to the names they get in `to`.
-/// One that has its new name there already has been moved before.
+/// An interface that has its new name there already has been moved before.
 ///
 /// # Errors
 /// [`Error::Invalid`] if there is none of that name, and why the kernel does
@@ -163,7 +163,7 @@ impl Route {
         for (kind, value) in &address.attributes {
             attribute(&mut body, *kind, value);
         }
-        // It was found to be nobody else's when it was given first.
+        // No other machine had the address when it was given first.
         let flags = address.flags & (libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE) | libc::IFA_F_NODAD;
         attribute(&mut body, libc::IFA_FLAGS, &flags.to_ne_bytes());
         self.ask(libc::RTM_NEWADDR, NEW, &body).map(drop)

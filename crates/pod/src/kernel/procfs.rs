@@ -71,15 +71,15 @@ pub(crate) fn stat(pid: u32) -> Result<Option<Stat>> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The name, field 2, may hold anything; it ends at the last ")".
+    // The name, field 2, may be anything; it ends at the last ")".
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok());
     Some(Stat { state, parent, session, start: fields.nth(15)?.parse().ok()? })
 }
 
-/// A file of /proc, or one like it, whose size nobody knows before: most are
-/// read by one call. Names in it are whatever bytes their owners chose, and the
+/// A file of /proc, or one like it, whose size the kernel does not say before:
+/// most are read by one call. Names in it are whatever bytes their owners chose, and the
 /// kernel cuts a process's in the middle of a letter: what is no UTF-8 is
 /// replaced.
 pub(crate) fn read(path: impl AsRef<Path>) -> std::io::Result<String> {
@@ -138,7 +138,7 @@ fn select(pids: Vec<u32>, mounts: MountNamespace) -> Result<Vec<u32>> {
 
 /// Kills what is in a mount namespace, of the processes that `candidates` finds.
 /// A process that forks faster than it is found can hide; where a cgroup or a
-/// pid namespace of its own is killed, nobody can.
+/// pid namespace of its own is killed, none can.
 ///
 /// # Errors
 /// [`Error::Deadline`], naming what was to end; [`Error::State`] if it is this
@@ -217,7 +217,7 @@ pub(crate) fn own() -> Result<Own> {
 }
 
 /// The pid that `pid` has in the pid namespace of `pause`, if it is there.
-pub(crate) fn inner_pid(pid: u32, pause: u32) -> Result<Option<u32>> {
+pub(crate) fn pid_in_pod(pid: u32, pause: u32) -> Result<Option<u32>> {
     let Some(level) = status_line(pause, "NSpid:")?.map(|pids| pids.split_whitespace().count()) else {
         return Ok(None);
     };
@@ -290,7 +290,7 @@ pub(crate) fn mounts() -> Result<Vec<Seen>> {
     read_mounts("/proc/self/mountinfo")
 }
 
-/// The same of another mount namespace, as it is seen from its root: by a
+/// The mounts of another mount namespace, as they are seen from its root: by a
 /// thread that enters it and ends.
 ///
 /// # Errors

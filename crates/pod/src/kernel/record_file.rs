@@ -1,5 +1,5 @@
-//! Files that say what is so: written whole, beside their place, and renamed
-//! into it. Each says its version first.
+//! Files that say what is so: written whole, under another name, and renamed to
+//! their own. Each says its version first.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -37,7 +37,7 @@ struct Version {
     version: u32,
 }
 
-/// Writes a record beside its place and renames it there.
+/// Writes a record under another name and renames it to `path`.
 pub(crate) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
     write_renamed(path, &record_bytes(path, record)?)
 }
@@ -47,7 +47,7 @@ pub(crate) fn record_bytes(path: &Path, record: &impl Serialize) -> Result<Vec<u
     serde_json::to_vec(&Versioned { version: VERSION, record }).doing(|| format!("writing {}", path.display()))
 }
 
-/// Writes a file beside its place and renames it there.
+/// Writes a file under another name and renames it to `path`.
 pub(crate) fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
     write_new(&new, bytes)?;
@@ -55,7 +55,7 @@ pub(crate) fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes a file that is made for it: what is there already, whatever that is,
-/// was left by somebody who was killed.
+/// was left by a podlet that was killed.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("writing {}", path.display());
     let mut file = match File::create_new(path) {
@@ -79,7 +79,7 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
     if size > MOST {
         return Err(Error::corrupt(path, format!("larger than {MOST} bytes")));
     }
-    // It was renamed to its place and does not change any more.
+    // It was renamed to its name and does not change any more.
     let mut bytes = vec![0; size];
     file.read_exact(&mut bytes).doing(|| format!("reading {}", path.display()))?;
     let corrupt = |error: serde_json::Error| Error::corrupt(path, error.to_string()).because(error);

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use pause::arch::syscall;
 
-/// A process of ours that nobody else knows of.
+/// A child that only this library knows of.
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
@@ -28,7 +28,7 @@ impl Child {
         super::syscalls::reap(self.pidfd.as_fd());
     }
 
-    /// Its pid, which nobody else has before it is reaped.
+    /// Its pid, which no other process has before it is reaped.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -74,7 +74,7 @@ pub(crate) struct Birthplace<'a> {
 }
 
 /// Starts `program` as a child of this process with the name `argv0`, with
-/// `given` as descriptors 0, 1, 2, ... and no others, at `place`.
+/// `given` as descriptors 0, 1, 2, ... and no others, in `birthplace`.
 ///
 /// All signals are blocked in the child.
 ///
@@ -84,7 +84,7 @@ pub(crate) fn spawn(
     program: BorrowedFd<'_>,
     argv0: &CStr,
     given: &[BorrowedFd<'_>],
-    place: Birthplace<'_>,
+    birthplace: Birthplace<'_>,
 ) -> nix::Result<Child> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let given: Vec<i32> = given.iter().map(|fd| fd.as_raw_fd()).collect();
@@ -105,12 +105,12 @@ pub(crate) fn spawn(
     let mut pidfd = -1i32;
     let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
     let args = CloneArgs {
-        flags: flags | place.namespaces | if place.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        flags: flags | birthplace.namespaces | if birthplace.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
         stack_size: STACK_SIZE as u64,
-        cgroup: place.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        cgroup: birthplace.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
 
@@ -208,7 +208,7 @@ fn execute(birth: &mut Birth) -> isize {
         unsafe { syscall(number as usize, [a, b, c, 0, 0, 0]) }
     };
     let count = birth.count;
-    // First out of the way, all of them: above the places they go to.
+    // First out of the way, all of them: above the numbers they get.
     for i in 0..=count {
         // SAFETY: `given` has `count` elements, `moved` one more.
         let from = if i == count { birth.program } else { unsafe { *birth.given.add(i) } };
@@ -216,13 +216,13 @@ fn execute(birth: &mut Birth) -> isize {
         if to < 0 {
             return to;
         }
-        // SAFETY: as above.
+        // SAFETY: `moved` has `count + 1` elements.
         unsafe { *birth.moved.add(i) = to as i32 };
     }
     for i in 0..=count {
         // The program's own descriptor, the last, closes when it is executed.
         let flags = if i == count { libc::O_CLOEXEC as usize } else { 0 };
-        // SAFETY: as above.
+        // SAFETY: `moved` has `count + 1` elements.
         let from = unsafe { *birth.moved.add(i) };
         let result = call(libc::SYS_dup3, from as usize, i, flags);
         if result < 0 {

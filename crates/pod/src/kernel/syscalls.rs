@@ -133,9 +133,9 @@ pub(crate) fn wait_end(pidfd: BorrowedFd<'_>) -> nix::Result<End> {
     Ok(if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) })
 }
 
-/// Waits for the end of a child. Whoever else in this program waits for all
-/// children (or ignores SIGCHLD) may have been faster, or it is no child of
-/// this program; that is no failure.
+/// Waits for the end of a child. If the embedder waits for all children (or
+/// ignores SIGCHLD) it may have been faster, or it is no child of this program;
+/// that is no failure.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) {
     wait_end(pidfd).ok();
 }
@@ -175,7 +175,7 @@ pub(crate) fn effective_capabilities() -> nix::Result<u64> {
 pub(crate) fn last_capability() -> u64 {
     // SAFETY: no memory arguments.
     let is_known = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) } >= 0;
-    // A known one, and one that there cannot be in a set of 64 bits.
+    // A known capability, and a number that a set of 64 bits cannot have.
     let (mut known, mut unknown) = (0, 64);
     while known + 1 < unknown {
         let middle = (known + unknown) / 2;
@@ -197,8 +197,8 @@ pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
 /// A file of the given bytes that can be executed but never changed.
 ///
 /// A memfd where that is allowed (`vm.memfd_noexec` below 2), else an unnamed
-/// file in the first of `places` that may hold programs.
-pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBuf]) -> std::io::Result<OwnedFd> {
+/// file in the first of `dirs` from which programs may be executed.
+pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], dirs: &[PathBuf]) -> std::io::Result<OwnedFd> {
     const MFD_EXEC: libc::c_uint = 0x10;
     let sealing = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC, and need no asking.
@@ -208,9 +208,7 @@ pub(crate) fn program_file(name: &std::ffi::CStr, bytes: &[u8], places: &[PathBu
     });
     match memfd {
         Ok(memfd) => fill_and_seal(memfd, bytes),
-        Err(Errno::EACCES) => {
-            places.iter().find_map(|dir| unnamed_program(dir, bytes).ok()).ok_or(Errno::EACCES.into())
-        }
+        Err(Errno::EACCES) => dirs.iter().find_map(|dir| unnamed_program(dir, bytes).ok()).ok_or(Errno::EACCES.into()),
         Err(errno) => Err(io_error(errno)),
     }
 }
@@ -263,12 +261,12 @@ pub(crate) struct MappedTable(std::ptr::NonNull<Table>);
 // SAFETY: the table has only atomic fields, and the mapping lives as long as
 // the value.
 unsafe impl Send for MappedTable {}
-// SAFETY: as above.
+// SAFETY: the table has only atomic fields, which threads may share.
 unsafe impl Sync for MappedTable {}
 
 impl MappedTable {
     /// Maps the first page of `file`, which must have one: a hole or an end
-    /// there would be a SIGBUS for whoever looks.
+    /// there would be a SIGBUS for each process that looks.
     pub(crate) fn map(file: BorrowedFd<'_>) -> nix::Result<MappedTable> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -297,7 +295,7 @@ impl Drop for MappedTable {
     }
 }
 
-/// Sleeps until somebody wakes `word`, or it is not `value`, or for a time.
+/// Sleeps until `word` is woken, or is not `value`, or for a time.
 pub(crate) fn futex_wait(word: &AtomicU32, value: u32, at_most: Duration) {
     let time = libc::timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
     // Not FUTEX_PRIVATE: pause is another process. Why it returned does not
@@ -338,7 +336,7 @@ pub(crate) fn mount_namespace_id(namespace: &File) -> nix::Result<u64> {
     Ok(id)
 }
 
-/// Whether there is a mount namespace of this number, or nobody can tell
+/// Whether there is a mount namespace of this number, or the kernel cannot tell
 /// (listmount(2), Linux 6.11 and newer).
 pub(crate) fn is_mount_namespace(id: u64) -> bool {
     const SYS_LISTMOUNT: libc::c_long = 458;
@@ -372,7 +370,7 @@ pub(crate) fn namespace_owner(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd>
 /// What a wait comes to that was cancelled. Takes one message from `cancel`, a
 /// signalfd(2) or the like, so that the next one counts again.
 pub(crate) fn given_up(cancel: Option<&OwnedFd>, what: impl FnOnce() -> String) -> crate::Error {
-    // Whatever kind of descriptor it is: nobody else's message is longer.
+    // Whatever kind of descriptor it is: no other kind's message is longer.
     let mut message = [0; size_of::<libc::signalfd_siginfo>()];
     if let Some(cancel) = cancel {
         nix::unistd::read(cancel, &mut message).ok();

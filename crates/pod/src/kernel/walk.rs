@@ -1,4 +1,4 @@
-//! Trees of directories that somebody else made.
+//! Trees of directories that a container made.
 //!
 //! A container decides how deep its directories are and how long their names:
 //! deeper than any number of descriptors, longer than any path, more levels
@@ -116,7 +116,7 @@ pub(crate) trait Visitor {
         Ok(true)
     }
 
-    /// One that was entered, once all in it has been visited.
+    /// A directory that was entered, once all in it has been visited.
     fn after(&mut self, _dir: &OpenDir, _name: &OsStr) -> Result<()> {
         Ok(())
     }
@@ -129,24 +129,24 @@ pub(crate) trait Visitor {
 
 /// Visits everything below a directory: in each of them the files first.
 pub(crate) fn walk(top: OpenDir, visitor: &mut impl Visitor) -> Result<()> {
-    let mut place = top;
+    let mut here = top;
     // Of each directory on the way: its name, and what is left to be visited.
-    let mut way = vec![(OsString::new(), look(&place, visitor)?)];
+    let mut way = vec![(OsString::new(), look(&here, visitor)?)];
     while let Some((_, left)) = way.last_mut() {
         if let Some(name) = left.pop() {
-            if !visitor.before(&place, &name)? {
+            if !visitor.before(&here, &name)? {
                 continue;
             }
-            match place.down(&name) {
-                Ok(()) => way.push((name, look(&place, visitor)?)),
-                Err(error) => visitor.cannot_enter(&place, &name, error)?,
+            match here.down(&name) {
+                Ok(()) => way.push((name, look(&here, visitor)?)),
+                Err(error) => visitor.cannot_enter(&here, &name, error)?,
             }
             continue;
         }
         match way.pop() {
             Some((name, _)) if !way.is_empty() => {
-                place.up()?;
-                visitor.after(&place, &name)?;
+                here.up()?;
+                visitor.after(&here, &name)?;
             }
             _ => {}
         }
@@ -155,10 +155,10 @@ pub(crate) fn walk(top: OpenDir, visitor: &mut impl Visitor) -> Result<()> {
 }
 
 /// Visits a directory's files, and comes back with the directories in it.
-fn look(place: &OpenDir, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
-    visitor.enter(place)?;
+fn look(dir: &OpenDir, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
+    visitor.enter(dir)?;
     let mut below = Vec::new();
-    let mut entries = match Dir::openat(place, ".", DIRECTORY, Mode::empty()) {
+    let mut entries = match Dir::openat(dir, ".", DIRECTORY, Mode::empty()) {
         // Removed just now.
         Err(Errno::ENOENT) => return Ok(below),
         entries => entries?,
@@ -172,24 +172,24 @@ fn look(place: &OpenDir, visitor: &mut impl Visitor) -> Result<Vec<OsString>> {
         if name == "." || name == ".." {
             continue;
         }
-        match entry.file_type().map_or_else(|| is_directory(place, name), |kind| kind == Type::Directory) {
+        match entry.file_type().map_or_else(|| is_directory(dir, name), |kind| kind == Type::Directory) {
             true => below.push(name.to_os_string()),
-            false => visitor.file(place, name)?,
+            false => visitor.file(dir, name)?,
         }
     }
     Ok(below)
 }
 
 /// For file systems whose directories do not tell.
-fn is_directory(place: &OpenDir, name: &OsStr) -> bool {
-    let found = fstatat(place, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+fn is_directory(dir: &OpenDir, name: &OsStr) -> bool {
+    let found = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW);
     found.is_ok_and(|found| SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
 /// Removes whatever is at `path`, with all that is in it; nothing is as good.
 ///
 /// # Errors
-/// EXDEV if something is mounted in there: that is somebody else's.
+/// EXDEV if something is mounted in there: that is not ours to remove.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let remove = |how| unless_gone(unlinkat(AT_FDCWD, path, how));
     match remove(UnlinkatFlags::RemoveDir) {
@@ -198,7 +198,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         removed => return Ok(removed?),
     }
     let top = match OpenDir::open(path) {
-        // Somebody else was faster.
+        // Another podlet command was faster.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
         top => OpenDir { one_mount: true, ..top? },
     };

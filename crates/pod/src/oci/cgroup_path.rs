@@ -16,17 +16,17 @@ use crate::kernel::facts::Facts;
 pub(super) fn find(facts: &Facts, wanted: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(root) = cgroupfs::hierarchy() else { return Ok(None) };
     if facts.privileged && facts.initial_users {
-        return place(&root, &root, wanted, id).map(Some);
+        return resolve(&root, &root, wanted, id).map(Some);
     }
     let Some(own) = cgroup::own().map(|own| root.join(own)) else { return Ok(None) };
-    let dir = place(&root, &own, wanted, id)?;
-    // Ours to fill? And whoever is born there comes from here.
+    let dir = resolve(&root, &own, wanted, id)?;
+    // Ours to fill? And a process that is born there comes from our cgroup.
     let may_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
     let there = dir.ancestors().find(|dir| dir.exists());
     Ok((may_write(&own.join("cgroup.procs")) && there.is_some_and(may_write)).then_some(dir))
 }
 
-fn place(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
+fn resolve(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<PathBuf> {
     // One level: whatever is above would have to be made and removed, too.
     let Some(path) = wanted else { return Ok(top.join(format!("podlet-oci-{id}"))) };
     let field = "linux.cgroupsPath";
@@ -48,10 +48,10 @@ fn place(root: &Path, top: &Path, wanted: Option<&Path>, id: &str) -> Result<Pat
 /// outermost first: what is not there yet.
 ///
 /// # Errors
-/// [`Error::Invalid`] if somebody is in the cgroup: it will be killed; or if it
-/// is frozen, be it by one above.
+/// [`Error::Invalid`] if there are processes in the cgroup: it will be killed; or
+/// if it is frozen, be it by one above.
 pub(super) fn missing(dir: &Path) -> Result<Vec<PathBuf>> {
-    // Also further below: whoever ends this container ends them, too.
+    // Also further below: the end of this container would end them, too.
     if !cgroup::wait_empty(dir, Duration::ZERO)? {
         let reason = "there are processes in it already: give each container a cgroup of its own";
         return Err(Error::invalid("linux.cgroupsPath", dir.to_string_lossy(), reason));
@@ -81,11 +81,11 @@ pub(super) fn make(dir: &Path) -> Result<()> {
     made.doing(|| format!("making the cgroup {}", dir.display()))
 }
 
-/// Removes the cgroups that were made. One that somebody else uses by now
-/// stays.
-pub(super) fn remove(made: &[PathBuf], nobody_left: bool) -> Result<()> {
+/// Removes the cgroups that were made. One with another container's processes in
+/// it stays.
+pub(super) fn remove(made: &[PathBuf], is_over: bool) -> Result<()> {
     let Some((own, above)) = made.split_last() else { return Ok(()) };
-    match nobody_left {
+    match is_over {
         true => cgroup::remove_unless_taken(own)?,
         false => cgroup::remove_tree(own)?,
     }

@@ -25,7 +25,8 @@ impl Runtime {
     /// What could not be ended or removed; calling it again goes on.
     pub(super) fn remove_damaged(&self, id: &str) -> Result<Vec<Error>> {
         let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(Vec::new()) };
-        // Whoever holds it may wait for something that only ends with this.
+        // The command that has locked it may wait for something that only ends
+        // with the container.
         while !dir.is_free()? {
             end(&dir, id)?;
             std::thread::sleep(LOOK_AGAIN);
@@ -60,7 +61,7 @@ fn end(dir: &Dir, id: &str) -> Result<bool> {
         (Some(cgroup), None) => cgroup::remove_tree(cgroup)?,
         (None, _) => {}
     }
-    // Of a number that another one may have by now nobody can tell.
+    // An inode's number may be another mount namespace's by now.
     if let Some(mounts @ MountNamespace::Id(_)) = noted.and_then(|noted| noted.mounts) {
         kill_in(mounts, all_pids, || format!("container {id:?}"))?;
     }

@@ -22,15 +22,15 @@ impl Instance {
     /// again goes on.
     pub fn delete(&mut self, force: bool) -> Result<Vec<Error>> {
         if force {
-            // Whoever holds it may wait for a hook of it that hangs, and does
-            // so no longer than it lives. It may not be born yet.
+            // The command that has locked it may wait for a hook of it that hangs,
+            // and does so no longer than it lives. It may not be born yet.
             loop {
                 self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
                 if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
-                    // Nobody but who is born in it is there, and may not have
-                    // begun to run: its maker waits for that. The next
-                    // container of this id is not ours to end.
+                    // Only H or C is there, and may not have begun to run: the
+                    // creator waits for that. The next container of this id is not
+                    // ours to end.
                     cgroup::kill_while(cgroup, PATIENCE, || self.dir.is_there())?;
                 }
                 if self.dir.is_free()? {
@@ -41,7 +41,7 @@ impl Instance {
         }
         {
             let held = self.hold()?;
-            // Nobody makes it any more. As far as it came it ended, or ends.
+            // No creator makes it any more. As far as it came it ended, or ends.
             self.process = self.process.or_else(|| self.unfinished());
             if !force {
                 self.expect(&[Status::Stopped, Status::Created], "cannot be deleted: kill it first")?;
@@ -53,8 +53,8 @@ impl Instance {
         Ok(self.run_stop_hooks())
     }
 
-    /// One that has ended elsewhere becomes one of here: without its cgroup
-    /// nobody could tell that it has.
+    /// A container that has ended in another pid namespace becomes one of here:
+    /// once its cgroup is gone nothing would tell that it has.
     pub(super) fn adopt(&mut self) -> Result<()> {
         if self.is_elsewhere() {
             let nobody = ProcessId { pid: 0, start: 0 };
@@ -89,8 +89,8 @@ impl Instance {
                 made => cgroup_path::remove(made, self.is_over()?)?,
             }
         }
-        // As long as the record is there whoever comes by can go on, and finds
-        // the process stopped.
+        // As long as the record is there the next command can go on, and finds the
+        // process stopped.
         self.dir.remove(&[START_SOCKET, UNFINISHED, RECORD, PROCESS], held)
     }
 }

@@ -1,10 +1,10 @@
 //! The directory of a container, which is also its lock.
 //!
-//! It is held open: an id is free again once its container is deleted, and
-//! whoever has waited must not take the next one of that name for its own. The
-//! lock is on the directory itself, so that nothing has to be removed from it
-//! after the lock and before the directory: whoever comes in between would
-//! find, or make, what belongs to nobody.
+//! It is kept open: an id is free again once its container is deleted, and a
+//! command that has waited must not take the next one of that name for its own.
+//! The lock is on the directory itself, so that nothing has to be removed from it
+//! after the lock and before the directory: a command that comes in between would
+//! find, or make, what belongs to no container.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -23,7 +23,7 @@ pub(super) struct Dir {
     file: Arc<File>,
 }
 
-/// Nobody else changes the container until this is dropped.
+/// The lock: no other command changes the container until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held(Arc<File>);
 
@@ -35,8 +35,8 @@ impl Drop for Held {
 }
 
 impl Dir {
-    /// Makes it, and holds it from its beginning; `None` if there is one that
-    /// somebody has begun to fill, with `first`.
+    /// Makes it, locked from its beginning; `None` if there is one that another
+    /// command has begun to fill, with `first`.
     pub fn make(path: &Path, first: &str) -> Result<Option<(Dir, Held)>> {
         loop {
             match DirBuilder::new().mode(0o700).create(path) {
@@ -46,8 +46,8 @@ impl Dir {
             if let Some(dir) = Dir::open(path)?
                 && let Some(held) = dir.hold()?
             {
-                // Ours may have been cleared away, empty as it was, and this
-                // be another one's who was faster.
+                // Ours may have been cleared away, empty as it was, and this be the
+                // one of a command that was faster.
                 return Ok((!files::is_there(&dir.join(first))).then_some((dir, held)));
             }
         }
@@ -76,20 +76,21 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// The same for `bind(2)` and its like, which take short paths only.
+    /// The path of a file in it, for `bind(2)` and its like, which take short paths
+    /// only.
     pub fn short(&self, name: &str) -> String {
         format!("/proc/self/fd/{}/{name}", self.file.as_raw_fd())
     }
 
-    /// Waits until nobody else holds it; `None` if it has been removed
-    /// meanwhile, even if there is another one of that name.
+    /// Locks it, and waits for that; `None` if it has been removed meanwhile, even
+    /// if there is another one of that name.
     pub fn hold(&self) -> Result<Option<Held>> {
         syscalls::lock(&self.file, true, true).doing(|| format!("locking {}", self.path.display()))?;
         let held = Held(self.file.clone());
         Ok(self.is_there()?.then_some(held))
     }
 
-    /// Whether nobody holds it just now.
+    /// Whether no command has it locked just now.
     pub fn is_free(&self) -> Result<bool> {
         match syscalls::lock(&self.file, true, false) {
             Err(nix::errno::Errno::EAGAIN) => Ok(false),

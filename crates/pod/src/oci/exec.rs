@@ -32,7 +32,7 @@ pub struct ExecOptions {
     pub io: Io,
     /// Descriptors it gets from 3 on.
     pub preserved: Vec<OwnedFd>,
-    /// Also in a container that is paused: it is waited until that goes on.
+    /// Whether to wait for a paused container to go on, instead of failing.
     pub even_paused: bool,
     /// Once it can be read, whatever is waited for is given up: see
     /// [`CreateOptions::cancel`](super::CreateOptions).
@@ -53,7 +53,7 @@ pub(super) struct Inside<'a> {
     pub cwd: &'a Path,
     /// Unless it says otherwise.
     pub env: Vec<String>,
-    /// Who it runs as; `None` for one of the runtime's own.
+    /// The ids it runs with; `None` for those of the runtime.
     pub ids: Option<&'a Ids>,
 }
 
@@ -210,8 +210,8 @@ impl Instance {
         Ok(root)
     }
 
-    /// Who the container runs as: its config has numbers, which mean the same
-    /// anywhere.
+    /// The user the container runs as: its config has numbers, which mean the same
+    /// in any image.
     pub(super) fn user(&self, root: &Path) -> Result<Found> {
         passwd::look_up(root, &self.record.container.user, &self.record.users, &self.facts)
     }

@@ -129,8 +129,7 @@ impl<'a> Streams<'a> {
             Ok(End::Exited(0)) => Ok(()),
             Ok(End::Exited(code)) => Err(self.failed(format!("ended with {code}"))),
             Ok(End::Killed(signal)) => Err(self.failed(format!("was killed by {}", End::name(signal)))),
-            // Somebody else in this program waited for it: nobody knows how it
-            // ended.
+            // The embedder waited for it: how it ended is lost.
             Err(_) => Err(self.failed("ended unobserved: this program waits for all its children".into())),
         }
     }

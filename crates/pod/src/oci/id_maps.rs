@@ -31,7 +31,8 @@ pub(super) fn give(stream: &OwnedFd, uid: u32) {
     }
 }
 
-/// The id maps of a new user namespace, by whoever may write them.
+/// The id maps of a new user namespace, written by this program, or by newuidmap
+/// and newgidmap where it may not.
 pub(super) fn write_maps(pid: u32, users: &Users) -> Result<()> {
     if let Users::Nested { by_helper: true, .. } = users {
         return subids::map_by_helper(pid, users);

@@ -16,16 +16,16 @@ use crate::kernel::procfs::{
 };
 use crate::kernel::{PATIENCE, syscalls};
 
-/// Signals that ask a program to end. One that has not begun cannot refuse.
+/// Signals that ask a program to end, which it cannot refuse before it has begun.
 const ENDING: [i32; 5] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
 
 impl Instance {
     /// Sends a signal to the container's process.
     ///
-    /// One that was not started has no program yet that could handle it: it is
-    /// killed by whatever asks a program to end. SIGKILL reaches all processes
-    /// of one that has no pid namespace of its own, with which they would end,
-    /// also when its first one is gone.
+    /// A container that was not started has no program yet that could handle it:
+    /// it is killed by whatever asks a program to end. SIGKILL reaches all
+    /// processes of a container without a pid namespace of its own, with which
+    /// they would end, also when its first one is gone.
     ///
     /// # Errors
     /// [`Error::State`] if it is gone.
@@ -79,8 +79,8 @@ impl Instance {
         Ok(())
     }
 
-    /// What a signal means now, as long as this is held: somebody may be about
-    /// to start the program.
+    /// What a signal means now, and as long as the lock is kept: a `start` may be
+    /// about to let the program begin.
     pub(super) fn signal_for(&self, signal: i32) -> Result<(i32, Option<Held>)> {
         if !ENDING.contains(&signal) || !self.waits() {
             return Ok((signal, None));
@@ -89,8 +89,8 @@ impl Instance {
         Ok((if self.waits() { libc::SIGKILL } else { signal }, held))
     }
 
-    /// Whether nothing of it can live any more. Who is in its cgroup then has
-    /// been given that since.
+    /// Whether nothing of it can live any more. Processes in its cgroup are then
+    /// another container's, which was given it since.
     pub(super) fn is_over(&self) -> Result<bool> {
         Ok(self.record.ends_as_one && self.process.is_some() && self.pidfd()?.is_none())
     }

@@ -7,24 +7,24 @@
 //! ```
 //!
 //! There is no pause and no exit table: a container's process is a child of
-//! whoever called [`Runtime::create`], and once that is gone of its subreaper,
-//! who waits for it (conmon, the containerd shim). The runtime keeps a
-//! directory a container:
+//! the program that called [`Runtime::create`], and once that is gone of its
+//! subreaper, which waits for it (conmon, the containerd shim). The runtime keeps
+//! a directory a container:
 //!
 //! ```text
 //!   <root>/<id>/
 //!     record.json      what was asked for, written before anything is made
 //!     unfinished.json  the pid and start time of a process that is to be the
 //!                      container's
-//!     process.json     the same, once it is
+//!     process.json     the pid and start time of the container's process
 //!     gate             the socket at which a created container waits
 //! ```
 //!
-//! Whoever changes a container holds a lock, the directory itself. What runs is
-//! asked of the kernel. Who is being made is known only to those who end it:
-//! it is not in the container's root yet, and nobody is to join it there. A
-//! container is *created* as long as its gate is there; a `start` knocks, takes
-//! the gate away, and says that it may go on.
+//! A command that changes a container has locked its directory. What runs is asked
+//! of the kernel. A process that is not yet the container's is known only to
+//! commands that end it: it is not in the container's root yet, and no exec is to
+//! join it there. A container is *created* as long as its gate is there; a `start`
+//! knocks, takes the gate away, and says that it may go on.
 
 mod birth;
 mod cgroup_path;
@@ -68,7 +68,7 @@ pub const SPECIFICATION: &str = "1.3.0";
 /// How often what is in the way is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A directory that holds the state of containers without a pod.
+/// A directory with the state of containers without a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     root: PathBuf,
@@ -79,13 +79,14 @@ impl Runtime {
     /// missing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it belongs to somebody else or others can write
+    /// [`Error::Invalid`] if it belongs to another user or others can write
     /// there, or change a link on the way.
     pub fn open(root: impl Into<PathBuf>) -> Result<Runtime> {
         Ok(Runtime { root: root::open(&root.into())? })
     }
 
-    /// The same, and nothing is made: what is missing has no containers.
+    /// The runtime whose state is at `root`, an absolute path, which is not made: if
+    /// it is missing it has no containers.
     ///
     /// # Errors
     /// As [`open`](Runtime::open).
@@ -93,7 +94,7 @@ impl Runtime {
         Ok(Runtime { root: root::look(&root.into())? })
     }
 
-    /// Where the state is if nobody says otherwise: `/run/podlet-oci` for
+    /// Where the state is if the caller names no other: `/run/podlet-oci` for
     /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
     /// `/tmp/podlet-oci-<uid>`.
     pub fn default_root() -> PathBuf {
@@ -146,13 +147,13 @@ impl Runtime {
         }
     }
 
-    /// Removes what was left by somebody who was killed before a container of
-    /// that id was so much as written down. False if there is one.
+    /// Removes what a creator left that was killed before a container of that id
+    /// was so much as written down. False if there is such a container.
     fn clear(&self, id: &str) -> Result<bool> {
         let Ok(()) = check_id(id) else { return Ok(true) };
         let Some(dir) = Dir::open(&self.root.join(id))? else { return Ok(true) };
         if !dir.is_free()? {
-            // Somebody makes one, and may be long about it.
+            // A creator is at it, and may be long about it.
             std::thread::sleep(LOOK_AGAIN);
             return Ok(false);
         }
@@ -209,7 +210,7 @@ impl Instance {
         }
     }
 
-    /// The user who created it.
+    /// The user that created it.
     pub fn owner(&self) -> u32 {
         self.record.owner
     }
@@ -224,8 +225,8 @@ impl Instance {
         Some(doubled::birthplace(self.cgroup()?, self.record.doubled))
     }
 
-    /// Whether nobody else is in its mount namespace: only then what is in there
-    /// is the container's.
+    /// Whether its mount namespace is its own: only then the processes in there
+    /// are the container's.
     fn has_own_mounts(&self) -> bool {
         self.record.mounts == RecordedMntns::Own
     }
@@ -235,9 +236,9 @@ impl Instance {
         self.record.pids != self.facts.pids
     }
 
-    /// Refuses one that may live elsewhere. That it has ended can be told from
-    /// anywhere: its first process was born into its cgroup, which stays empty
-    /// then.
+    /// Refuses a container that may live in another pid namespace. That it has
+    /// ended can be told from anywhere: its first process was born into its cgroup,
+    /// which stays empty then.
     fn check_whereabouts(&self) -> Result<()> {
         let number = self.process.or_else(|| self.unfinished()).and_then(|process| process.cgroup);
         if !self.is_elsewhere() {
@@ -320,8 +321,8 @@ impl Instance {
         self.pidfd()
     }
 
-    /// Nobody else changes it any more. What we knew may be old by now: who is
-    /// its process is looked up again.
+    /// Locks it: no other command changes it any more. What was known may be old by
+    /// now, so its process is looked up again.
     fn hold(&mut self) -> Result<Held> {
         let held = self.dir.hold()?.ok_or_else(|| Error::NotFound(self.object()))?;
         if self.process.is_none() {
@@ -330,8 +331,8 @@ impl Instance {
         Ok(held)
     }
 
-    /// A process that was born for the container, by somebody who was killed
-    /// before it was made.
+    /// A process that was born for the container, of a creator that was killed
+    /// before the container was made.
     fn unfinished(&self) -> Option<ProcessRecord> {
         // It may not be wholly written. Then the process was not told to go on.
         record_file::read_record(&self.dir.join(UNFINISHED)).ok().flatten()

@@ -47,7 +47,7 @@ pub(super) enum OpenedMntns {
 }
 
 impl OpenedMntns {
-    /// Whether nobody else is in there.
+    /// Whether only the container is in there.
     pub fn are_own(&self) -> bool {
         matches!(self, OpenedMntns::Own)
     }
@@ -81,7 +81,7 @@ pub(super) fn prepare(config: &Config, facts: &Facts) -> Result<Namespaces> {
     Ok(Namespaces { made, joined, mounts, users })
 }
 
-/// One to join: whoever is in there gets the container's root.
+/// A mount namespace to join: all processes in there get the container's root.
 fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Result<File> {
     let refuse = |reason: &str| Err(Error::invalid("linux.namespaces[].path", path.to_string_lossy(), reason));
     let file = open(path, libc::CLONE_NEWNS as u64, "mnt")?;
@@ -113,8 +113,8 @@ fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Re
             "nothing can be mounted in this mount namespace from a new user namespace: give the path of the one that \
              it belongs to, or leave out the entry `user`",
         ),
-        // Who owns it could take away under the container what it relies on.
-        (None, _) if !belongs_to(&file, &File::open(OWN_USERS).doing(|| format!("opening {OWN_USERS}"))?) => refuse(
+        // Its owner could take away under the container what it relies on.
+        (None, _) if !belongs_to(&file, &File::open(OWN_USERNS).doing(|| format!("opening {OWN_USERNS}"))?) => refuse(
             "this mount namespace belongs to another user namespace than this program is in: give the path of that as \
              the entry `user`, too",
         ),
@@ -122,13 +122,13 @@ fn open_mounts(path: &Path, config: &Config, joined: &[(Namespace, File)]) -> Re
     }
 }
 
-const OWN_USERS: &str = "/proc/self/ns/user";
+const OWN_USERNS: &str = "/proc/self/ns/user";
 
 /// The machine's first mount namespace, by inode (linux/nsfs.h); before Linux
 /// 6.17 it was one of the first that were counted.
 const INITIAL_MOUNTS: [u64; 3] = [0xEFFF_FFF8, 0xF000_0000, 0xF000_0001];
 
-/// Whether it is the mount namespace of process 1; `None` if nobody can tell.
+/// Whether it is the mount namespace of process 1; `None` if that cannot be told.
 fn is_of_process_1(file: &File) -> Option<bool> {
     // The machine's own process 1 is in the first one.
     let is_initial = || sees_all_pids().then_some(INITIAL_MOUNTS.contains(&file.metadata().ok()?.ino()));
@@ -179,9 +179,9 @@ fn open(path: &Path, flag: u64, name: &str) -> Result<File> {
     }
 }
 
-/// Those that do not belong to the user namespace to join come before it:
-/// once inside there would be no right to. The pid namespace counts for
-/// children only, so its place does not matter.
+/// Namespaces that do not belong to the user namespace to join come before it:
+/// once inside there would be no right to join them. The pid namespace counts for
+/// children only, so its position does not matter.
 fn order(joined: &mut [(Namespace, File)]) {
     let user = joined.iter().find(|(namespace, _)| *namespace == Namespace::User);
     let Some(user) = user.and_then(|(_, file)| file.try_clone().ok()) else { return };
@@ -207,7 +207,7 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
         }
         None => Ok(Users::Caller),
         Some(NamespaceEntry { path: Some(path), .. }) => {
-            // Of one that is given as /proc/<pid>/ns/user more can be read.
+            // The maps can be read where it is given as /proc/<pid>/ns/user.
             let read = |file: &str| {
                 let dir = path.to_str().and_then(|path| path.strip_suffix("/ns/user"));
                 dir.and_then(|dir| std::fs::read_to_string(format!("{dir}/{file}")).ok()).unwrap_or_default()
@@ -231,9 +231,9 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
 
 /// Where the container's namespaces are, as plans of mounts see it.
 pub(super) fn place(container: &mut Container, config: &Config) {
-    let place = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
-    container.net = place(NamespaceKind::Network);
-    container.ipc = place(NamespaceKind::Ipc);
-    container.cgroup = place(NamespaceKind::Cgroup);
+    let mode = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
+    container.net = mode(NamespaceKind::Network);
+    container.ipc = mode(NamespaceKind::Ipc);
+    container.cgroup = mode(NamespaceKind::Cgroup);
     container.pid = NamespaceMode::Own;
 }

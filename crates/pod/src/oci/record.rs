@@ -70,9 +70,9 @@ pub(super) enum RecordedMntns {
     /// Its own.
     #[default]
     Own,
-    /// One that was there before it.
+    /// A mount namespace that was there before it.
     Joined,
-    /// Its maker's, in whose mount table its root stands.
+    /// Its creator's, in whose mount table its root stands.
     Callers(Attached),
 }
 
@@ -90,7 +90,8 @@ pub(super) struct Attached {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ProcessRecord {
     pub process: ProcessId,
-    /// Its mount namespace, where there is no cgroup and nobody else is in it.
+    /// Its mount namespace, where there is no cgroup and only the container is in
+    /// it.
     pub mounts: Option<MountNamespace>,
     /// Its cgroup, by its number.
     pub cgroup: Option<u64>,
@@ -100,7 +101,7 @@ pub(super) struct ProcessRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is being made, or its maker was killed.
+    /// It is being made, or its creator was killed.
     Creating,
     /// It waits to be started.
     Created,

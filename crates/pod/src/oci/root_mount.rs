@@ -1,4 +1,4 @@
-//! The root of a container that is in its maker's mount namespace: it stands in
+//! The root of a container that is in its creator's mount namespace: it stands in
 //! the mount table there, and comes out of it at the container's end.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //!          └─ the container's root, with all that is mounted in it
 //! ```
 //!
-//! The mark is written down before there is anything, so what a killed maker
+//! The mark is written down before there is anything, so what a killed creator
 //! has left there is found, too. Copies of it, by a bind of what is above or in
 //! other mount namespaces, are not ours.
 
@@ -27,7 +27,7 @@ use crate::lookup::passwd;
 const MARK: &str = "podlet-oci:";
 
 impl Attached {
-    /// For a container that is to be in this mount namespace, its maker's own,
+    /// For a container that is to be in this mount namespace, its creator's own,
     /// with its root at `root`.
     ///
     /// # Errors
@@ -74,13 +74,13 @@ impl Attached {
         let mut found = false;
         // The container's root, then the mark.
         while let Some(number) = self.uppermost(&mounts()?, root) {
-            let place = passwd::open_root(root)?;
-            if mount_number(place.as_fd())? != Some(number) {
+            let mounted = passwd::open_root(root)?;
+            if mount_number(mounted.as_fd())? != Some(number) {
                 let state = format!("has a root that is covered: unmount what is over it at {}", root.display());
                 return Err(Error::state(object, state));
             }
-            // By a descriptor: this mount, and nothing that has come to its place.
-            let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+            // By a descriptor: this mount, and nothing that has come over it.
+            let path = format!("/proc/self/fd/{}", mounted.as_raw_fd());
             let context = || format!("unmounting the root of {object} at {}", root.display());
             // What it shares with the machine stays there.
             let none: Option<&str> = None;
@@ -110,14 +110,14 @@ impl Attached {
 fn has_gone(namespace: MountNamespace) -> Result<bool> {
     match namespace {
         MountNamespace::Id(id) => Ok(!syscalls::is_mount_namespace(id)),
-        // Who sees all processes sees who is in it.
+        // A program that sees all processes sees those that are in it.
         MountNamespace::Inode(_) => Ok(sees_all_pids() && processes_in(namespace)?.is_empty()),
     }
 }
 
-/// The number of the mount that an open place is on.
-fn mount_number(place: BorrowedFd<'_>) -> Result<Option<u64>> {
-    let path = format!("/proc/self/fdinfo/{}", place.as_raw_fd());
+/// The number of the mount that an open file is on.
+fn mount_number(file: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
     let text = fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
     Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
@@ -127,8 +127,8 @@ mod tests {
     use super::*;
     use crate::kernel::procfs::parse_mount;
 
-    /// The mark without a root, with one, and with somebody else's over it;
-    /// and a copy of it elsewhere.
+    /// The mark without a root, with one, and with another's mount over it; and a
+    /// copy of it elsewhere.
     #[test]
     fn only_what_stands_on_the_mark_is_ours() {
         let attached = Attached { namespace: MountNamespace::Id(1), mark: "podlet-oci:a:1".into() };

@@ -1,9 +1,10 @@
-//! Whoever decides what a seccomp filter asks (`linux.seccomp.listenerPath`).
+//! The agent, a program that decides what a seccomp filter asks
+//! (`linux.seccomp.listenerPath`).
 //!
 //! The container's process loads its filter, hands the filter's descriptor to
 //! the library by the report, and the library passes it on, with the state of
-//! the container: runtime-spec, The Container Process State. One that waits to
-//! be started does so before it waits.
+//! the container: runtime-spec, The Container Process State. A container that
+//! waits to be started does so before it waits.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -38,7 +39,7 @@ pub(super) fn check(seccomp: &Seccomp, waits: bool) -> Result<()> {
                       is handed over";
         return refused("sendmsg", reason);
     }
-    // Whoever is asked can let it pass.
+    // The agent, or a tracer, can let it pass.
     let may_allow = |action: &str| allows(action) || matches!(action, "SCMP_ACT_NOTIFY" | "SCMP_ACT_TRACE");
     let denied = AT_THE_GATE.iter().find(|call| !lets_through(profile, call, may_allow));
     match denied.filter(|_| waits) {

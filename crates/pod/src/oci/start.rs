@@ -40,7 +40,8 @@ impl Instance {
         result
     }
 
-    /// The same by who has held it since.
+    /// [`start`](Instance::start) by the creator, which has had the lock since it
+    /// made the container.
     pub(super) fn start_held(&self, held: Held) -> Result<()> {
         let result = self.pass_gate();
         if result.is_err() {
@@ -77,10 +78,10 @@ impl Instance {
 
     /// Lets the container go on, and hears how far it comes.
     ///
-    /// From the knock on it ends with us, until it is told to go on. Were we
-    /// killed at any point, it is either gone, or goes on and has no gate any
-    /// more: it never waits where nobody finds it, and nobody who finds its
-    /// gate finds its program running.
+    /// From the knock on it ends with us, until it is told to go on. Were we killed
+    /// at any point, it is either gone, or goes on and has no gate any more: it
+    /// never waits where no command finds it, and a command that finds its gate
+    /// never finds its program running.
     pub(super) fn pass_gate(&self) -> Result<()> {
         let context = || format!("starting {}", self.object());
         let path = self.dir.join(START_SOCKET);
@@ -102,7 +103,7 @@ impl Instance {
         hear_start(&object, &report, self.cancel.as_ref(), &|report| self.explain(report))
     }
 
-    /// The descriptor of the container's seccomp filter, to who decides.
+    /// Hands the descriptor of the container's seccomp filter to its agent.
     pub(super) fn pass_on_listener(&self, fd: &OwnedFd, process: Option<&OwnedFd>) -> Result<()> {
         let container = &self.record.container;
         let filter = container.filter_without_pod()?;

@@ -30,7 +30,7 @@ impl Instance {
     /// naming the limit and the cure. Nothing is changed then.
     pub fn update(&mut self, change: &Resources) -> Result<()> {
         let _held = self.hold()?;
-        // Somebody else may have changed it while we waited.
+        // Another command may have changed it while we waited.
         self.record =
             record_file::read_record(&self.dir.join(RECORD))?.ok_or_else(|| Error::NotFound(self.object()))?;
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be updated")?;

@@ -9,7 +9,7 @@ use super::process::Process;
 use crate::cgroup::oom::OomWatch;
 use crate::error::{Context, Error, Result};
 use crate::kernel::cgroupfs::all_processes;
-use crate::kernel::procfs::{ProcessId, all_pids, inner_pid, mount_namespace};
+use crate::kernel::procfs::{ProcessId, all_pids, mount_namespace, pid_in_pod};
 use crate::kernel::{files, record_file, syscalls};
 use crate::spec::{self, Container};
 use crate::store::exits::{Exit, ExitTable, Phase, Reservation};
@@ -50,13 +50,13 @@ impl Pod {
             return Ok(None);
         }
         let path = self.container_dir(name).join(PROCESS);
-        // One that cannot be read says no more than none.
+        // A note that cannot be read says no more than none.
         let recorded = record_file::read_record::<ProcessRecord>(&path).ok().flatten();
         if let Some(record) = recorded.filter(|record| record.process.pid != 0) {
             return Ok(Some(record));
         }
-        // Who started it died before it could write that down, or was not told
-        // by the kernel.
+        // The command that started it died before it could write that down, or was
+        // not told by the kernel.
         Ok(self.find_inner(inner)?.or(recorded))
     }
 
@@ -64,7 +64,7 @@ impl Pod {
     pub(crate) fn find_inner(&self, inner: u32) -> Result<Option<ProcessRecord>> {
         let Some(pause) = self.pause.map(|pause| pause.pid) else { return Ok(None) };
         for pid in self.pod_processes()? {
-            if inner_pid(pid, pause)? == Some(inner)
+            if pid_in_pod(pid, pause)? == Some(inner)
                 && let Some(process) = ProcessId::of(pid)?
             {
                 return Ok(Some(ProcessRecord { process, mounts: mount_namespace(pid)? }));
@@ -117,7 +117,7 @@ impl Pod {
         self.container_dir(name).join(LOG)
     }
 
-    /// The same, open for reading; `None` if it has none.
+    /// The container's log, open for reading; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if that is no plain file.
@@ -148,7 +148,7 @@ impl Pod {
             let record = self.container_record(&name)?;
             let Some(watch) = self.oom_watch(&record) else { continue };
             let level = watch.keep()?;
-            // For those who have mapped the table, and get no other answer once
+            // For waiters that have mapped the table, and get no other answer once
             // the pod is removed.
             if let Some((table, reservation)) = self.table.as_ref().zip(record.reservation) {
                 table.keep_level(reservation, level);
@@ -164,7 +164,7 @@ impl Pod {
         if let Some(cgroup) = self.cgroup() {
             return all_processes(&cgroup.containers());
         }
-        let is_in = |&pid: &u32| Ok((pid != pause.pid && inner_pid(pid, pause.pid)?.is_some()).then_some(pid));
+        let is_in = |&pid: &u32| Ok((pid != pause.pid && pid_in_pod(pid, pause.pid)?.is_some()).then_some(pid));
         all_pids()?.iter().filter_map(|pid| is_in(pid).transpose()).collect()
     }
 

@@ -87,8 +87,8 @@ impl Pod {
         }
     }
 
-    /// Removes a dead pod that nobody will ask for any more, of which there is
-    /// the record; the caller has the lock.
+    /// Removes a dead pod of which there is the record, if no command will ask for
+    /// it any more; the caller has the lock.
     fn make_room(store: &Store, dir: &Path, record: PodRecord, facts: &Facts) -> Result<()> {
         let mut pod = Pod::new(store, dir, record, facts.clone());
         pod.look()?;
@@ -115,7 +115,7 @@ impl Pod {
     }
 
     /// Makes a dead pod's namespaces and pause anew. Its containers are as
-    /// they ended. Nothing happens to one that is alive.
+    /// they ended. Nothing happens to a pod that is alive.
     ///
     /// # Errors
     /// As [`create`](Pod::create).
@@ -127,7 +127,7 @@ impl Pod {
             return Ok(());
         }
         if self.is_alive() {
-            // Its last container has ended, and nobody can start another one
+            // Its last container has ended, and no command can start another one
             // while we have the lock.
             self.kill()?;
         }
@@ -157,7 +157,7 @@ impl Pod {
             cgroup.make()?;
             cgroup::limit(cgroup.path(), &options.resources)?;
         }
-        // Whoever is in the namespace could lift what stands at its root.
+        // A container in the cgroup namespace could lift the limits at its root.
         let doubled = cgroup.is_some() && options.shares(Namespace::Cgroup) && !doubled::is_delegated();
         if let Some(cgroup) = cgroup.as_ref().filter(|_| doubled) {
             cgroup::limit(&cgroup.containers(), &options.resources)?;
@@ -207,14 +207,14 @@ impl Pod {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
                 Question::Runtime(..) | Question::Listener { .. } => Ok(()),
             },
-            places: self.store.places(),
+            places: self.store.program_dirs(),
             cancel: None,
         };
         let pause = run_plan(&plan, request)?.pidfd;
         drop(fds);
         let lost = || Error::Died { object: object.clone() };
         let pid = syscalls::pid_of(pause.as_fd()).doing(context);
-        // From here on whoever gives up ends it.
+        // From here on giving up, which drops `self`, ends it.
         self.table = Some(Arc::new(table.kept_by(pause)));
         self.lifeline = Some(lifeline);
         let process = ProcessId::of(pid?.ok_or_else(lost)?)?.ok_or_else(lost)?;

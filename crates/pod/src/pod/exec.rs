@@ -85,7 +85,7 @@ impl Pod {
                 self.run_plan_inside(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);
             let own = cgroup.filter(|_| command.own_cgroup).map(Whole::Cgroup);
             if let (Err(_), Some(own)) = (&born, &own) {
-                // Whoever came so far may be on the way out.
+                // H2 or C, as far as they came, may be on the way out.
                 own.end(&object).ok();
             }
             Ok((born?, own))
@@ -119,7 +119,7 @@ impl Pod {
         if !command.own_cgroup {
             return Ok(Some(beside));
         }
-        // Nobody had this reservation before.
+        // No other exec ever has this reservation.
         let own = beside.join(format!("exec-{}-{}", reservation.entry, reservation.generation));
         cgroup::make(&own)?;
         Ok(Some(own))

@@ -62,8 +62,8 @@ impl Pod {
         Pod { store: store.clone(), dir: dir.into(), record, facts, table: None, pause: None, lifeline: None }
     }
 
-    /// Whether nobody will ask for its records once it is dead; the caller has
-    /// the lock. One that is attached is its owner's as long as that lives.
+    /// Whether no command will ask for its records once it is dead; the caller has
+    /// the lock. An attached pod is its owner's as long as that lives.
     pub(crate) fn is_unwanted(&mut self) -> Result<bool> {
         // In this order: an owner that is gone detaches nothing any more.
         let is_owned = self.record.owner.map_or(Ok(false), procfs::lives)?;
@@ -93,7 +93,8 @@ impl Pod {
         Ok(pod)
     }
 
-    /// The same where the facts are known, and what a pid means.
+    /// Opens the pod where the facts are known, and what a pid means; `None` if it
+    /// has no record.
     fn open_here(store: &Store, name: &str, facts: &Facts, here: &Here) -> Result<Option<Pod>> {
         let dir = store.pod_dir(name);
         let Some(record) = record_file::read_record(&dir.join(POD))? else { return Ok(None) };
@@ -166,8 +167,8 @@ impl Pod {
         if self.lifeline.is_none() {
             return Ok(());
         }
-        // Once it has ended somebody may have swept it, and made another one of
-        // its name: that has a record of its own.
+        // Once it has ended another command may have swept it, and made another pod
+        // of its name: that has a record of its own.
         match self.lock(LockMode::Shared, true)? {
             Some(_lock) => self.let_go(),
             None => {
@@ -177,7 +178,7 @@ impl Pod {
         }
     }
 
-    /// The same where the caller has the lock.
+    /// [`detach`](Pod::detach) where the caller has the lock.
     fn let_go(&mut self) -> Result<()> {
         let Some(lifeline) = &self.lifeline else { return Ok(()) };
         let record = PodRecord { attached: false, ..self.record.clone() };
@@ -192,8 +193,8 @@ impl Pod {
     }
 
     /// Ends the pod and everything in it: SIGKILL to pause, and the kernel
-    /// ends the rest. Its records stay, and [`revive`](Pod::revive) can hold
-    /// it anew.
+    /// ends the rest. Its records stay, and [`revive`](Pod::revive) can start it
+    /// again.
     ///
     /// # Errors
     /// [`Error::Deadline`] if the kernel does not get it done in 10 seconds.
@@ -215,15 +216,15 @@ impl Pod {
     /// # Errors
     /// What could not be removed; calling it again goes on.
     pub fn remove(mut self) -> Result<()> {
-        // First of all: somebody in the pod may be what keeps the lock. But
-        // where no pause has been written down yet it is who makes the pod,
-        // who would find it taken away piece by piece.
+        // First of all: a process in the pod may be what keeps the lock. But
+        // where no pause has been written down yet that is the pod's creator, which
+        // would find it taken away piece by piece.
         if self.pause.is_some() || files::is_there(&self.dir.join(PAUSE)) {
             self.kill()?;
         }
         let lock = self.lock(LockMode::Exclusive, true)?;
         if lock.is_some() {
-            // Whoever had the lock before may have started it again. An
+            // The command that had the lock before may have started it again. An
             // attached pod's pause is known for sure.
             if self.lifeline.is_none() {
                 self.look()?;
@@ -235,7 +236,8 @@ impl Pod {
     }
 
     /// Takes the lock of this very pod: `None` if it is gone, though another of
-    /// its name may be there, or if somebody has the lock and `wait` is false.
+    /// its name may be there, or if another command has the lock and `wait` is
+    /// false.
     pub(crate) fn lock(&self, hold: LockMode, wait: bool) -> Result<Option<Lock>> {
         let lock = Lock::take(&self.dir, hold, wait)?;
         let record: Option<PodRecord> = record_file::read_record(&self.dir.join(POD))?;
@@ -262,8 +264,8 @@ impl Pod {
     fn remove_cgroup(&self) -> Result<()> {
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
         if self.pause.is_none() {
-            // It may have ended where we cannot see its pids: without the
-            // cgroup nobody could tell.
+            // It may have ended where we cannot see its pids: without the cgroup no
+            // command could tell.
             files::remove_file(&self.dir.join(PAUSE))?;
         }
         if files::is_there(cgroup.path()) {
@@ -281,8 +283,7 @@ impl Pod {
         for mark in self.store.to_sweep().iter().filter(|mark| mark.starts_with(&prefix)) {
             self.store.mark_for_sweep(mark, false)?;
         }
-        // The record goes last: as long as it is there, whoever comes by can go
-        // on.
+        // The record goes last: as long as it is there, the next command can go on.
         self.store.remove_pod_dir(self.name())?;
         self.store.unmark_gone(self.name())
     }
@@ -301,7 +302,7 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         if self.lifeline.is_some() {
-            // Nobody is left to be told; what remains is swept later.
+            // An error has no caller to go to; what remains is swept later.
             self.kill().ok();
             if let Ok(Some(_lock)) = self.lock(LockMode::Exclusive, true) {
                 self.erase().ok();
@@ -316,7 +317,7 @@ fn send(lifeline: &OwnedFd, word: u8) -> nix::Result<()> {
     loop {
         match nix::sys::socket::send(lifeline.as_raw_fd(), &[word], MsgFlags::MSG_NOSIGNAL) {
             Err(Errno::EINTR) => {}
-            // pause is gone: there is nobody to tell.
+            // pause is gone: there is no process to tell.
             Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
             sent => return sent.map(drop),
         }

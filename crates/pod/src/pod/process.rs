@@ -23,7 +23,7 @@ pub struct Process {
     pub(crate) reservation: Reservation,
     /// If it was gone when this handle was made: something readable.
     pub(crate) pidfd: OwnedFd,
-    /// An exec's slot is free once its end has been read.
+    /// An exec's entry in the exit table is free once its end has been read.
     pub(crate) exec: bool,
     /// Where there is a cgroup.
     pub(crate) oom: Option<OomWatch>,
@@ -145,8 +145,8 @@ impl AsFd for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody else can ask how this exec ended. One that still runs is left
-        // to whoever needs a slot later.
+        // No other value can tell how this exec ended. The entry of one that still
+        // runs is left to the launch that needs it later.
         if self.exec && !matches!(self.try_wait(), Ok(None)) {
             self.table.release(self.reservation);
             self.whole.iter().for_each(Whole::tidy);

@@ -1,4 +1,4 @@
-//! What became of a launch that somebody else got in the way of.
+//! What became of a launch that another command got in the way of.
 //!
 //! A pod can end, or be removed, at any moment of a launch. The kernel then
 //! answers the next step with whatever it says of something that is gone:
@@ -16,22 +16,22 @@ use crate::error::{Error, Number, StepKind};
 use crate::kernel::{files, record_file, syscalls};
 use crate::store::records::{POD, PodRecord};
 
-/// Who is being ended may take so long to be gone.
+/// A process that is being ended may take so long to be gone.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// How long to look whether somebody else is behind this error: `None` if it
+/// How long to look whether another command is behind this error: `None` if it
 /// is about what was asked for.
 ///
 /// A container that fails on its own ends, too, and perhaps its pod with it. So
 /// only what is said before it is born raises suspicion.
 fn suspicion(error: &Error) -> Option<Duration> {
     match error {
-        // Whether one may enter a process depends on its memory, too, which goes
+        // Whether a process may be entered depends on its memory, too, which goes
         // before its namespaces do.
         Error::Step { kind: StepKind::Setns, errno: Number(libc::ESRCH | libc::EPERM), .. } => Some(MOMENT),
         Error::Step { kind: StepKind::Clone3, errno: Number(libc::ENOMEM), .. } => Some(MOMENT),
         Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
-        // The last is said of the /proc of one whose memory is gone already.
+        // EACCES is said of the /proc of a process whose memory is gone already.
         Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
         Error::State { .. } => Some(Duration::ZERO),
         _ => None,
@@ -53,7 +53,7 @@ impl Pod {
             None => true,
         };
         let pod = format!("pod {}", self.name());
-        // One that cannot be read is there.
+        // A record that cannot be read is there.
         let is_there = match record_file::read_record::<PodRecord>(&self.dir.join(POD)) {
             Ok(record) => record.is_some_and(|record| record.id == self.record.id),
             Err(_) => true,
@@ -69,8 +69,8 @@ impl Pod {
         }
     }
 
-    /// Why this pod could not be held anew, if that is because somebody removed
-    /// it meanwhile.
+    /// Why this pod could not be revived, if that is because another command
+    /// removed it meanwhile.
     pub(crate) fn explain_revival(&self, error: Error) -> Error {
         match (suspicion(&error), self.cgroup()) {
             (Some(_), Some(cgroup)) if !files::is_there(cgroup.path()) => {
@@ -80,7 +80,8 @@ impl Pod {
         }
     }
 
-    /// The same of an exec in the container of `main`.
+    /// Why the exec `object` could not be started, if that is because the container
+    /// of `main` ended, or its pod.
     pub(crate) fn explain_exec(&self, object: &str, main: &Process, error: Error) -> Error {
         let Some(patience) = suspicion(&error) else { return error };
         if matches!(main.wait_timeout(patience), Ok(None)) {

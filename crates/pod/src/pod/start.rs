@@ -45,8 +45,8 @@ impl Pod {
         self.start_new(container, io, false)
     }
 
-    /// Starts a new container whose records go when it has ended and somebody
-    /// comes by: see [`Pod::sweep`].
+    /// Starts a new container whose records go when it has ended, with the next
+    /// sweep: see [`Pod::sweep`].
     ///
     /// # Errors
     /// As [`start_with`](Pod::start_with).
@@ -103,7 +103,7 @@ impl Pod {
     /// [`Error::State`] if it runs.
     pub fn start_again(&self, name: &str, io: Io) -> Result<Process> {
         let object = format!("container {}/{name}", self.name());
-        // To ourselves, so that of two who start it one finds it running.
+        // To ourselves, so that of two commands that start it one finds it running.
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
         let lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         let record = self.container_record(name)?;
@@ -137,10 +137,10 @@ impl Pod {
         })
     }
 
-    /// Clears away what nobody wants, if it stands in a new container's way: one
-    /// that has ended and was to be removed then, and what a podlet left that
-    /// was killed before it had written the record. While we have the pod to
-    /// ourselves nobody is at it.
+    /// Clears away what is in a new container's way and wanted no more: a container
+    /// that has ended and was to be removed then, and what a podlet left that was
+    /// killed before it had written the record. While we have the pod to ourselves
+    /// no other command is at it.
     pub(crate) fn clear_stray(&self, name: &str) -> Result<()> {
         let dir = self.container_dir(name);
         let is_stray = || files::is_there(&dir) && !files::is_there(&dir.join(CONTAINER));
@@ -168,13 +168,13 @@ impl Pod {
         }
     }
 
-    /// A slot for a new process.
+    /// An entry of the exit table for a new process.
     pub(crate) fn reserve(&self, table: &ExitTable, exec: bool) -> Result<Reservation> {
         table.reserve(exec).ok_or_else(|| Error::TableFull(self.name().into()))
     }
 
-    /// Gives back the slot of a launch whose podlet was killed: it is not free
-    /// and nobody runs in it. While we have the pod to ourselves no launch is
+    /// Frees the entry of a launch whose podlet was killed: it is reserved for a
+    /// process that was never born. While we have the pod to ourselves no launch is
     /// in flight.
     pub(crate) fn forget_unborn(&self, name: &str) -> Result<()> {
         let unborn = |record: &ContainerRecord| {
@@ -185,7 +185,7 @@ impl Pod {
             return Ok(());
         }
         let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
-        // Somebody may have been faster.
+        // Another command may have been faster.
         let record = self.container_record(name)?;
         if unborn(&record).is_none() {
             return Ok(());
@@ -266,20 +266,20 @@ impl Pod {
                 doubled::limit(cgroup, doubled, &self.limits_of(&record.container))?;
             }
             let birthplace = cgroup.map(|cgroup| doubled::birthplace(&cgroup, doubled));
-            let outside = prepared.make_outside(&self.record.users, self.store.places())?;
+            let outside = prepared.make_outside(&self.record.users, self.store.program_dirs())?;
             let launch =
                 || self.run_plan_inside(object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
             Ok((self.with_devices(&net_devices, launch)?, self.oom_watch(&record)))
         })();
         match result {
             Ok((born, oom)) => {
-                // It runs; who looks for it without this record finds it, too.
+                // It runs; without this record other commands find it, too.
                 self.write_process(&dir, &born).ok();
                 let pidfd = born.pidfd;
                 Ok(Process { name, table: Arc::clone(table), reservation, pidfd, exec: false, oom, whole: None })
             }
             Err(error) => {
-                // Who was born nevertheless ends with all that it has started.
+                // C, if it was born nevertheless, ends with all that it has started.
                 if let Some(cgroup) = self.container_cgroup(&name) {
                     cgroup::remove_tree(&cgroup).ok();
                 }
@@ -346,9 +346,9 @@ impl Pod {
             fs::File::open(&path).doing(|| format!("opening {path}"))
         };
         let mounts = plan.wants(Given::PauseMounts).then(|| namespace("mnt")).transpose()?;
-        let users = plan.wants(Given::PauseUsers).then(|| namespace("user")).transpose()?;
+        let userns = plan.wants(Given::PauseUsers).then(|| namespace("user")).transpose()?;
         fds.extend(mounts.iter().map(|file| (Given::PauseMounts, file.as_fd())));
-        fds.extend(users.iter().map(|file| (Given::PauseUsers, file.as_fd())));
+        fds.extend(userns.iter().map(|file| (Given::PauseUsers, file.as_fd())));
         let request = LaunchRequest {
             object,
             title,
@@ -358,7 +358,7 @@ impl Pod {
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             note: None,
             answer: &|_| Ok(()),
-            places: self.store.places(),
+            places: self.store.program_dirs(),
             cancel: None,
         };
         run_plan(plan, request)
@@ -366,7 +366,7 @@ impl Pod {
 
     fn write_process(&self, dir: &Path, born: &Launched) -> Result<()> {
         let pid = syscalls::pid_of(born.pidfd.as_fd()).doing(|| "looking for its pid".into())?;
-        // One that has ended already has no pid any more; what it left behind
+        // A process that has ended already has no pid any more; what it left behind
         // still has its mount namespace.
         let gone = ProcessId { pid: 0, start: 0 };
         let process = pid.map(ProcessId::of).transpose()?.flatten().unwrap_or(gone);
@@ -387,7 +387,7 @@ impl Pod {
     }
 }
 
-/// Somebody else may be faster.
+/// Not to find what is to be removed is as good: another command was faster.
 fn unless_not_found(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::NotFound(_)) => Ok(()),

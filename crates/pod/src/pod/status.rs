@@ -20,7 +20,7 @@ use crate::store::exits::{Exit, Phase};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PodState {
-    /// pause holds it.
+    /// Its pause lives.
     Running,
     /// pause is gone, and everything with it.
     Exited,
@@ -179,8 +179,8 @@ impl Pod {
     }
 }
 
-/// What a container's slot says of it, if it has one, whether or not pause is
-/// alive; `kept` is how it ended when another table knew that.
+/// What a container's entry in the exit table says of it, if it has one, whether or
+/// not pause is alive; `kept` is how it ended when another table knew that.
 pub(crate) fn state_of(phase: Option<Phase>, alive: bool, kept: Option<Exit>) -> (ContainerState, Option<Exit>) {
     match phase {
         Some(Phase::Running(1..)) if alive => (ContainerState::Running, None),

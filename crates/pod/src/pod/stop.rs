@@ -98,10 +98,10 @@ impl Pod {
         let record = self.container_record(name)?;
         if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
             let phase = table.phase(reservation);
-            // Nobody launches while we have the lock: what is not born by now
+            // No command launches while we have the lock: what is not born by now
             // never will be.
             let unborn = matches!(phase, Phase::Reserved | Phase::Running(0));
-            // A slot that has moved on is nobody's of this container any more.
+            // An entry that has moved on is not this container's any more.
             let ended = if unborn { None } else { table.try_wait(reservation).ok().flatten() };
             if !unborn && ended.is_none() && phase != Phase::Lost {
                 return Err(Error::state(format!("container {}/{name}", self.name()), "is running"));
@@ -132,7 +132,7 @@ impl Pod {
         }
     }
 
-    /// The same, and the cgroup goes, too.
+    /// [`kill_all`](Pod::kill_all), and the cgroup goes, too.
     fn end_for_good(&self, name: &str) -> Result<()> {
         match self.container_cgroup(name) {
             Some(cgroup) => cgroup::remove_tree(&cgroup),
@@ -147,7 +147,8 @@ impl Pod {
             Err(Error::Corrupt { .. }) => None,
             recorded => recorded?,
         };
-        // Who started it may have died before it could write that down.
+        // The command that started it may have died before it could write that
+        // down.
         let running = match recorded.filter(|record| record.process.pid != 0) {
             Some(known) => Some(known),
             None => match self.container_record(name)?.reservation.zip(self.table.as_ref()) {

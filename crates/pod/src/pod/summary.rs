@@ -102,7 +102,7 @@ impl Pod {
             names.iter().filter_map(|name| summary(store, name.clone(), &here, all).transpose()).collect()
         };
         // Half of many on another processor: nearly all of it is the kernel's
-        // work on files that nobody else has open.
+        // work on files that no other process has open.
         let (first, second) = names.split_at(if names.len() < MANY { names.len() } else { names.len() / 2 });
         std::thread::scope(|scope| {
             let spawn = || Builder::new().spawn_scoped(scope, || look(second)).ok();
@@ -134,8 +134,8 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
     let mut containers = Vec::new();
     let mut table = None;
     for container in files::names_in(&dir.join(CONTAINERS))? {
-        let place = dir.join(CONTAINERS).join(&container);
-        let Some(part) = record_file::read_record::<ContainerPart>(&place.join(CONTAINER))? else { continue };
+        let records = dir.join(CONTAINERS).join(&container);
+        let Some(part) = record_file::read_record::<ContainerPart>(&records.join(CONTAINER))? else { continue };
         if table.is_none() {
             table = Snapshot::read(&dir.join(TABLE))?;
         }
@@ -148,7 +148,7 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             container: cgroup.join("ctr").join(&container),
             pod: cgroup.clone(),
             before: part.pod_ooms,
-            kept: place.join(OOM),
+            kept: records.join(OOM),
             generation: reservation.generation,
         });
         containers.push(ContainerSummary {
@@ -170,7 +170,7 @@ fn pid_of(store: &Store, pod: &str, container: &str) -> Result<Option<u32>> {
     let path = store.pod_dir(pod).join(CONTAINERS).join(container).join(PROCESS);
     match record_file::read_record::<ProcessRecord>(&path)? {
         Some(ProcessRecord { process, .. }) if process.pid != 0 => Ok(Some(process.pid)),
-        // Nobody could write it down: looked for, then.
+        // No command could write it down: looked for, then.
         _ => match Pod::open(store, pod).and_then(|pod| pod.container_status(container)) {
             Err(Error::NotFound(_)) => Ok(None),
             status => Ok(status?.pid),

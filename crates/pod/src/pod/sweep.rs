@@ -1,7 +1,7 @@
 //! What dead pods leave, and what is left of those that were being made or
 //! removed when podlet was killed.
 //!
-//! There is no daemon that could notice an end, so whoever comes by sweeps. To
+//! There is no daemon that could notice an end, so every podlet command sweeps. To
 //! make that cheap where a thousand pods live, a pod or a container that is to be
 //! swept has a mark: an empty file in `<root>/.sweep`.
 
@@ -23,14 +23,14 @@ use crate::store::records::{LOCK, POD, PROCESS, ProcessRecord, TABLE};
 use crate::store::{self, Store};
 
 impl Pod {
-    /// Removes the records of dead pods that nobody will ask for: attached
+    /// Removes the records of dead pods that no command will ask for: attached
     /// ones, and those with [`PodOptions::remove_when_dead`](crate::PodOptions::remove_when_dead).
     pub fn sweep(store: &Store) {
         let marks = store.to_sweep();
         if marks.is_empty() {
             return;
         }
-        // Without it nobody knows who lives.
+        // Without it a pid says nothing.
         let Ok(here) = Here::read() else { return };
         for mark in marks {
             // What cannot be done now is done the next time.
@@ -51,7 +51,7 @@ impl Pod {
             Err(Error::NotFound(_)) => return Pod::sweep_rest(store, name),
             pod => pod?,
         };
-        // Whoever makes or starts it has the lock.
+        // A command that makes or starts it has the lock.
         let Some(_lock) = pod.lock(LockMode::Exclusive, false)? else { return Ok(()) };
         pod.look()?;
         match () {
@@ -59,13 +59,13 @@ impl Pod {
             () if pod.is_unwanted()? => pod.erase(),
             // Its owner has not said yet what is to become of it.
             () if pod.record.attached => Ok(()),
-            // The mark is only a hint: whether somebody wants a dead pod's
-            // records stands in these.
+            // The mark is only a hint: whether a dead pod's records are wanted
+            // stands in these.
             () => store.mark_for_sweep(name, false),
         }
     }
 
-    /// A container that nobody will ask for, if it has ended.
+    /// Removes a container that no command will ask for, if it has ended.
     fn sweep_container(store: &Store, mark: &str, pod: &str, container: &str) -> Result<()> {
         let pod = match Pod::open(store, pod) {
             Err(Error::NotFound(_)) => return store.unmark_gone(mark),
@@ -73,17 +73,17 @@ impl Pod {
         };
         if pod.goes_at_its_end(container)? {
             return match pod.exit_of(container)? {
-                // Somebody else may be faster, or start it again.
+                // Another command may be faster, or start it again.
                 Some(_) => pod.remove_container(container),
                 None => Ok(()),
             };
         }
-        // Whoever is about to make its record has the lock.
+        // A command that is about to make its record has the lock.
         let Some(_lock) = pod.lock(LockMode::Exclusive, false)? else { return Ok(()) };
         if pod.goes_at_its_end(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
     }
 
-    /// Whether there is such a container, and nobody will ask for it once it
+    /// Whether there is such a container, and no command will ask for it once it
     /// has ended.
     fn goes_at_its_end(&self, container: &str) -> Result<bool> {
         match self.container_record(container) {
@@ -109,7 +109,7 @@ impl Pod {
             ));
         }
         let lock = match Lock::take(&dir, LockMode::Exclusive, true) {
-            // Nobody can have that.
+            // No command can have that lock.
             Err(Error::Corrupt { .. }) => {
                 files::remove_all(&dir.join(LOCK))?;
                 Lock::take(&dir, LockMode::Exclusive, true)
@@ -158,8 +158,8 @@ impl Pod {
     /// a cgroup nor a note of its process, and more than one such container.
     pub(crate) fn remove_damaged_container(&self, name: &str) -> Result<()> {
         let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
-        // Nobody is being launched now, so whatever slot no other container has
-        // is this one's.
+        // No launch is under way now, so an entry that no other container has is
+        // this one's.
         let others: Vec<_> = self.containers()?.into_iter().filter(|other| other != name).collect();
         let claimed: Result<Vec<_>> =
             others.iter().map(|other| Ok(self.container_record(other)?.reservation)).collect();
@@ -183,7 +183,7 @@ impl Pod {
     }
 
     /// Without a cgroup: by the note of its process, or by what the exit table
-    /// says of slots that no other container has.
+    /// says of entries that no other container has.
     fn end_unclaimed(&self, name: &str, unclaimed: &[Reservation], doubt: Option<Error>) -> Result<()> {
         let noted = record_file::read_record::<ProcessRecord>(&self.container_dir(name).join(PROCESS));
         if matches!(noted, Ok(Some(_))) {
@@ -202,7 +202,7 @@ impl Pod {
         Ok(())
     }
 
-    /// A directory without a record: its maker died early, or its remover. Or
+    /// A directory without a record: its creator died early, or its remover. Or
     /// none at all.
     fn sweep_rest(store: &Store, name: &str) -> Result<()> {
         let dir = store.pod_dir(name);

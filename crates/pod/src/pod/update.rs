@@ -14,7 +14,7 @@ use crate::store::records::{CONTAINER, ContainerRecord, PAUSE, POD, PauseRecord,
 
 impl Pod {
     /// Changes the pod's limits: what `change` sets is set, the rest stays. A
-    /// dead pod has them when it is held anew.
+    /// dead pod has them when it is started again.
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the limit and the cure. Nothing is changed

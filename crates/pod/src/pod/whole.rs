@@ -1,7 +1,7 @@
 //! An exec as a whole: its process, and everything that this has started.
 //!
 //! With a cgroup of its own (see [`Command::own_cgroup`](crate::Command)) that
-//! is whatever is in there, and nobody can hide. Without one it is looked for:
+//! is whatever is in there, and nothing can hide. Without one it is looked for:
 //! the session of which an exec's process is always the leader, and all that
 //! descend from it. A process that has made a session of its own *and* whose
 //! parents have ended (a daemon) belongs to neither, and is not found.
@@ -45,7 +45,7 @@ impl Whole {
     }
 }
 
-/// Who belongs to the session of `leader` or descends from it.
+/// The processes that belong to the session of `leader` or descend from it.
 fn members(leader: ProcessId) -> Result<Vec<ProcessId>> {
     let mut seen = BTreeMap::new();
     for pid in procfs::all_pids()? {
@@ -53,7 +53,7 @@ fn members(leader: ProcessId) -> Result<Vec<ProcessId>> {
             seen.insert(pid, stat);
         }
     }
-    // As long as somebody is in the session, nobody else gets its number.
+    // As long as a process is in the session, no other one gets its number.
     let is_anothers = seen.get(&leader.pid).is_some_and(|process| process.start != leader.start);
     let mut found: Vec<u32> = match is_anothers {
         true => Vec::new(),
@@ -80,8 +80,8 @@ fn end_session(leader: ProcessId, what: &str) -> Result<()> {
         if Instant::now() > end {
             return Err(Error::Deadline { what: format!("the end of all processes of {what}"), after: PATIENCE });
         }
-        // All of them first: one that is waited for while its kin live could
-        // be started again.
+        // All of them first: a process that is waited for while its kin live could
+        // be started again by these.
         let killed: Result<Vec<_>> = found.iter().filter_map(|process| process.open().transpose()).collect();
         let killed = killed?;
         for pidfd in &killed {

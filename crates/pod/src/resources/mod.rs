@@ -111,8 +111,8 @@ pub struct Cpu {
     /// said; 0 is not said. Becomes `cpu.weight`.
     #[serde(skip_serializing_if = "is_default")]
     pub shares: Option<u64>,
-    /// The same as version 2 counts it, 1 to 10000, 100 if not said. Counts
-    /// before `shares`.
+    /// Weight beside others as version 2 counts it (`cpu.weight`), 1 to 10000, 100
+    /// if not said. Counts before `shares`.
     #[serde(skip_serializing_if = "is_default")]
     pub weight: Option<u64>,
     /// Microseconds a period (`cpu.max`); 0 or less for no limit.
@@ -124,7 +124,7 @@ pub struct Cpu {
     /// Microseconds saved up from idle periods (`cpu.max.burst`).
     #[serde(skip_serializing_if = "is_default")]
     pub burst: Option<u64>,
-    /// 1: only what nobody else wants (`cpu.idle`).
+    /// 1: only what no other process wants (`cpu.idle`).
     #[serde(skip_serializing_if = "is_default")]
     pub idle: Option<i64>,
     /// Which processors: `0-2,7`.
@@ -154,7 +154,7 @@ pub struct BlockIo {
     /// `io.bfq.weight` where that scheduler is there, else `io.weight`.
     #[serde(skip_serializing_if = "is_default")]
     pub weight: Option<u16>,
-    /// The same for single disks.
+    /// Weight beside others on single disks, 10 to 1000.
     #[serde(skip_serializing_if = "is_default")]
     pub weight_devices: Vec<OfDevice>,
     /// The most bytes read a second (`io.max`).
@@ -202,7 +202,8 @@ impl Resources {
             || self.unified.keys().any(|file| file.starts_with("memory."))
     }
 
-    /// The same, and lack of memory ends all of it, unless it says otherwise.
+    /// These limits, and lack of memory ends all of the cgroup, unless they say
+    /// otherwise.
     pub(crate) fn ending_as_a_whole(mut self) -> Resources {
         self.unified.entry("memory.oom.group".into()).or_insert_with(|| "1".into());
         self
@@ -219,7 +220,7 @@ impl Resources {
         self.writes(&Present::default()).map(drop)
     }
 
-    /// These limits with those that `change` sets in their place.
+    /// These limits, but for those that `change` sets.
     ///
     /// # Errors
     /// [`Error::Invalid`] for device rules, which are for a cgroup's whole

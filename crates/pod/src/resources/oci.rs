@@ -50,7 +50,8 @@ impl Resources {
 }
 
 impl Resources {
-    /// The same from JSON, as `update` of an OCI runtime takes it.
+    /// The limits of a `linux.resources` in JSON, as `update` of an OCI runtime takes
+    /// it.
     ///
     /// # Errors
     /// As [`from_oci`](Resources::from_oci).

@@ -195,7 +195,7 @@ impl Resources {
 fn swap_alone(memory: &Memory) -> Result<Option<i64>> {
     let limit = memory.limit.unwrap_or(0);
     let Some(swap) = memory.swap.filter(|swap| *swap != 0) else {
-        // Who takes the limit away means both, as with version 1.
+        // To take the limit away means both, as with version 1.
         return Ok((limit < 0).then_some(-1));
     };
     let invalid = |reason: &str| Err(Error::invalid("memory.swap", swap.to_string(), reason));

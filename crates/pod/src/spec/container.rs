@@ -47,7 +47,7 @@ pub enum NamespaceMode {
     Host,
 }
 
-/// Who the process is.
+/// The user a process runs as.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum User {
@@ -129,7 +129,7 @@ pub struct Container {
     pub env: Vec<String>,
     /// Working directory inside; must exist.
     pub cwd: PathBuf,
-    /// Who it runs as.
+    /// The user it runs as.
     pub user: User,
     /// File mode creation mask.
     pub umask: u32,

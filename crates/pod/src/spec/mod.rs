@@ -3,7 +3,7 @@
 //! Both are plain data, filled by methods or by [`config`](crate::config) from
 //! an OCI `config.json`, kept in the state directory as JSON, and checked as a
 //! whole before anything is made: see [`PodOptions::check`] and
-//! [`Container::check`]. What passed holds only names, paths and strings that
+//! [`Container::check`]. What passed has only names, paths and strings in it that
 //! a plan can take as they are.
 
 mod agree;

@@ -69,7 +69,8 @@ pub struct Mount {
     /// source.
     #[serde(default)]
     pub clear: u64,
-    /// The same, for the mounts below, too.
+    /// Of [`MOUNT_FLAGS`], those that a bind and the mounts below it do not take
+    /// over from their sources.
     #[serde(default)]
     pub recursive_clear: u64,
     /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`, perhaps with
@@ -87,14 +88,15 @@ pub struct Mount {
     pub copy_up: bool,
 }
 
-/// Whom the files of an idmapped mount appear to belong to (mount_setattr(2),
+/// To which ids the files of an idmapped mount appear to belong (mount_setattr(2),
 /// `MOUNT_ATTR_IDMAP`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct MountIds {
-    /// From the ids on disk to those of this machine; none: as the
+    /// From the user ids on disk to those of this machine; none: as the
     /// container's user namespace maps them.
     pub uids: Vec<IdMap>,
-    /// The same for groups.
+    /// From the group ids on disk to those of this machine; none: as the
+    /// container's user namespace maps them.
     pub gids: Vec<IdMap>,
     /// The mounts below, too.
     pub recursive: bool,

@@ -79,10 +79,10 @@ fn apply(option: &str, mount: &mut Mount) -> bool {
         }
         _ => {
             let is = |name: &str| FLAGS.iter().position(|(known, ..)| *known == name);
-            let below = option.strip_prefix('r').and_then(is).filter(|place| *place < RECURSIVE);
+            let below = option.strip_prefix('r').and_then(is).filter(|index| *index < RECURSIVE);
             match (is(option), below) {
-                (Some(place), _) => set(mount, FLAGS[place], false),
-                (None, Some(place)) => set(mount, FLAGS[place], true),
+                (Some(index), _) => set(mount, FLAGS[index], false),
+                (None, Some(index)) => set(mount, FLAGS[index], true),
                 (None, None) => return false,
             }
         }
@@ -102,7 +102,7 @@ fn set(mount: &mut Mount, (_, flag, is_set): (&str, u64, bool), recursive: bool)
     let flags = match (is_set, recursive) {
         (true, false) => &mut mount.flags,
         (true, true) => &mut mount.recursive_flags,
-        // A file system's own flags are off unless somebody sets them.
+        // A file system's own flags are off unless an option sets them.
         (false, false) => &mut mount.clear,
         (false, true) => &mut mount.recursive_clear,
     };

@@ -53,11 +53,12 @@ pub struct PodOptions {
     pub time_offsets: TimeOffsets,
     /// pause ends, and with it the pod, when the last container has ended.
     pub end_with_last: bool,
-    /// A dead pod's records are removed by whoever comes by.
+    /// A dead pod's records are removed by the next sweep: see
+    /// [`Pod::sweep`](crate::Pod::sweep).
     pub remove_when_dead: bool,
     /// pause is a child of the program that makes the pod, which reaps it when
-    /// it ends the pod through this library. Else pause is left to whoever adopts
-    /// orphans (PR_SET_CHILD_SUBREAPER(2const)), also as a zombie in the end.
+    /// it ends the pod through this library. Else pause is left to the nearest
+    /// subreaper (PR_SET_CHILD_SUBREAPER(2const)), also as a zombie in the end.
     #[serde(skip)]
     pub pause_is_child: bool,
     /// With [`Namespace::Uts`]: domain name inside (setdomainname(2)).

@@ -45,7 +45,7 @@ pub enum IoClass {
     Rt,
     /// Best effort.
     Be,
-    /// When nobody else wants the disk.
+    /// When no other process wants the disk.
     Idle,
 }
 

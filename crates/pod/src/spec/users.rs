@@ -1,4 +1,4 @@
-//! Whose ids there are in a pod, and who a process runs as.
+//! The ids that there are in a pod, and the ones a process runs with.
 
 use caps::Capability;
 
@@ -23,19 +23,19 @@ pub enum Users {
     Nested {
         /// User ids, by what they are outside of both.
         uids: Vec<IdMap>,
-        /// Group ids, the same.
+        /// Group ids, by what they are outside of both.
         gids: Vec<IdMap>,
         /// More than the user's own id: newuidmap and newgidmap write them.
         by_helper: bool,
         /// The outer one has one more id of either kind, behind the last: pause
-        /// is that, and nobody inside can be.
+        /// is that, and no process inside can be.
         #[serde(default)]
         apart: bool,
     },
 }
 
 impl Users {
-    /// What exists inside the pod.
+    /// The user ids that exist inside the pod.
     pub fn uids(&self) -> &[IdMap] {
         match self {
             Users::Caller => &[],
@@ -43,7 +43,7 @@ impl Users {
         }
     }
 
-    /// What exists inside the pod.
+    /// The group ids that exist inside the pod.
     pub fn gids(&self) -> &[IdMap] {
         match self {
             Users::Caller => &[],
@@ -62,9 +62,9 @@ impl Users {
         })
     }
 
-    /// A user and a group id that are somebody where pause's maker is, and
-    /// nobody in the pod: pause's own, so that it is of no container's user
-    /// whatever that becomes.
+    /// A user and a group id that exist where pause's creator is, and not in the
+    /// pod: pause's own, so that it is of no container's user whatever that
+    /// becomes.
     pub(crate) fn nobodys(&self, facts: &Facts) -> Option<(u32, u32)> {
         match self {
             Users::New { uids, gids } => Some((unmapped(uids, facts.uid, facts)?, unmapped(gids, facts.gid, facts)?)),
@@ -86,7 +86,7 @@ impl Users {
     }
 }
 
-/// Who the container's program runs as.
+/// The ids the container's program runs with.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ids {
     /// User id inside.

@@ -20,8 +20,8 @@ use crate::kernel::syscalls::{self, MappedTable};
 use crate::kernel::{files, record_file};
 
 /// In [`Entry::code`]: how it ended, and from [`LEVEL_SHIFT`] on 1 more than the
-/// index in [`LEVELS`] of whose memory was used up, if somebody had to write
-/// that down.
+/// index in [`LEVELS`] of whose memory was used up, if podlet had to write that
+/// down.
 const CODE_MASK: u32 = 0xff;
 /// See [`CODE_MASK`].
 const LEVEL_SHIFT: u32 = 8;
@@ -91,7 +91,7 @@ impl Exit {
     }
 }
 
-/// One reservation of a slot.
+/// One reservation of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Reservation {
     pub entry: usize,
@@ -107,7 +107,7 @@ pub(crate) enum Phase {
     Running(u32),
     /// It ended.
     Exited(Exit),
-    /// The slot has moved on to somebody else.
+    /// The entry has moved on to another process.
     Lost,
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
     let mut page = vec![0u8; TABLE_SIZE];
     page[..4].copy_from_slice(&VERSION.to_ne_bytes());
     page[4..8].copy_from_slice(&(if end_with_last { END_WITH_LAST } else { 0 }).to_ne_bytes());
-    // Renamed, never truncated: somebody may still look at the old one.
+    // Renamed, never truncated: a waiter may still look at the old one.
     record_file::write_renamed(path, &page)
 }
 
@@ -159,7 +159,7 @@ impl ExitTable {
         Ok(Some(ExitTable { map, file: file.into(), pause }))
     }
 
-    /// The same, kept by `pause`.
+    /// This table, kept by `pause`.
     pub(crate) fn kept_by(self, pause: OwnedFd) -> ExitTable {
         ExitTable { pause: Some(pause), ..self }
     }
@@ -214,94 +214,95 @@ impl ExitTable {
         self.map.has_containers()
     }
 
-    /// Takes a slot: a free one, else that of the exec which ended longest ago
-    /// and which nobody has asked about.
+    /// Reserves an entry: a free one, else that of the exec which ended longest
+    /// ago and whose exit no caller has read.
     pub(crate) fn reserve(&self, exec: bool) -> Option<Reservation> {
         let kind = if exec { EXEC_KIND } else { 0 };
         loop {
-            if let Some(reservation) = (0..SLOTS).find_map(|entry| self.take(entry, FREE, kind)) {
+            if let Some(reservation) = (0..SLOTS).find_map(|index| self.take(index, FREE, kind)) {
                 return Some(reservation);
             }
-            let ended = |entry: &usize| self.map.entries[*entry].state.load(Acquire) == EXEC_KIND | EXITED;
-            let oldest = (0..SLOTS).filter(ended).min_by_key(|&entry| self.map.entries[entry].time.load(Relaxed))?;
+            let ended = |index: &usize| self.map.entries[*index].state.load(Acquire) == EXEC_KIND | EXITED;
+            let oldest = (0..SLOTS).filter(ended).min_by_key(|&index| self.map.entries[index].time.load(Relaxed))?;
             if let Some(reservation) = self.take(oldest, EXEC_KIND | EXITED, kind) {
                 return Some(reservation);
             }
         }
     }
 
-    /// Takes the slot of a container that ended for its next run. `None` if
-    /// somebody else did.
+    /// Reserves the entry of a container that ended for its next run. `None` if
+    /// another command did.
     pub(crate) fn reserve_again(&self, old: Reservation) -> Option<Reservation> {
         (self.entry(old)?.generation.load(Acquire) == old.generation).then(|| self.take(old.entry, EXITED, 0))?
     }
 
-    fn take(&self, entry: usize, from: u32, kind: u32) -> Option<Reservation> {
-        let slot = &self.map.entries[entry];
-        slot.state.compare_exchange(from, RESERVED | kind, AcqRel, Relaxed).ok()?;
+    fn take(&self, index: usize, from: u32, kind: u32) -> Option<Reservation> {
+        let entry = &self.map.entries[index];
+        entry.state.compare_exchange(from, RESERVED | kind, AcqRel, Relaxed).ok()?;
         let generation = self.map.head.generation.fetch_add(1, AcqRel) + 1;
-        slot.pid.store(0, Relaxed);
-        slot.code.store(0, Relaxed);
-        slot.status.store(0, Relaxed);
-        slot.time.store(0, Relaxed);
-        slot.generation.store(generation, Release);
-        Some(Reservation { entry, generation })
+        entry.pid.store(0, Relaxed);
+        entry.code.store(0, Relaxed);
+        entry.status.store(0, Relaxed);
+        entry.time.store(0, Relaxed);
+        entry.generation.store(generation, Release);
+        Some(Reservation { entry: index, generation })
     }
 
-    /// Gives back the slot of a container that is removed. What it says of the
-    /// container's end stays until nobody else has a free one: somebody may
-    /// have this table mapped, and wait. `level` is what nobody can find out
-    /// once the container is gone.
+    /// Gives back the entry of a container that is removed. What it says of the
+    /// container's end stays until no other entry is free: a waiter may have this
+    /// table mapped. `level` is what cannot be found out once the container is
+    /// gone.
     pub(crate) fn retire(&self, reservation: Reservation, level: Option<OomLevel>) {
         let Phase::Exited(_) = self.phase(reservation) else { return self.release(reservation) };
         self.keep_level(reservation, level);
-        if let Some(slot) = self.entry(reservation) {
-            // As that of an exec that nobody has asked about.
-            slot.state.compare_exchange(EXITED, EXEC_KIND | EXITED, AcqRel, Relaxed).ok();
+        if let Some(entry) = self.entry(reservation) {
+            // As that of an exec whose exit no caller has read.
+            entry.state.compare_exchange(EXITED, EXEC_KIND | EXITED, AcqRel, Relaxed).ok();
         }
     }
 
     /// Writes beside an exit whose memory was used up.
     pub(crate) fn keep_level(&self, reservation: Reservation, level: Option<OomLevel>) {
-        if let (Some(slot), Some(level), Phase::Exited(_)) = (self.entry(reservation), level, self.phase(reservation)) {
+        if let (Some(entry), Some(level), Phase::Exited(_)) = (self.entry(reservation), level, self.phase(reservation))
+        {
             let number = LEVELS.iter().position(|known| *known == level).map_or(0, |index| index as u32 + 1);
-            slot.code.fetch_or(number << LEVEL_SHIFT, AcqRel);
+            entry.code.fetch_or(number << LEVEL_SHIFT, AcqRel);
         }
     }
 
-    /// Gives a slot back.
+    /// Frees an entry.
     pub(crate) fn release(&self, reservation: Reservation) {
-        let Some(slot) = self.entry(reservation) else { return };
-        if slot.generation.load(Acquire) == reservation.generation {
-            slot.generation.store(0, Relaxed);
-            slot.state.store(FREE, Release);
+        let Some(entry) = self.entry(reservation) else { return };
+        if entry.generation.load(Acquire) == reservation.generation {
+            entry.generation.store(0, Relaxed);
+            entry.state.store(FREE, Release);
         }
     }
 
-    /// Containers' slots that are in none of these reservations: nobody knows
+    /// Containers' entries that are in none of these reservations: no record says
     /// any more whose they are.
     pub(crate) fn unclaimed(&self, claimed: &[Reservation]) -> Vec<Reservation> {
-        let slots = self.map.entries.iter().enumerate();
-        let used = slots.filter(|(_, slot)| {
-            let state = slot.state.load(Acquire);
+        let entries = self.map.entries.iter().enumerate();
+        let used = entries.filter(|(_, entry)| {
+            let state = entry.state.load(Acquire);
             state & STATE_MASK != FREE && state & EXEC_KIND == 0
         });
-        let used = used.map(|(entry, slot)| Reservation { entry, generation: slot.generation.load(Acquire) });
+        let used = used.map(|(index, entry)| Reservation { entry: index, generation: entry.generation.load(Acquire) });
         used.filter(|used| !claimed.contains(used)).collect()
     }
 
-    /// Gives back every slot whose launch was killed before anybody was born.
+    /// Frees every entry whose launch was killed before its process was born.
     /// The caller has the pod to itself, so no launch is in flight.
     pub(crate) fn release_unborn(&self) {
-        for slot in &self.map.entries {
-            let unborn = match slot.state.load(Acquire) & STATE_MASK {
+        for entry in &self.map.entries {
+            let unborn = match entry.state.load(Acquire) & STATE_MASK {
                 RESERVED => true,
-                RUNNING => slot.pid.load(Acquire) == 0,
+                RUNNING => entry.pid.load(Acquire) == 0,
                 _ => false,
             };
             if unborn {
-                slot.generation.store(0, Relaxed);
-                slot.state.store(FREE, Release);
+                entry.generation.store(0, Relaxed);
+                entry.state.store(FREE, Release);
             }
         }
     }
@@ -325,23 +326,23 @@ impl ExitTable {
     }
 
     pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
-        self.entry(reservation).map_or(Phase::Lost, |slot| phase_of(slot, reservation))
+        self.entry(reservation).map_or(Phase::Lost, |entry| phase_of(entry, reservation))
     }
 
-    /// pause writes an exit down at once, unless somebody stopped it: a tracer
-    /// can, and then go away.
+    /// pause writes an exit down at once, unless it was stopped: a tracer can do
+    /// that, and then go away.
     fn wake_pause(&self) {
         if let Some(pause) = &self.pause {
-            // If it is gone there is nobody to wake.
+            // If it is gone there is nothing to wake.
             syscalls::pidfd_signal(pause.as_fd(), libc::SIGCONT).ok();
         }
     }
 
     fn sleep(&self, reservation: Reservation, at_most: Duration) {
-        let Some(slot) = self.entry(reservation) else { return };
-        let state = slot.state.load(Acquire);
+        let Some(entry) = self.entry(reservation) else { return };
+        let state = entry.state.load(Acquire);
         if matches!(state & STATE_MASK, RESERVED | RUNNING) {
-            syscalls::futex_wait(&slot.state, state, at_most);
+            syscalls::futex_wait(&entry.state, state, at_most);
         }
     }
 
@@ -349,7 +350,7 @@ impl ExitTable {
     /// has not.
     ///
     /// # Errors
-    /// [`Error::State`] if the slot serves another one since.
+    /// [`Error::State`] if the entry serves another process since.
     pub(crate) fn try_wait(&self, reservation: Reservation) -> Result<Option<Exit>> {
         let alive = self.is_alive();
         // In this order: what pause wrote before it ended is there.
@@ -362,7 +363,7 @@ impl ExitTable {
     }
 
     fn lost(&self, reservation: Reservation) -> Error {
-        let is_free = self.entry(reservation).is_none_or(|slot| slot.generation.load(Acquire) == 0);
+        let is_free = self.entry(reservation).is_none_or(|entry| entry.generation.load(Acquire) == 0);
         let state = match is_free {
             true => "was removed before its exit was read",
             false => "was removed or started anew before its exit was read",
@@ -419,26 +420,26 @@ impl ExitTable {
     }
 }
 
-/// What a slot says of a reservation.
-pub(crate) fn phase_of(slot: &Entry, reservation: Reservation) -> Phase {
-    let phase = match slot.state.load(Acquire) & STATE_MASK {
+/// What an entry says of a reservation.
+pub(crate) fn phase_of(entry: &Entry, reservation: Reservation) -> Phase {
+    let phase = match entry.state.load(Acquire) & STATE_MASK {
         RESERVED => Phase::Reserved,
-        RUNNING => Phase::Running(slot.pid.load(Acquire)),
-        EXITED => Phase::Exited(exit_of(slot)),
+        RUNNING => Phase::Running(entry.pid.load(Acquire)),
+        EXITED => Phase::Exited(exit_of(entry)),
         _ => Phase::Lost,
     };
     // Read last: it was this reservation's all the while.
-    if slot.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
+    if entry.generation.load(Acquire) != reservation.generation { Phase::Lost } else { phase }
 }
 
-fn exit_of(slot: &Entry) -> Exit {
-    let status = slot.status.load(Relaxed) as u8;
-    let word = slot.code.load(Relaxed);
+fn exit_of(entry: &Entry) -> Exit {
+    let status = entry.status.load(Relaxed) as u8;
+    let word = entry.code.load(Relaxed);
     let status = match word & CODE_MASK {
         CLD_EXITED => ExitStatus::Code(status),
         code => ExitStatus::Signal { signal: status, core_dumped: code == CLD_DUMPED },
     };
-    let finished = Some(UNIX_EPOCH + Duration::from_nanos(slot.time.load(Relaxed)));
+    let finished = Some(UNIX_EPOCH + Duration::from_nanos(entry.time.load(Relaxed)));
     let out_of_memory = LEVELS.get(((word >> LEVEL_SHIFT) as usize).wrapping_sub(1)).copied();
     Exit { status, finished, out_of_memory }
 }
@@ -453,12 +454,12 @@ mod tests {
         let path = dir.join("table");
         create(&path, true).expect("a table");
         let table = ExitTable::open(&path, None).expect("a table").expect("the table");
-        let reservation = table.reserve(false).expect("a slot");
-        let slot = table.entry(reservation).expect("its slot");
-        slot.pid.store(7, Relaxed);
-        slot.state.store(RUNNING, Release);
+        let reservation = table.reserve(false).expect("an entry");
+        let entry = table.entry(reservation).expect("its entry");
+        entry.pid.store(7, Relaxed);
+        entry.state.store(RUNNING, Release);
         assert!(!table.is_ending());
-        assert!(slot.record(7, libc::SIGKILL as u32, 1));
+        assert!(entry.record(7, libc::SIGKILL as u32, 1));
         (table, reservation)
     }
 
@@ -472,9 +473,9 @@ mod tests {
         assert_eq!((exit.code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
         let snapshot = Snapshot::read(&dir.path().join("table")).expect("readable").expect("a table");
         assert_eq!(snapshot.phase(reservation), Phase::Exited(exit));
-        assert!(table.is_ending(), "who removed it does not keep pause alive");
+        assert!(table.is_ending(), "a removed container does not keep pause alive");
 
-        // Given to others last, and then it says so.
+        // Its entry is given to others last, and then it says so.
         for _ in 1..SLOTS {
             assert!(table.reserve(false).is_some());
             assert_eq!(table.try_wait(reservation), Ok(Some(exit)));

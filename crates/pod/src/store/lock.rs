@@ -9,7 +9,7 @@ use super::records::LOCK;
 use crate::error::{Context, Result};
 use crate::kernel::{files, syscalls};
 
-/// The pod's lock, held as long as the longest-lived duplicate of `file`:
+/// The pod's lock, kept as long as the longest-lived duplicate of `file`:
 /// launchers inherit it.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -18,7 +18,7 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Takes the lock of the pod at `dir`, which must be there. `None` if
-    /// `wait` is false and somebody else has it, or if the directory is not
+    /// `wait` is false and another command has it, or if the directory is not
     /// (or no longer) there.
     pub(crate) fn take(dir: &Path, hold: LockMode, wait: bool) -> Result<Option<Lock>> {
         let path = dir.join(LOCK);
@@ -51,6 +51,6 @@ impl Lock {
 pub(crate) enum LockMode {
     /// Others may launch, too.
     Shared,
-    /// Nobody launches, nobody else changes the pod.
+    /// No command launches, and no other one changes the pod.
     Exclusive,
 }

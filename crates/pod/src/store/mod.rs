@@ -1,4 +1,4 @@
-//! The state directory: what was asked for, and who was born for it.
+//! The state directory: what was asked for, and which processes were born for it.
 //!
 //! ```text
 //!   <root>/<pod>/
@@ -7,17 +7,17 @@
 //!     table                   the exit table
 //!     lock                    shared: a launch is in flight; exclusive: the pod changes
 //!     containers/<name>/
-//!       container.json        what was asked for, and its slot in the table
+//!       container.json        what was asked for, and its entry in the table
 //!       process.json          its pid and start time
 //!       oom.json              whose memory it used up, for when its cgroup is gone
 //!       log                   what a detached container wrote
 //!       upper/ work/          what it changed of the machine's root
-//!   <root>/.sweep/<pod>       an empty file: nobody will ask for this pod once it is dead
+//!   <root>/.sweep/<pod>       an empty file: no command will ask for this pod once it is dead
 //!   <root>/.sweep/<pod>:<container>   the same of a container that has ended
 //!   <root>/.sweep/<pod>~<number>      a pod's directory that is being removed
 //! ```
 //!
-//! Every record is written beside its place and renamed into it; what was asked
+//! Every record is written under another name and renamed; what was asked
 //! for before anything of it is made, pids as soon as there are any. What runs
 //! is never read from here but asked of the kernel: a pid counts only together
 //! with its start time. Each record says its version, and what is no plain file
@@ -38,30 +38,30 @@ use crate::error::{Context, Result};
 use crate::kernel::files::{ignore_missing, is_there, make_private, names_in, remove_all, remove_file};
 use records::{CONTAINERS, LOCK, PAUSE, POD, TABLE};
 
-/// A directory that holds the state of pods.
+/// A directory with the state of pods.
 ///
 /// Two stores know nothing of each other; their pods may have the same names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
-    places: Vec<PathBuf>,
+    program_dirs: Vec<PathBuf>,
 }
 
 impl Store {
     /// The store at `root`, an absolute path, made if it is missing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it belongs to somebody else or others can write
-    /// there, or change a link on the way: they could make podlet believe
-    /// anything.
+    /// [`Error::Invalid`](crate::Error::Invalid) if it belongs to another user or
+    /// others can write there, or change a link on the way: they could make podlet
+    /// believe anything.
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
         // Resolved once: mounts and masks need the real path.
         let root = root::open(&root.into())?;
-        let places = vec![root.clone(), PathBuf::from("/dev/shm"), PathBuf::from("/var/tmp")];
-        Ok(Store { root, places })
+        let program_dirs = vec![root.clone(), PathBuf::from("/dev/shm"), PathBuf::from("/var/tmp")];
+        Ok(Store { root, program_dirs })
     }
 
-    /// Where the store is if nobody says otherwise: `/run/podlet` for root,
+    /// Where the store is if the caller names no other: `/run/podlet` for root,
     /// `$XDG_RUNTIME_DIR/podlet` for others, and without that
     /// `/tmp/podlet-<uid>`.
     pub fn default_root() -> PathBuf {
@@ -87,9 +87,9 @@ impl Store {
         [self.root.clone(), Store::default_root()]
     }
 
-    /// Directories that may hold programs, should memfds be forbidden.
-    pub(crate) fn places(&self) -> &[PathBuf] {
-        &self.places
+    /// Directories for the sealed program, should memfds be forbidden.
+    pub(crate) fn program_dirs(&self) -> &[PathBuf] {
+        &self.program_dirs
     }
 
     pub(crate) fn pod_dir(&self, pod: &str) -> PathBuf {
@@ -99,7 +99,7 @@ impl Store {
     /// Names of all pods that have a record, sorted.
     ///
     /// # Errors
-    /// [`Error::Os`] if the directory cannot be read.
+    /// [`Error::Os`](crate::Error::Os) if the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = self.entries()?;
         names.retain(|name| is_there(&self.pod_dir(name).join(POD)));
@@ -122,9 +122,9 @@ impl Store {
         if self.root.join(SWEEP).join(mark).exists() { Ok(()) } else { self.mark_for_sweep(mark, true) }
     }
 
-    /// Removes the mark of something that is gone. Whoever makes it anew makes
-    /// its directory first and looks for the mark then; we do it the other way
-    /// round, so that one of us sees the other.
+    /// Removes the mark of something that is gone. A command that makes it anew
+    /// makes its directory first and looks for the mark then; this is the other way
+    /// round, so that one of the two sees the other.
     pub(crate) fn unmark_gone(&self, mark: &str) -> Result<()> {
         self.mark_for_sweep(mark, false)?;
         let dir = match mark.split_once(':') {
@@ -135,14 +135,14 @@ impl Store {
     }
 
     /// Removes a pod's directory, whose lock the caller has. It goes as a whole,
-    /// by its name: nobody can take the lock of one that is half removed.
+    /// by its name: no command can take the lock of one that is half removed.
     pub(crate) fn remove_pod_dir(&self, pod: &str) -> Result<()> {
         let dir = self.pod_dir(pod);
         let sweep = self.root.join(SWEEP);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let removed = sweep.join(format!("{pod}{REMOVED}{}.{}", std::process::id(), now.as_nanos()));
         let renamed = match fs::rename(&dir, &removed) {
-            // Perhaps there was no place for it.
+            // Perhaps the directory for it was missing.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 make_private(&sweep)?;
                 ignore_missing(fs::rename(&dir, &removed))
@@ -202,7 +202,7 @@ pub(crate) fn new_id() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Whether a directory holds nothing but what podlet puts into a pod's.
+/// Whether a directory has nothing in it but what podlet puts into a pod's.
 pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
     let known = [POD, PAUSE, TABLE, CONTAINERS, LOCK, "pod.new", "pause.new", "table.new"];
     let context = || format!("reading {}", dir.display());

@@ -36,7 +36,7 @@ pub(crate) struct PodRecord {
     pub users: Users,
     pub cgroup: Option<PathBuf>,
     pub created: SystemTime,
-    /// Ends with the program that made it, and then nobody wants its records.
+    /// Ends with the program that made it, and then no command wants its records.
     pub attached: bool,
     /// That program: as long as it lives it may ask for them, also once the pod
     /// has ended.
@@ -67,9 +67,9 @@ pub(crate) struct ContainerRecord {
     pub created: SystemTime,
     /// The latest run.
     pub started: Option<SystemTime>,
-    /// Its slot, as long as the exit table is the one it was reserved in.
+    /// Its entry, as long as the exit table is the one it was reserved in.
     pub reservation: Option<Reservation>,
-    /// Nobody wants its records once it has ended.
+    /// No command wants its records once it has ended.
     #[serde(default)]
     pub remove_when_ended: bool,
     /// How the latest run ended, once the table that knew it is gone.

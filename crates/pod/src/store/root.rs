@@ -1,4 +1,4 @@
-//! Where state is kept: a directory that nobody else can change.
+//! Where state is kept: a directory that no other user can change.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -19,7 +19,7 @@ const MOST_LINKS: u32 = 40;
 ///
 /// # Errors
 /// [`Error::Invalid`] if the path is relative, leads over another user's link,
-/// or to a directory that belongs to somebody else or others can write to: they
+/// or to a directory that belongs to another user or others can write to: they
 /// could make podlet believe anything.
 pub(crate) fn open(root: &Path) -> Result<PathBuf> {
     let (real, found) = resolve(root)?;
@@ -34,7 +34,8 @@ pub(crate) fn open(root: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-/// The same, and nothing is made.
+/// The real path of the directory of a store or runtime, which may be missing and
+/// is not made.
 ///
 /// # Errors
 /// As [`open`].
@@ -61,18 +62,18 @@ fn resolve(root: &Path) -> Result<(PathBuf, Option<Metadata>)> {
     if !root.is_absolute() {
         return Err(Error::invalid("root", root.to_string_lossy(), "give an absolute path"));
     }
-    let mut place = PathBuf::from("/");
+    let mut resolved = PathBuf::from("/");
     let mut above = vec![fs::symlink_metadata("/").doing(|| looking(Path::new("/")))?];
     let machine = above[0].uid();
     let mut left: Vec<OsString> = parts(root);
     let mut links = 0;
     while let Some(part) = left.pop() {
         if part == ".." {
-            place.pop();
+            resolved.pop();
             above.truncate(above.len().saturating_sub(1).max(1));
             continue;
         }
-        let next = place.join(&part);
+        let next = resolved.join(&part);
         let found = match fs::symlink_metadata(&next) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 left.push(part);
@@ -81,7 +82,7 @@ fn resolve(root: &Path) -> Result<(PathBuf, Option<Metadata>)> {
             found => found.doing(|| looking(&next))?,
         };
         if !found.is_symlink() {
-            place = next;
+            resolved = next;
             above.push(found);
             continue;
         }
@@ -92,20 +93,20 @@ fn resolve(root: &Path) -> Result<(PathBuf, Option<Metadata>)> {
         }
         let target = fs::read_link(&next).doing(|| looking(&next))?;
         if target.is_absolute() {
-            place = PathBuf::from("/");
+            resolved = PathBuf::from("/");
             above.truncate(1);
         }
         left.extend(parts(&target));
     }
     if left.is_empty() {
-        return Ok((place, above.pop()));
+        return Ok((resolved, above.pop()));
     }
     // What is not there yet has no links, and nothing leads back from it.
     if left.iter().any(|part| part == "..") {
         return Err(Error::invalid("root", root.to_string_lossy(), "leads through a directory that is not there"));
     }
-    place.extend(left.iter().rev());
-    Ok((place, None))
+    resolved.extend(left.iter().rev());
+    Ok((resolved, None))
 }
 
 /// The names of a path, the first one last.
@@ -117,7 +118,7 @@ fn parts(path: &Path) -> Vec<OsString> {
 /// Whether a link in a directory can be changed by root and the caller alone.
 ///
 /// In a user namespace root's files show as nobody's, and so do those of other
-/// users: there only a directory in which nobody but its owner can make a link
+/// users: there only a directory in which its owner alone can make a link
 /// is believed, if it is the `machine`'s.
 fn is_ours(link: &Metadata, dir: &Metadata, machine: u32) -> bool {
     let certain = [0, nix::unistd::geteuid().as_raw()];

@@ -12,7 +12,7 @@ use crate::kernel::files;
 
 /// The bytes of an exit table as they were when they were read.
 ///
-/// pause writes a slot's state last and the kernel copies from the front, so
+/// pause writes an entry's state last and the kernel copies from the front, so
 /// what stands behind a state is at least as new.
 pub(crate) struct Snapshot(Vec<u8>);
 
@@ -34,7 +34,7 @@ impl Snapshot {
         let Some(bytes) = self.0.get(at..at + size_of::<Entry>()) else { return Phase::Lost };
         let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let long = |i: usize| u64::from_ne_bytes(bytes[i..i + 8].try_into().unwrap_or_default());
-        let slot = Entry {
+        let entry = Entry {
             pid: word(0).into(),
             state: word(4).into(),
             code: word(8).into(),
@@ -42,6 +42,6 @@ impl Snapshot {
             time: long(16).into(),
             generation: long(24).into(),
         };
-        phase_of(&slot, reservation)
+        phase_of(&entry, reservation)
     }
 }

@@ -91,7 +91,7 @@ impl Bundle {
 
     /// The terminal and the pid, or else the container is deleted again.
     fn hand_out(&self, terminal: &Terminal<'_>, mut created: Created, log: &Log) -> Result<()> {
-        let result = terminal.place(created.console).and_then(|_| self.told.tell(&created.process, "standard"));
+        let result = terminal.hand_over(created.console).and_then(|_| self.told.tell(&created.process, "standard"));
         if result.is_err() {
             // What went wrong first is what counts.
             for warning in created.instance.delete(true).unwrap_or_else(|error| vec![error]) {

@@ -40,7 +40,7 @@ impl Events {
         Ok(0)
     }
 
-    /// Until the container ends, or nobody reads it any more.
+    /// Until the container ends, or what is printed has no reader any more.
     fn follow(&self, instance: &Instance, interval: Duration) -> Result<()> {
         let kills = |stats: &Stats| stats.memory.as_ref().and_then(|memory| memory.events.get("oom_kill").copied());
         let mut before = kills(&instance.stats()?);

@@ -105,12 +105,12 @@ impl Exec {
             even_paused: self.ignore_paused,
             cancel: Some(signals.ending()?),
         })?;
-        let placed = terminal.place(executed.console).and_then(|proxy| {
+        let handed_over = terminal.hand_over(executed.console).and_then(|proxy| {
             self.told.tell(&executed.process, "setns")?;
             Ok(proxy)
         });
-        // Nobody would know of it. It may have ended already.
-        let proxy = placed.inspect_err(|_| drop(oci::signal(&executed.process, SIGKILL)))?;
+        // The caller would not know of it. It may have ended already.
+        let proxy = handed_over.inspect_err(|_| drop(oci::signal(&executed.process, SIGKILL)))?;
         if self.detach {
             return Ok(0);
         }

@@ -44,11 +44,11 @@ impl Ps {
         let text = String::from_utf8_lossy(&output.stdout);
         let mut lines = text.lines();
         let head = lines.next().unwrap_or_default();
-        let place = head.split_whitespace().position(|column| column == "PID");
-        let Some(place) = place else { bail!("ps {}: shows no column PID", options.join(" ")) };
+        let column = head.split_whitespace().position(|column| column == "PID");
+        let Some(column) = column else { bail!("ps {}: shows no column PID", options.join(" ")) };
         output::line(format_args!("{head}"))?;
         for line in lines {
-            let pid = line.split_whitespace().nth(place).and_then(|pid| pid.parse().ok());
+            let pid = line.split_whitespace().nth(column).and_then(|pid| pid.parse().ok());
             if pid.is_some_and(|pid| pids.contains(&pid)) {
                 output::line(format_args!("{line}"))?;
             }

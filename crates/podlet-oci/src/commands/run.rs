@@ -44,18 +44,18 @@ impl Run {
         warn(&created.left_out, log);
         let mut delete = || -> Result<()> {
             match created.instance.delete(true) {
-                // Somebody else was faster.
+                // Another command was faster.
                 Err(Error::NotFound(_)) => {}
                 warnings => warnings?.iter().for_each(|warning| log.warning(&warning.to_string())),
             }
             Ok(())
         };
-        let placed = terminal.place(created.console);
-        let placed = placed.and_then(|proxy| {
+        let handed_over = terminal.hand_over(created.console);
+        let handed_over = handed_over.and_then(|proxy| {
             self.bundle.told.tell(&created.process, "standard")?;
             Ok(proxy)
         });
-        let proxy = match placed {
+        let proxy = match handed_over {
             Ok(proxy) => proxy,
             Err(error) => {
                 // What went wrong first is what counts.

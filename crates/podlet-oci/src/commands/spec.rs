@@ -24,7 +24,7 @@ impl Spec {
     pub fn run(&self) -> Result<u8> {
         let path = self.bundle.join("config.json");
         let config = if self.rootless { rootless() } else { config() };
-        // One that is there is somebody's.
+        // A config that is there stays.
         let mut file = File::create_new(&path).with_context(|| path.display().to_string())?;
         writeln!(file, "{}", serde_json::to_string_pretty(&config)?).with_context(|| path.display().to_string())?;
         Ok(0)

@@ -45,7 +45,7 @@ impl Shown {
     }
 }
 
-/// The name of the user who created it, or the number.
+/// The name of the user that created it, or the number.
 pub fn owner(instance: &Instance) -> String {
     let user = nix::unistd::User::from_uid(instance.owner().into());
     user.ok().flatten().map_or_else(|| format!("#{}", instance.owner()), |user| user.name)

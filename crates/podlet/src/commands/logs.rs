@@ -67,8 +67,8 @@ impl Logs {
                 return Ok(0);
             };
             let stdout = std::io::stdout();
-            // Of the last only errors are told: that nobody has the pipe's
-            // other end any more, or the terminal has hung up.
+            // Of the last only errors are told: that the pipe has no reader any
+            // more, or the terminal has hung up.
             let mut fds = [
                 PollFd::new(changes.as_fd(), PollFlags::POLLIN),
                 PollFd::new(process.as_fd(), PollFlags::POLLIN),
@@ -122,7 +122,7 @@ fn seek_to_last(log: &mut File, lines: u64) -> Result<()> {
     Ok(())
 }
 
-/// Copies what is there from here on. One that has been emptied since
+/// Copies what is there from here on. A log that has been emptied since
 /// (`> /dev/stdout` in the container does that) begins anew.
 fn copy(log: &mut File) -> Result<Reader> {
     let mut buffer = [0u8; 64 * 1024];

@@ -57,7 +57,7 @@ impl Ps {
     }
 }
 
-/// One that cannot be read must not hide the others.
+/// A pod that cannot be read must not hide the others.
 fn readable<T>(pods: impl IntoIterator<Item = Result<T, Error>>) -> Vec<T> {
     let said = |pod: Result<T, Error>| pod.inspect_err(|error| output::note(error)).ok();
     pods.into_iter().filter_map(said).collect()

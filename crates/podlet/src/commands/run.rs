@@ -113,8 +113,8 @@ impl Run {
             super::create::note_limits(&pod);
         }
         note_reach(&pod, container)?;
-        // In the foreground we remove it ourselves, when its end is told. If we
-        // are killed before, whoever comes by does.
+        // In the foreground we remove it ourselves, when its end is told. If we are
+        // killed before, the next command's sweep does.
         let process = if self.rm && self.pod.is_some() {
             pod.start_removing(container, io)?
         } else {
@@ -275,7 +275,7 @@ impl Run {
     }
 }
 
-/// Removes a container that has ended. Somebody who came by may be faster.
+/// Removes a container that has ended. Another command's sweep may be faster.
 fn remove(pod: &Pod, name: &str) -> Result<()> {
     match pod.remove_container(name) {
         Err(Error::NotFound(_)) => Ok(()),
@@ -366,7 +366,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
 }
 
-/// A name nobody has thought of.
+/// A name for what the user gave none.
 fn make_up(prefix: &str) -> Result<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("making up a name")?;
     Ok(format!("{prefix}-{}", &id[..8]))

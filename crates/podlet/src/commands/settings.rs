@@ -43,7 +43,7 @@ fn variable(text: &str) -> Result<Option<String>> {
     }
 }
 
-/// A file or pipe that somebody named, and no more of it than anybody writes.
+/// A file or pipe that the user named, and no more of it than a user writes.
 fn read_text(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 20;
     let kind = fs::metadata(path)?.file_type();

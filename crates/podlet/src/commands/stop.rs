@@ -40,8 +40,8 @@ impl Stop {
 /// All containers at once, then pause.
 fn stop_pod(pod: &Pod, grace: Duration) -> Result<()> {
     let names = pod.containers()?;
-    // One that cannot be stopped must not keep the others alive: pause's end
-    // is theirs, too.
+    // A container that cannot be stopped must not keep the others alive: pause's
+    // end is theirs, too.
     let results = thread::scope(|scope| {
         let stop = |name: &String| pod.stop(name, grace);
         let begin = |name| thread::Builder::new().spawn_scoped(scope, move || stop(name)).map_err(|_| name);

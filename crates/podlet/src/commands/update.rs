@@ -50,7 +50,7 @@ pub struct LimitArgs {
     /// Weight beside others, 1 to 10000, 100 if not said
     #[arg(long, value_name = "N", conflicts_with = "cpu_shares")]
     cpu_weight: Option<u64>,
-    /// The same as cgroup v1 counted it, 2 to 262144, 1024 if not said
+    /// Weight as cgroup v1 counted it, 2 to 262144, 1024 if not said
     #[arg(long, value_name = "N")]
     cpu_shares: Option<u64>,
     /// Processors it may run on, such as 0-2,7

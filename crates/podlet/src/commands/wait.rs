@@ -15,7 +15,7 @@ pub struct Wait {
     targets: Vec<String>,
 }
 
-/// One that is waited for.
+/// A container or pod that is waited for.
 enum Awaited {
     /// By the exit table that we have mapped.
     Process(Process),
@@ -25,8 +25,8 @@ enum Awaited {
 
 impl Wait {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        // All of them first: once we have their tables nobody can take away
-        // what they say, not even who removes them.
+        // All of them first: once we have their tables no command can take away
+        // what they say, not even one that removes them.
         let awaited = self.targets.iter().map(|text| find(store, text)).collect::<Result<Vec<_>>>();
         // Only now: they may be what there is to sweep.
         Pod::sweep(store);

@@ -40,7 +40,8 @@ impl Libseccomp {
     /// The number by which it knows a call, of this machine or of others.
     pub fn resolve(&self, name: &str) -> Option<c_int> {
         let name = CString::new(name).expect("a name");
-        // SAFETY: as the man page has it; the name outlives the call.
+        // SAFETY: the function has this type (seccomp.h of 2.5); the name outlives
+        // the call.
         let number = unsafe {
             let resolve: Symbol<unsafe extern "C" fn(*const c_char) -> c_int> =
                 self.0.get(b"seccomp_syscall_resolve_name").expect("a symbol");
@@ -53,7 +54,8 @@ impl Libseccomp {
     /// there.
     pub fn number(&self, token: u32, name: &str) -> c_int {
         let name = CString::new(name).expect("a name");
-        // SAFETY: as above.
+        // SAFETY: the function has this type (seccomp.h of 2.5); the name outlives
+        // the call.
         unsafe {
             let resolve: Symbol<unsafe extern "C" fn(u32, *const c_char) -> c_int> =
                 self.0.get(b"seccomp_syscall_resolve_name_arch").expect("a symbol");

@@ -150,8 +150,8 @@ fn flags_and_listeners_are_handed_on() {
     assert_eq!((silent.flags, silent.listener), (0b111, None));
 }
 
-/// As runc: who wrote the profile did not know of them, and a program that
-/// finds a call missing uses another.
+/// As runc: the profile's author did not know of them, and a program that finds a
+/// call missing uses another.
 #[test]
 fn calls_newer_than_all_of_a_profile_do_not_exist() {
     let (eperm, enosys) = (ERRNO | 1, ERRNO | 38);
@@ -181,7 +181,7 @@ fn calls_newer_than_all_of_a_profile_do_not_exist() {
     assert_eq!(seen(&with(r#""SCMP_ACT_ERRNO", "defaultErrnoRet": 1"#, rules), X86_64, 440), eperm);
     assert_eq!(seen(&with(r#""SCMP_ACT_KILL_PROCESS""#, rules), X86_64, 440), 0x8000_0000);
     assert_eq!(seen(&with(r#""SCMP_ACT_ALLOW""#, rules), X86_64, 440), ALLOW);
-    // Who names none knew all.
+    // A profile that names none knew all.
     assert_eq!(seen(&with(r#""SCMP_ACT_ERRNO""#, ""), X86_64, 440), eperm);
 }
 
@@ -363,7 +363,7 @@ fn the_default_profile_lets_nobody_touch_pause() {
                             assert_eq!(seen(&args), expected, "{name} {args:x?} {situation:?}");
                         }
                     }
-                    // Itself, itself by number, and everybody else.
+                    // Itself, itself by number, and every other process.
                     for [a, b] in [[0, 0], [0, 7], [2, 7], [2, 2], [0xffff_ffff, 3]] {
                         if !named.contains(&[a, b]) {
                             assert_eq!(seen(&[a, b]), ALLOW, "{name} {a} {b}");
@@ -373,7 +373,7 @@ fn the_default_profile_lets_nobody_touch_pause() {
             }
         }
     }
-    // These are for nobody.
+    // These are for no process.
     for number in [256, 279] {
         assert_eq!(machine::run(&default_program(!0, ALONE), &on(X86_64, number, &[])).0, ERRNO | 1);
     }

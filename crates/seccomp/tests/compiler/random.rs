@@ -94,7 +94,7 @@ fn rule(names: Vec<String>, (action, errno_ret): (&str, Option<u32>), args: Vec<
     Syscall { names, action: action.into(), errno_ret, args: Some(args), ..Default::default() }
 }
 
-/// With `overlaps`, several rules for one call that may hold at once.
+/// With `overlaps`, several rules for one call that may match at once.
 fn profile(random: &mut Random, overlaps: bool) -> Profile {
     // Without a number newer calls are an exception, which has its own test.
     let (default_action, default_errno_ret) = match random.one(&ACTIONS) {

@@ -1,5 +1,5 @@
 //! A command may be killed as it begins any of its system calls, and any call of
-//! it, its launcher or pause may fail: what is said then is true, nobody hangs,
+//! it, its launcher or pause may fail: what is said then is true, nothing hangs,
 //! and `rm -f` removes everything.
 //!
 //! The short form takes some of the calls, others at each run: with the
@@ -93,7 +93,7 @@ pub const ON_A_WHOLE_MACHINE: &[crate::Case] = scenes! {
 };
 
 /// With which of many things to begin, from 0, and every how manieth follows:
-/// `short` if nobody wants more.
+/// `short` without `--every`.
 pub fn steps(short: usize) -> (usize, usize) {
     let every = every().unwrap_or(short * patience() as usize);
     println!("every {every}. (PODLET_TEST_TURN={})", turn());
@@ -136,8 +136,8 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// One round, which says whether it hit, and what cleans up after one that
-    /// went wrong.
+    /// Plays a round, which says whether it hit; `clean_up` follows if it went
+    /// wrong.
     pub fn play(&mut self, round: impl FnOnce() -> bool, clean_up: impl FnOnce()) {
         /// More is more of the same.
         const ENOUGH: usize = 20;
@@ -201,13 +201,13 @@ fn lie(list: &Value) -> Option<String> {
         for container in pod["containers"].as_array().expect("containers") {
             let name = container["name"].as_str().expect("a name");
             let pid = container["pid"].as_u64();
-            let lives = mains.iter().position(|(main, _)| main == name).map(|place| mains.swap_remove(place).1);
+            let lives = mains.iter().position(|(main, _)| main == name).map(|index| mains.swap_remove(index).1);
             let state = container["state"].as_str().expect("a state");
             let code = container["exit_code"].as_u64();
             match (state, lives) {
                 ("running", Some(seen)) if pid == Some(seen.pid.into()) && code.is_none() => {}
                 // So they end, or by a signal: SIGTERM may come before it is ignored.
-                // 125 is who was to become it, and found nobody to report to.
+                // 125 is C, which found nothing to report to.
                 ("exited", None) if pid.is_none() && matches!(code, Some(1 | 7 | 125 | 137 | 143)) => {}
                 ("created", None) if pid.is_none() && code.is_none() => {}
                 (state, lives) => {
@@ -288,7 +288,7 @@ fn killed(bed: &Bed, scene: &Scene) {
         } else {
             assert_eq!(traced.signal, Some(Signal::SIGKILL), "{after}");
             true_list(bed, &after);
-            // Whoever comes next repairs, or says why not.
+            // The next command repairs, or says why not.
             let again = bed.podlet(scene.line);
             assert!(matches!(again.status.code(), Some(0 | 1 | 7 | 125)), "{again:?} after {after}");
             assert!(again.status.code() != Some(125) || !again.err.is_empty(), "no message after {after}");

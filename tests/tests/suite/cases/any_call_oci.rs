@@ -1,5 +1,6 @@
-//! The same of podlet-oci: killed as it begins any of its system calls, or with
-//! any call of it or of the container that it makes failing.
+//! podlet-oci, killed as it begins any of its system calls, or with any call of it
+//! or of the container that it makes failing: `state` tells the truth, and
+//! `delete --force` removes everything.
 
 use nix::sys::signal::Signal;
 
@@ -76,7 +77,7 @@ fn prepare(bed: &Bed, scene: &Scene) {
     }
 }
 
-/// What `state` says, and of whom.
+/// What `state` says, and of which pid.
 fn status(bed: &Bed) -> (String, Option<u64>) {
     let said = bed.oci("state c");
     if !said.status.success() {
@@ -86,7 +87,7 @@ fn status(bed: &Bed) -> (String, Option<u64>) {
     (state["status"].as_str().expect("a status").into(), state["pid"].as_u64().filter(|pid| *pid != 0))
 }
 
-/// Whoever is below this process and lives.
+/// The descendants of this process that live.
 fn living() -> Vec<Seen> {
     leaks::descendants(std::process::id())
 }

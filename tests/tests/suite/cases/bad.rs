@@ -347,7 +347,7 @@ fn what_only_the_library_can_be_given(bed: &Bed) {
     let limit = |name: &str, soft, hard| pod::spec::Rlimit { name: name.into(), soft, hard };
     refused(Container { rlimits: vec![limit("RLIMIT_FROB", 1, 1)], ..good() }, "RLIMIT_FROB");
     refused(Container { rlimits: vec![limit("RLIMIT_NOFILE", 2, 1)], ..good() }, "RLIMIT_NOFILE");
-    // More than the kernel takes, than a plan holds.
+    // More than the kernel takes, than a plan can have.
     let long = "x".repeat(200_000);
     let error = pod.start(&good().args(["/probe", "echo", &long])).expect_err("too long");
     assert!(matches!(error, Error::Exec { .. }), "{error}");
@@ -394,7 +394,7 @@ fn can_have(bed: &Bed, controller: &str) -> bool {
     let own = fs::read_to_string("/proc/self/cgroup").expect("cgroups");
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("the v2 hierarchy").to_string();
     let own = root.join(own);
-    // The cgroup that holds this one has no processes; this one has.
+    // The parent of this cgroup has no processes; this one has.
     let parent = own.parent().filter(|parent| parent.starts_with(&root)).unwrap_or(&root);
     let listed = fs::read_to_string(parent.join("cgroup.controllers")).expect("controllers");
     listed.split_whitespace().any(|listed| listed == controller)

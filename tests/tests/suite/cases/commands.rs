@@ -56,7 +56,7 @@ fn stop_sends_term_and_then_kills_all_in_the_container(bed: &Bed) {
         assert!(!sys::ends_within(pid, 0), "{pid} of the other container was touched");
     }
     assert_eq!(bed.inspect("web/other")["state"], "running");
-    // Again is no error; orphans of one that ended by itself go too.
+    // Again is no error; orphans of a container that ended by itself go too.
     bed.podlet("stop web/stubborn").ok();
     bed.podlet("run --pod web -d --name left --rootfs ROOT /probe orphan block , echo up , wait-file /go , exit 0")
         .ok();
@@ -95,7 +95,7 @@ fn restart_starts_anew_in_the_same_pod(bed: &Bed) {
     assert_eq!(bed.inspect("web")["namespaces"], before["namespaces"]);
     assert_eq!(bed.inspect("web/a")["id"], before["containers"][0]["id"]);
     assert_ne!(bed.inspect("web/a")["started"], before["containers"][0]["started"]);
-    // One that has ended is started.
+    // A container that has ended is started.
     bed.podlet("kill web/b").ok();
     bed.podlet("wait web/b").ok();
     bed.podlet("start web/b").ok();

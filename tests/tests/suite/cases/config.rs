@@ -72,7 +72,7 @@ fn scheduling_and_memory_of_the_process(bed: &Bed) {
         "Max open files 100 200 files",
     ];
     has(&said, &wanted);
-    // The same for what is executed in it, and none of it unless asked for.
+    // So runs what is executed in it, and none of it unless asked for.
     config["process"]["args"] = json!(["/probe", "echo", "up", ",", "block"]);
     write(bed, &config);
     bed.podlet("run -d --name web --bundle DIR").ok();
@@ -105,7 +105,7 @@ fn scheduling_and_memory_of_the_process(bed: &Bed) {
         Mode::Root => has(&first.ok(), &["ioprio 1 1"]),
         _ => drop(first.fails(125, &["ioprio_set", "CAP_SYS_NICE"])),
     }
-    // Nobody who runs this suite without CAP_SYS_RESOURCE may lower it.
+    // Without CAP_SYS_RESOURCE it may not be lowered.
     config["process"]["ioPriority"] = json!(null);
     config["process"]["oomScoreAdj"] = json!(-999);
     write(bed, &config);
@@ -342,7 +342,7 @@ fn network_devices_of_a_config(bed: &Bed) {
         ("/linux/netDevices", json!({ "v0": { "name": "lo" } }), &["lo", "one of that name"]),
     ] {
         let mut wrong = config.clone();
-        *wrong.pointer_mut(pointer).expect("a place") = value;
+        *wrong.pointer_mut(pointer).expect("a property") = value;
         write(bed, &wrong);
         let said = within("PODLET run --rm --bundle DIR; code=$?; IP addr; exit $code");
         assert!(matches!(said.status.code(), Some(125 | 127)), "{said:?}");
@@ -351,7 +351,7 @@ fn network_devices_of_a_config(bed: &Bed) {
         }
         words.iter().for_each(|word| assert!(said.err.contains(word), "{word}: {}", said.err));
     }
-    // One that is not in the pod's network cannot have them.
+    // A container that is not in the pod's network cannot have them.
     write(bed, &config);
     bed.podlet("run --rm --share pid --bundle DIR").fails(125, &["v0", "--share"]);
 }
@@ -393,7 +393,8 @@ fn two_hundred_mutations_of_a_config(bed: &Bed) {
     mutations_of(bed, |_| (), |bed| bed.podlet("run --rm --bundle DIR"));
 }
 
-/// The same for whatever runs the bundle in the test's directory.
+/// Every mutation of a good config is refused with a field and a reason, or runs,
+/// by `run`, which runs the bundle in the test's directory.
 pub fn mutations_of(bed: &Bed, adapt: impl Fn(&mut Value), run: impl Fn(&Bed) -> Said) {
     let mut good = mutations::good("/probe");
     adapt(&mut good);

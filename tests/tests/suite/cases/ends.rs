@@ -1,5 +1,5 @@
 //! Where one thing ends and the next begins: what a command returned from has
-//! happened, and nobody takes from another what that one is about to use.
+//! happened, and no command takes from another what that is about to use.
 
 use std::fs;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn is_swept(bed: &Bed) -> bool {
 
 fn the_exit_of_what_removes_itself_is_told_whoever_comes_by(bed: &Bed) {
     bed.podlet("create web").ok();
-    for (target, place) in [("q", "q"), ("web/c", "web/containers/c")] {
+    for (target, records) in [("q", "q"), ("web/c", "web/containers/c")] {
         let options = if target == "q" { "--name q" } else { "--pod web --name c" };
         bed.podlet(&format!("run -d --rm {options} --rootfs ROOT /probe block")).ok();
         let waiting = bed.spawn(&format!("wait {target}"));
@@ -98,7 +98,7 @@ fn the_exit_of_what_removes_itself_is_told_whoever_comes_by(bed: &Bed) {
         bed.podlet(&format!("kill {target}")).ok();
         bed.until("the sweep", || {
             bed.podlet("ps").ok();
-            !bed.state().join(place).exists()
+            !bed.state().join(records).exists()
         });
         waiting.signal(Signal::SIGCONT);
         assert_eq!(waiting.wait().ok().trim(), "137");
@@ -183,7 +183,7 @@ fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
     let calls = || fs::read_to_string(bed.dir.join("calls")).unwrap_or_default();
     bed.until("a maker that stands still", || calls().contains("stopped by SIGSTOP"));
     assert!(!bed.state().join("web").exists(), "stopped before there is a directory");
-    // Somebody comes by, and sees no pod.
+    // Another command sweeps, and sees no pod.
     bed.podlet("ps").ok();
     let maker = leaks::descendants(strace.pid()).first().expect("the maker").pid;
     bed.kill(maker, Signal::SIGCONT);
@@ -198,8 +198,8 @@ fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
     bed.until("the sweep", || is_swept(bed));
 }
 
-/// The run stands still where it is about to write that nobody owns the pod any
-/// more; that has ended, and somebody comes by.
+/// The run stands still where it is about to write that the pod has no owner any
+/// more; the pod has ended, and another command sweeps it.
 fn a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code(bed: &Bed) {
     let line = "run --rm --name web --rootfs ROOT /probe exit 7";
     bed.finish(traced(bed, "", line)).code(7);

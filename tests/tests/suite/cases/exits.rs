@@ -1,4 +1,4 @@
-//! How a container ended is told truly, to anybody, at any time.
+//! How a container ended is told truly, to every waiter, at any time.
 
 use nix::sys::signal::Signal;
 
@@ -20,7 +20,7 @@ fn every_exit_code_is_told_to_other_processes(bed: &Bed) {
     let other = bed.pid_of("web/other");
     pod.start(&bed.container("a", "exit 0")).expect("a container").wait().expect("its end");
     for code in (1..=255).step_by(256 / bed.rounds(256) as usize) {
-        // The same container with another end each time, by the library.
+        // One container with another end each time, by the library.
         let process = pod.start(&bed.container(&format!("c{code}"), &format!("exit {code}"))).expect("a container");
         assert_eq!(process.wait().expect("its end").code(), code as u8);
         if code % 32 == 1 || code == 255 {

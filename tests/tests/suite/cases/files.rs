@@ -1,5 +1,5 @@
 //! What is no plain file where one should be: in the state directory, in a
-//! bundle, on the command line. Nobody waits for it, and nobody opens it.
+//! bundle, on the command line. No command waits for it, and none opens it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
@@ -26,7 +26,7 @@ crate::tests![
     what_a_command_names_may_be_a_pipe_and_no_device,
 ];
 
-/// What may be found in a file's place.
+/// What may be found instead of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Pipe,
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// Puts it in the place of a file; what that was is kept at `aside`.
+    /// Puts it where a file was, which is kept at `aside`.
     fn replace(self, path: &Path, aside: &Path) {
         fs::rename(path, aside).expect("the file is there");
         match self {
@@ -90,23 +90,27 @@ fn a_state_directory_behind_another_users_link_is_refused(bed: &Bed) {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).expect("mode");
     }
     // Each: a directory with a link in it, and whether it may be followed.
-    let place = |name: &str, mode: u32| {
+    let dir_with_link = |name: &str, mode: u32| {
         let dir = bed.dir.join(name);
         fs::create_dir(&dir).expect("a directory");
         symlink(&real, dir.join("link")).expect("a link");
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("mode");
         dir
     };
-    let mut places = vec![(place("own", 0o755), true), (place("sticky", 0o1777), true), (place("open", 0o777), false)];
+    let mut dirs = vec![
+        (dir_with_link("own", 0o755), true),
+        (dir_with_link("sticky", 0o1777), true),
+        (dir_with_link("open", 0o777), false),
+    ];
     if bed.mode == Mode::Root {
-        let foreign = place("foreign", 0o755);
+        let foreign = dir_with_link("foreign", 0o755);
         lchown(foreign.join("link"), Some(1000), None).expect("chown");
-        places.push((foreign, false));
-        let sticky = place("foreign-sticky", 0o1777);
+        dirs.push((foreign, false));
+        let sticky = dir_with_link("foreign-sticky", 0o1777);
         lchown(sticky.join("link"), Some(1000), None).expect("chown");
-        places.push((sticky, false));
+        dirs.push((sticky, false));
     }
-    for (dir, may) in places {
+    for (dir, may) in dirs {
         for below in ["link", "link/below", "link/../real/below", "link/new"] {
             let root = dir.join(below).display().to_string();
             for (program, words) in [("podlet", vec!["ps"]), ("podlet-oci", vec!["list"])] {
@@ -221,10 +225,10 @@ fn a_container_without_a_record_is_removed_and_its_mates_stay(bed: &Bed) {
         assert_eq!(bed.pid_of("web/b"), mate);
         assert_eq!(leaks::descendants(bed.pause_of("web")).len(), 1, "what it left lives on");
     }
-    // Their slots in the exit table are free again.
+    // Their entries in the exit table are free again.
     let table = fs::read(bed.state().join("web/table")).expect("the exit table");
-    let used = table[32..].chunks(32).filter(|slot| slot[4..8] != [0; 4]).count();
-    assert_eq!(used, 1, "slots of the exit table");
+    let used = table[32..].chunks(32).filter(|entry| entry[4..8] != [0; 4]).count();
+    assert_eq!(used, 1, "entries of the exit table");
 }
 
 fn marks_that_are_no_plain_files_keep_nobody_waiting(bed: &Bed) {
@@ -311,7 +315,7 @@ fn what_a_bundle_names_is_known_before_it_is_opened(bed: &Bed) {
     bed.is_clean();
 }
 
-/// A pipe, and somebody who writes to it.
+/// A pipe, and a thread that writes to it.
 fn pipe_of(bed: &Bed, name: &str, text: &str) {
     let (path, text) = (bed.dir.join(name), text.to_string());
     mkfifo(&path, Bits::S_IRWXU).expect("a pipe");

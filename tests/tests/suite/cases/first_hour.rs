@@ -1,5 +1,5 @@
-//! What people try who come from podman and docker: options of theirs do what
-//! they do there, or podlet says why there is no such thing.
+//! What users of podman and docker try first: options do what they do there, or
+//! podlet says why there is no such thing.
 
 use std::fs;
 
@@ -217,7 +217,7 @@ fn environment_files_are_read_as_podman_reads_them(bed: &Bed) {
     for path in ["/dev/zero", "/", "/none"] {
         bed.podlet(&format!("run --rm --env-file {path} --rootfs ROOT /probe env")).fails(125, &["--env-file", path]);
     }
-    // One that the shell makes, as by <(...).
+    // A pipe that the shell makes, as by <(...).
     let pipe = bed.dir.join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     std::thread::scope(|scope| {

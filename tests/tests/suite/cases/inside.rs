@@ -232,7 +232,7 @@ fn users_are_looked_up_in_the_image(bed: &Bed) {
         bed.podlet("run --rm -u web --rootfs ROOT /probe ids").fails(125, &["mapping"]);
         bed.podlet("run --rm -u 7:8 --rootfs ROOT /probe ids").fails(125, &["mapping"]);
     }
-    // Nobody keeps the caller's groups, where the kernel lets podlet drop them.
+    // No user keeps the caller's groups, where the kernel lets podlet drop them.
     if bed.mode == Mode::Root || bed.mode == Mode::Delegated {
         assert!(ids("0:0").contains("Groups:\n"));
     }
@@ -250,7 +250,7 @@ fn the_working_directory_and_the_path(bed: &Bed) {
     assert_eq!(bed.podlet("run --rm -e PATH=/none:/bin --rootfs ROOT probe echo found").ok().trim(), "found");
     bed.podlet("run --rm -e PATH=/none --rootfs ROOT probe echo found").fails(127, &["probe"]);
     assert_eq!(bed.podlet("run --rm -w /bin --rootfs ROOT ./probe echo here").ok().trim(), "here");
-    // Its own, and not that of who prepares it.
+    // Its own /proc/self, and not H's.
     bed.podlet("create web").ok();
     bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
     for command in ["run --rm --pod web --rootfs ROOT -w /proc/self", "exec -w /proc/self web/a"] {

@@ -179,7 +179,7 @@ fn limits_change_while_it_runs(bed: &Bed) {
     bed.podlet("update web --pids-limit 60").ok();
     assert_eq!(bed.inspect("web")["usage"]["pids"]["limit"], 60);
     assert_eq!(bed.inspect("web")["resources"]["pids"], 60);
-    // One that had no memory limit yet, of its own or of the pod's.
+    // A container that had no memory limit yet, of its own or of the pod's.
     bed.podlet("run -d --pod web --name b --rootfs ROOT /probe wait-file /go , eat 200").ok();
     bed.podlet("update web --memory 64m --memory-swap 64m").ok();
     fs::write(bed.inside("go"), "").expect("a file");
@@ -210,7 +210,7 @@ fn a_change_that_fails_changes_nothing(bed: &Bed) {
     let after = bed.inspect("a/a");
     assert_eq!(after["resources"], before);
     assert_eq!(after["usage"]["memory"]["limit"], 64 << 20);
-    // Below what is used, for one who asked to have that checked.
+    // Below what is used, for an embedder that asked to have that checked.
     let pod = Pod::open(&bed.store(), "a").expect("the pod");
     let mut change = Resources::default();
     (change.memory.limit, change.memory.swap) = (Some(4096), Some(4096));
@@ -232,7 +232,7 @@ fn device_rules_deny_what_the_mount_allows(bed: &Bed) {
     let script = "touch-rw /log , head /zero , touch-rw /zero , mknod /tmp/x 4 4";
     let (no, one) = ("errno 1", "1 bytes");
     let cases = [
-        // None: whoever may read the log of the machine, may.
+        // None: a program that may read the log of the machine, may.
         (vec![], ["ok", one, "ok", "ok"]),
         (with_defaults, [no, one, "ok", "ok"]),
         (vec![deny_all], [no, no, no, no]),

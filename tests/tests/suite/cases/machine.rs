@@ -77,7 +77,7 @@ fn others_go_where_the_first_process_has_gone(bed: &Bed) {
     bed.oci_detached("run -d --bundle DIR --pid-file DIR/pid c").ok();
     let below = give_on(oci::pid(bed));
     assert!(bed.oci("exec c /probe read /proc/self/cgroup").ok().contains("0::/init"));
-    // Who is born there now does not begin.
+    // A process that is born there now does not begin.
     fs::write(below.join("cgroup.freeze"), "1").expect("frozen");
     let is_frozen = || fs::read_to_string(below.join("cgroup.events")).is_ok_and(|text| text.contains("frozen 1"));
     bed.until("that it is frozen", is_frozen);

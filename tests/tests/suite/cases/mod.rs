@@ -112,6 +112,6 @@ fn on_a_whole_machine() -> Vec<Case> {
 /// Whether a mode has this test.
 pub fn belongs(test: &str, mode: Mode) -> bool {
     let is = |cases: &[Case]| cases.iter().any(|case| case.0 == test);
-    // Root is who makes shared mounts, and who can run runc.
+    // Only root makes shared mounts, and can run runc.
     (mode == Mode::Vm) == is(&on_a_whole_machine()) && (mode == Mode::Root || !is(bundles::CASES))
 }

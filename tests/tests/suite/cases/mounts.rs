@@ -80,7 +80,8 @@ fn shared_tmpfs(at: &Path) {
     mount(none, at, none, MsFlags::MS_SHARED, none).expect("shared");
 }
 
-/// The same of the test's own file system, whose ids every kernel can map.
+/// Makes a directory of the test's own file system, whose ids every kernel can map,
+/// a shared mount; it goes with the test's mount namespace.
 fn shared_bind(at: &Path) {
     let none: Option<&str> = None;
     fs::create_dir_all(at).expect("a directory");
@@ -233,7 +234,7 @@ fn remounts(bed: &Bed) {
 
 fn volumes_propagate_as_asked(bed: &Bed) {
     if bed.mode != Mode::Root {
-        // Nobody else has mounts that others can have a part in.
+        // Only root has mounts that others can have a part in.
         let said = bed.podlet("run --rm -v DIR/rootfs:/srv:rslave --rootfs ROOT /probe mounts").ok();
         assert!(!options(&said, "/srv").1.contains("shared"), "{said}");
         return;
@@ -422,9 +423,9 @@ fn a_thousand_mounts(bed: &Bed) {
         container = container.bind(volume.join("file"), format!("/files/{i}"), true);
     }
     let output = start(&pod, container);
-    for place in ["/many/", "/files/"] {
-        let mounted = |line: &&str| line.split(' ').nth(4).is_some_and(|target| target.starts_with(place));
-        assert_eq!(output.lines().filter(|line| line.contains(" - ")).filter(mounted).count(), 500, "{place}");
+    for prefix in ["/many/", "/files/"] {
+        let mounted = |line: &&str| line.split(' ').nth(4).is_some_and(|target| target.starts_with(prefix));
+        assert_eq!(output.lines().filter(|line| line.contains(" - ")).filter(mounted).count(), 500, "{prefix}");
     }
     assert_eq!(output.matches("content").count(), 2);
     assert!(output.contains("write /many/0/x: ok"));
@@ -547,7 +548,7 @@ fn places_in_the_image(bed: &Bed) {
     assert!(said.contains("stat /fifo: other") && said.contains("stat /socket: other"), "{said}");
     assert!(said.contains("www:x:34"), "{said}");
     assert!(!bed.dir.join("sub").exists() && !Path::new("/not/there").exists(), "nothing outside");
-    // The same by the library.
+    // By the library, too.
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "read /here/file");
     let source = volume.clone();

@@ -220,7 +220,7 @@ fn a_pods_network_has_only_its_loopback(bed: &Bed) {
     pod.remove().expect("removal");
 }
 
-/// Nobody is left in its cgroup. Without one it may live where its pids are not
+/// No process is left in its cgroup. Without one it may live where its pids are not
 /// seen.
 fn a_pod_that_ended_with_the_pid_namespace_around_it_is_dead(bed: &Bed) {
     let run = bed.command(&bed.expand("run -d --name web --rootfs ROOT /probe block"));

@@ -1,5 +1,5 @@
 //! Bundles, through `podlet-oci`: a container's life as the runtime
-//! specification tells it, and what nobody may do to it.
+//! specification tells it, and what no caller may do to it.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -41,7 +41,7 @@ crate::tests![
     two_hundred_mutations_of_a_bundle,
 ];
 
-/// A config for whoever the mode says, of a container that runs the probe.
+/// A config for the mode's user, of a container that runs the probe.
 pub fn config(bed: &Bed, script: &str) -> Value {
     let args: Vec<_> = std::iter::once("/probe").chain(script.split_whitespace()).collect();
     let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
@@ -88,7 +88,7 @@ pub fn create(bed: &Bed, id: &str, script: &str) -> u32 {
     pid(bed)
 }
 
-/// Makes one that runs.
+/// Makes a container that runs.
 pub fn start(bed: &Bed, id: &str, script: &str) -> u32 {
     let pid = create(bed, id, script);
     bed.oci(&format!("start {id}")).ok();
@@ -301,7 +301,7 @@ fn only_what_create_made_is_deleted(bed: &Bed) {
         let dir = top.join(path.trim_start_matches('/'));
         let inside = fs::read_to_string(dir.join("cgroup.procs")).expect("a cgroup");
         assert_eq!(inside.lines().count(), 1, "{path}: {inside}");
-        // Somebody else does not share it.
+        // Another container does not share it.
         bed.oci("create --bundle DIR d").fails(1, &["linux.cgroupsPath", "processes in it"]);
         assert_eq!(bed.oci_state_of("c")["status"], "running", "{path}");
         bed.oci("delete --force c").ok();
@@ -315,7 +315,7 @@ fn only_what_create_made_is_deleted(bed: &Bed) {
         write(bed, &config);
         bed.oci("create --bundle DIR c").fails(1, &["linux.cgroupsPath"]);
     }
-    // One of its own, for who does not say which.
+    // A cgroup of its own, for a config that does not say which.
     start(bed, "a", "block");
     assert!(top.join("podlet-oci-a").exists());
     bed.oci("delete --force a").ok();
@@ -333,7 +333,7 @@ fn the_gate_opens_for_nobody_else(bed: &Bed) {
         const OTHER: u32 = 1000;
         let refused = sys::as_user(OTHER, || sys::connect(&gate)).expect_err("a connection");
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
-        // Even if they could get there: who it is, is looked at.
+        // Even if they could get there: the peer's user is looked at.
         for path in [&bed.oci_state(), &bed.oci_state().join("c"), &gate] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("mode");
         }
@@ -454,7 +454,7 @@ fn an_update_tells_the_rules_for_devices_again(bed: &Bed) {
     bed.oci("delete --force c").ok();
 }
 
-/// Who makes the container is to hear of it, not who starts it.
+/// `create` is to hear of it, not `start`.
 fn a_directory_is_no_program(bed: &Bed) {
     let mut config = config(bed, "ids");
     for (name, path, starts) in
@@ -585,7 +585,7 @@ fn what_spec_writes_runs(bed: &Bed) {
     config["process"]["args"] = json!(["/probe", "status", ",", "mounts", ",", "mkdir", "/x"]);
     write(bed, &config);
     if bed.mode == Mode::Mapped {
-        // Who has one id only cannot give another one a terminal.
+        // A user with one id only cannot give another one a terminal.
         list(&mut config["mounts"]).retain(|mount| mount["destination"] != "/dev/pts");
         config["linux"]["resources"] = json!(null);
         write(bed, &config);

@@ -71,7 +71,7 @@ fn a_cgroup_that_others_have_come_to(bed: &Bed) {
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     let cgroup = cgroup_of(pid);
     bed.oci("delete --force second").ok();
-    // Who made it has left it to others.
+    // The first container made it, and has left it to others.
     fs::remove_dir(cgroup).expect("an empty cgroup");
     bed.is_clean();
 }

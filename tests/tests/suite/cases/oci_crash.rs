@@ -43,7 +43,7 @@ pub fn everybody_ends(bed: &Bed) {
     });
 }
 
-/// Reaps whoever has ended.
+/// Reaps all children that have ended.
 pub fn reap_all() {
     while nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
         .is_ok_and(|status| status.pid().is_some())
@@ -107,7 +107,7 @@ fn a_killed_delete_of_what_ended_in_another_pid_namespace_goes_on(bed: &Bed) {
     }
 }
 
-/// Whoever comes next can start it, unless it runs already or has ended.
+/// The next `start` can start it, unless it runs already or has ended.
 fn a_start_that_is_killed_at_the_gate_leaves_nobody_waiting(bed: &Bed) {
     become_subreaper();
     let before = Snapshot::take();
@@ -117,7 +117,7 @@ fn a_start_that_is_killed_at_the_gate_leaves_nobody_waiting(bed: &Bed) {
         killed_at(bed, "start c", &[call], 1);
         let again = bed.oci("start c");
         let up = || bed.inside("up").exists();
-        // Once it was knocked for, it ends with who knocked.
+        // Once `start` has knocked, it ends with that.
         match call {
             "connect" => {
                 again.ok();

@@ -225,7 +225,7 @@ fn sockets_of_a_service_manager(bed: &Bed) {
     write(bed, &config(bed, "fds , env"));
     let said = run("$$", "--preserve-fds 1");
     assert!(said.contains("LISTEN_FDS=1") && said.contains("fd 4 "), "{said}");
-    // Meant for somebody else.
+    // Meant for another process.
     let said = run("1", "");
     assert!(!said.contains("LISTEN") && !said.contains("fd 3 "), "{said}");
     bed.is_clean();

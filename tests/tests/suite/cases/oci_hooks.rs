@@ -60,7 +60,7 @@ fn all_hooks_in_their_order(bed: &Bed) {
     assert_eq!(read(bed, "order"), started);
     bed.oci("delete --force c").ok();
     assert_eq!(read(bed, "order"), started + &twice("poststop", "late\n"));
-    // The same in one.
+    // Created and started in one, by `run`.
     fs::remove_file(bed.dir.join("order")).expect("the notes");
     fs::remove_file(bed.inside("started")).expect("the mark");
     fs::write(bed.inside("go"), "").expect("a file");

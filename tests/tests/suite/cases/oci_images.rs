@@ -70,9 +70,9 @@ fn masks_follow_links_of_the_image(bed: &Bed) {
 }
 
 /// As runc does it.
-/// Whoever compares the list with the config finds them there one after the
-/// other. (A user namespace has its trees opened before: Linux 6.8 and newer
-/// list those first.)
+/// A program that compares the list with the config finds them there one after the
+/// other. (A user namespace has its trees opened before: Linux 6.8 and newer list
+/// those first.)
 fn mounts_are_listed_in_their_order(bed: &Bed) {
     if bed.mode != Mode::Root {
         return;
@@ -166,7 +166,8 @@ fn cve_2026_55686_working_directory_does_not_follow_links(bed: &Bed) {
     bed.is_clean();
 }
 
-/// The user, or who prepares the container for the user. As runc and crun do it.
+/// The user, or the container's root, which C is while it prepares for the user. As
+/// runc and crun do it.
 fn a_working_directory_that_only_one_may_enter(bed: &Bed) {
     let closed = bed.inside("closed");
     fs::create_dir(&closed).expect("a directory");
@@ -239,8 +240,8 @@ fn links_that_an_earlier_mount_hides_or_brings(bed: &Bed) {
     ]);
     write(bed, &config);
     let said = bed.oci("run --bundle DIR c").ok();
-    for place in ["/run/hidden", "/srv/where", "/tmp/up"] {
-        assert!(said.contains(&format!(" {place} ")), "{place}: {said}");
+    for target in ["/run/hidden", "/srv/where", "/tmp/up"] {
+        assert!(said.contains(&format!(" {target} ")), "{target}: {said}");
     }
     bed.is_clean();
 }

@@ -1,5 +1,5 @@
 //! Containers in a mount namespace with others: one that is there, or the
-//! caller's. Whoever is in there lives on, and the caller's mount table is in
+//! caller's. The processes in there live on, and the caller's mount table is in
 //! the end as it was.
 //!
 //! The body of a test in the modes of root has mounts of its own: what goes
@@ -41,8 +41,8 @@ fn inode(pid: u32) -> u64 {
     fs::metadata(format!("/proc/{pid}/ns/mnt")).expect("a namespace").ino()
 }
 
-/// Somebody in a mount namespace of its own, with all that we see; of an
-/// ordinary user in a user namespace that it belongs to.
+/// A process in a mount namespace of its own, with all that we see; of an ordinary
+/// user in a user namespace that it belongs to.
 pub fn neighbour(bed: &Bed, propagation: &str) -> Background {
     let mut command = Command::new("unshare");
     if bed.mode.nests_users() {
@@ -78,7 +78,7 @@ pub fn joining(bed: &Bed, script: &str, pid: u32) -> Value {
     config
 }
 
-/// The same in ours.
+/// A config of a container in the caller's mount namespace.
 pub fn inheriting(bed: &Bed, script: &str) -> Value {
     let mut config = config(bed, script);
     list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "mount");
@@ -97,18 +97,18 @@ fn a_mount_namespace_by_path(bed: &Bed) {
     let before = table();
     let neighbour = neighbour(bed, "private");
     let there = inode(neighbour.pid());
-    // Every way to end it, which ends nobody else.
+    // Every way to end it, which ends no other process.
     let no_pivot = if bed.mode.nests_users() { "" } else { "--no-pivot" };
     for (options, last) in [("", "delete --force c"), (no_pivot, "kill --all c KILL"), ("", "kill --all c TERM")] {
-        // Once it was there, its root is everybody's: only there the next one's
-        // could be.
+        // Once it was there, its root is that of every process in there: only there
+        // the next one's could be.
         let other = self::neighbour(bed, "private");
         write(bed, &joining(bed, "echo up , block", other.pid()));
         bed.oci_detached(&format!("run -d {options} --bundle DIR --pid-file DIR/pid c")).ok();
         assert_eq!(inode(pid(bed)), inode(other.pid()));
         is_in_its_root(&bed.oci("exec c /probe ns , ls /").ok(), inode(other.pid()));
         if options.is_empty() {
-            // Whoever was in there is in the container's root now.
+            // The neighbour is in the container's root now.
             assert!(fs::metadata(format!("/proc/{}/root/probe", other.pid())).is_ok());
         }
         bed.oci(last).ok();
@@ -268,8 +268,8 @@ fn what_is_attached_does_not_spread(bed: &Bed) {
     mount(none, &bed.dir, none, MsFlags::MS_SHARED, none).expect("shared");
     let (source, sub) = (bed.dir.join("source"), bed.inside("sub"));
     fs::create_dir_all(source.join("x")).expect("a directory");
-    for place in [&source.join("x"), &sub] {
-        mount(Some("machines"), place, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
+    for target in [&source.join("x"), &sub] {
+        mount(Some("machines"), target, Some("tmpfs"), MsFlags::empty(), none).expect("a tmpfs");
     }
     let copies = [neighbour(bed, "slave"), neighbour(bed, "shared")];
     let tables = || {
@@ -308,13 +308,13 @@ fn what_is_attached_does_not_spread(bed: &Bed) {
         assert_eq!(tables(), before, "rootfsPropagation {propagation:?}");
     }
     copies.into_iter().for_each(end);
-    for place in [source.join("x"), sub, bed.dir.clone()] {
-        umount2(&place, MntFlags::empty()).expect("umount");
+    for target in [source.join("x"), sub, bed.dir.clone()] {
+        umount2(&target, MntFlags::empty()).expect("umount");
     }
 }
 
-/// What is over the root, and what is called as it is; and whoever looks from
-/// another mount namespace.
+/// What is over the root, and what is called as it is; and a command that looks
+/// from another mount namespace.
 fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     if bed.mode.nests_users() {
         return;
@@ -343,7 +343,7 @@ fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     // Where it was it is no more.
     let (sub, moved) = (bed.dir.join("sub"), bed.dir.join("moved"));
     fs::create_dir(&sub).expect("a directory");
-    fs::rename(bed.rootfs(), sub.join("rootfs")).expect("another place");
+    fs::rename(bed.rootfs(), sub.join("rootfs")).expect("another path");
     let mut config = inheriting(bed, "block");
     config["root"]["path"] = json!("sub/rootfs");
     write(bed, &config);
@@ -355,9 +355,9 @@ fn what_is_not_the_containers_is_not_unmounted(bed: &Bed) {
     assert_eq!(table(), there);
     bed.oci("delete --force c").ok();
     assert_eq!(table(), before);
-    fs::rename(sub.join("rootfs"), bed.rootfs()).expect("its place");
+    fs::rename(sub.join("rootfs"), bed.rootfs()).expect("its path");
     write(bed, &inheriting(bed, "block"));
-    // Of one whose mount namespace is gone nothing is left to unmount.
+    // Of a container whose mount namespace is gone nothing is left to unmount.
     let mut unshare = Command::new("unshare");
     let run = bed.oci_command(&bed.expand("run -d --bundle DIR c"));
     unshare.args(["--mount", "--propagation", "private"]).arg(run.get_program()).args(run.get_args());
@@ -379,7 +379,7 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
     };
     let of_path = "linux.namespaces[].path";
     let map = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 }]);
-    // A user namespace that is new, or is not the one that owns the mounts.
+    // A user namespace that is new, or does not own the mounts.
     let mut config = joining(bed, "ns", neighbour.pid());
     list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "user");
     list(&mut config["linux"]["namespaces"]).push(json!({ "type": "user" }));
@@ -398,7 +398,7 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
         end(other);
     }
     if !bed.mode.nests_users() {
-        // Whose mounts are in the hands of somebody with less rights.
+        // A mount namespace whose owner has less rights.
         let mut other = Command::new("unshare");
         other.args(["--user", "--map-root-user", "--mount", "sleep", "1000"]);
         let other = bed.spawn_command(other);
@@ -408,7 +408,7 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
         refused(&config, &[of_path, "belongs to another user namespace", "`user`, too"]);
         end(other);
     }
-    // Where the new root would be everybody's.
+    // The caller's own, whose processes would all get the new root.
     let mut config = joining(bed, "ns", std::process::id());
     refused(&config, &[of_path, "own mount namespace", "leave out the entry"]);
     // What cannot be copied there.
@@ -438,7 +438,7 @@ fn what_cannot_be_in_a_mount_namespace_with_others(bed: &Bed) {
         list(&mut config["linux"]["namespaces"]).retain(|entry| entry["type"] != "pid");
         refused(&config, &["linux.namespaces", "pid", "without a cgroup"]);
     }
-    // A second one would go with the first, or with one above.
+    // A second root would go with the first, or with one above.
     write(bed, &inheriting(bed, "block"));
     bed.oci_detached("run -d --bundle DIR c").ok();
     let one = table();

@@ -1,5 +1,5 @@
-//! Namespaces of bundles: new ones, ones that are there, the machine's; and who
-//! lives in another one than the caller.
+//! Namespaces of bundles: new ones, ones that are there, the machine's; and
+//! containers that live in others than the caller's.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -251,7 +251,7 @@ fn pids_of_another_namespace_are_nobodys(bed: &Bed) {
     bed.is_clean();
 }
 
-/// Nobody is left in its cgroup. Without one it may live where its pids are not
+/// No process is left in its cgroup. Without one it may live where its pids are not
 /// seen.
 fn what_ended_with_its_pid_namespace_can_be_deleted(bed: &Bed) {
     write(bed, &config(bed, "block"));

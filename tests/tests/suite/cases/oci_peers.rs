@@ -31,7 +31,7 @@ crate::tests![
 ];
 
 /// The container process state that comes to a listener, and what its
-/// descriptor is; none if nobody has come.
+/// descriptor is; none if no runtime has connected.
 fn told(listener: &UnixListener) -> Option<(Value, String)> {
     let (connection, _) = listener.accept().ok()?;
     let mut text = [0u8; 4096];

@@ -22,8 +22,8 @@ crate::tests![
     many_commands_at_once,
 ];
 
-/// Until its root is changed it is in the machine's: whoever joins it then has
-/// that for good.
+/// Until its root is changed it is in the machine's: an exec that joined it then
+/// would have that for good.
 fn nobody_joins_a_container_that_is_being_made(bed: &Bed) {
     let mut config = config(bed, "block");
     // So that there is time to try.
@@ -111,7 +111,7 @@ fn a_start_and_a_delete_wait_for_who_creates(bed: &Bed) {
     bed.is_clean();
 }
 
-/// What would end a program that has not begun is left to one that has.
+/// A signal that would end a program that has not begun is left to the program.
 fn a_signal_waits_for_who_starts(bed: &Bed) {
     become_subreaper();
     let mut config = config(bed, "trap TERM 7 , write /up x , block");
@@ -181,7 +181,7 @@ fn many_commands_at_once(bed: &Bed) {
             bed.spawn_command(bed.oci_command(&bed.expand(line)))
         };
         let said: Vec<_> = (0..8).map(begin).collect::<Vec<_>>().into_iter().map(Background::wait).collect();
-        // Refused is all that anybody can be.
+        // Refused is all that a command can be.
         for said in said.iter().filter(|said| !said.status.success()) {
             let known = [
                 "exists already",

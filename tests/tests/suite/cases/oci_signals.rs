@@ -49,7 +49,7 @@ fn nobody_is_born_in_a_frozen_cgroup(bed: &Bed) {
         return;
     }
     let oci = |line: &str| ended(bed.spawn_command(bed.oci_command(&bed.expand(line))));
-    // A container's own, one that is above, and one above that is not there yet.
+    // A container's own cgroup, its parent, and a parent that is not there yet.
     let first = start(bed, "a", "block");
     let above = cgroup_of(first).parent().expect("one above").join(format!("podlet-test-{}", std::process::id()));
     bed.oci("delete --force a").ok();

@@ -1,4 +1,4 @@
-//! Terminals of containers: on ours, and handed to somebody else.
+//! Terminals of containers: on ours, and handed to another program.
 
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};

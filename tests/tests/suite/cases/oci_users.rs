@@ -1,5 +1,5 @@
-//! Containers in a user namespace that root makes for them: what only somebody
-//! further out can make.
+//! Containers in a user namespace that root makes for them: what only a process
+//! outside of it can make.
 
 use std::fs;
 

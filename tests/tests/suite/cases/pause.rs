@@ -21,7 +21,7 @@ const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
 const EROFS: i32 = 30;
 
-/// What there is in a process's directory, whoever may write it.
+/// What there is in a process's directory.
 const FILES: [&str; 14] = [
     "oom_score_adj",
     "oom_adj",
@@ -55,7 +55,7 @@ fn errnos(said: &str) -> Vec<i32> {
     said.lines().map(errno).collect()
 }
 
-/// How to make a pod in which pause has ids that nobody else can have, where
+/// How to make a pod in which pause has ids that no other process can have, where
 /// the caller can.
 fn apart(mode: Mode) -> Option<&'static str> {
     match mode {
@@ -71,9 +71,9 @@ fn nothing_of_pause_can_be_written_in_proc(bed: &Bed) {
     is_read_only(bed, "");
     if bed.mode.nests_users() {
         // Without this wall root of an ordinary user's pod may, for the kernel
-        // shows the files of who cannot be traced as those of the user that the
-        // program was executed by: one that nests containers has to see a /proc
-        // that is whole.
+        // shows the files of a process that cannot be traced as those of the user
+        // that executed its program: a container that nests others has to see a
+        // /proc that is whole.
         let option = "--security-opt nesting";
         let said = bed.podlet(&format!("run --rm {option} --rootfs ROOT /probe touch-rw /proc/1/coredump_filter")).ok();
         assert_eq!(errnos(&said), [0], "{said}");
@@ -86,7 +86,7 @@ fn nothing_of_pause_can_be_written_in_the_proc_of_a_user_namespace(bed: &Bed) {
 
 fn is_read_only(bed: &Bed, pod: &str) {
     let open = open_all();
-    // One that nobody may read, and all of them where pause is somebody else,
+    // A file that no process may read, and all of them where pause has other ids,
     // are denied before it counts where they are.
     let is_denied = |line: &str| match errnos(line)[..] {
         [EACCES] => line.contains("clear_refs") || !pod.is_empty(),
@@ -135,8 +135,8 @@ fn pause_is_of_a_user_that_no_container_can_become(bed: &Bed) {
             let said = bed.podlet(&format!("{run} {}", calls.join(" , "))).ok();
             assert_eq!(errnos(&said), [EPERM; CALLS.len()], "{option}: {said}");
         }
-        // The negative control: they are about somebody who is there, and these
-        // capabilities are for others' processes.
+        // The negative control: the calls are about a process that is there, and
+        // these capabilities are for others' processes.
         let options = "--security-opt seccomp=unconfined --cap-add SYS_NICE --cap-add SYS_RESOURCE";
         let said = bed
             .podlet(&format!("run --pod web --rm {options} --rootfs ROOT /probe call 302 1 4 buf 0 , call 141 0 1 5"))
@@ -147,8 +147,8 @@ fn pause_is_of_a_user_that_no_container_can_become(bed: &Bed) {
     }
 }
 
-/// All of pause's ids are others than the pod has, and who may be anybody in
-/// there cannot be them.
+/// All of pause's ids are others than the pod has, and a process that may take any
+/// id in there cannot take these.
 fn is_apart(bed: &Bed, pod: &str) {
     let pause = bed.pause_of(pod);
     let read = |file: &str| fs::read_to_string(format!("/proc/{pause}/{file}")).expect("pause lives");

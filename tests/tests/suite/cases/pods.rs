@@ -58,16 +58,16 @@ fn a_thousand_restarts_leave_nothing(bed: &Bed) {
         bed.podlet("restart -t 5 web/other").ok();
         assert_eq!(bed.inspect("web")["namespaces"], network);
     }
-    // The table has as much room as before: other and a take two slots.
-    let slots = pause_slots(&bed.state().join("web/table"));
-    assert_eq!(slots, 2, "slots of the exit table in use");
+    // The table has as much room as before: other and a take two entries.
+    let entries = used_entries(&bed.state().join("web/table"));
+    assert_eq!(entries, 2, "entries of the exit table in use");
     pod.remove().expect("removal");
 }
 
-/// Slots that are not free, read as anybody could.
-fn pause_slots(table: &std::path::Path) -> usize {
+/// How many entries are not free, by the bytes of the file.
+fn used_entries(table: &std::path::Path) -> usize {
     let bytes = fs::read(table).expect("the table");
-    bytes[32..].chunks(32).filter(|slot| slot[4] != 0).count()
+    bytes[32..].chunks(32).filter(|entry| entry[4] != 0).count()
 }
 
 fn ten_thousand_orphans_are_reaped_and_counted(bed: &Bed) {
@@ -178,7 +178,7 @@ fn attached(bed: &Bed, fork: &str) {
         assert!(!sys::ends_within(child, 0), "the embedder's child lives on");
         bed.kill(child, Signal::SIGKILL);
     }
-    // Nobody asked for it to stay: the next command sweeps it.
+    // It was not asked to stay: the next command sweeps it.
     assert_eq!(bed.list(), serde_json::json!([]));
     bed.is_clean();
 }
@@ -238,8 +238,8 @@ fn twenty_pods_leave_the_machines_mount_table_alone(bed: &Bed) {
 
 fn a_full_exit_table_is_an_error(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
-    let slots = 127;
-    for number in 0..slots {
+    let entries = 127;
+    for number in 0..entries {
         pod.start(&bed.container(&format!("c{number}"), "exit 0")).expect("a start").wait().expect("its end");
     }
     let full = pod.start(&bed.container("more", "exit 0"));
@@ -248,7 +248,7 @@ fn a_full_exit_table_is_an_error(bed: &Bed) {
     assert!(pod.container("more").is_err(), "nothing of it is left");
     pod.remove_container("c5").expect("removal");
     assert_eq!(bed.podlet("run --pod web --name more --rootfs ROOT /probe exit 8").code(8).out, "");
-    // Execs give their slots back; those nobody asked about are taken.
+    // Execs give their entries back; those of execs not waited for are taken.
     pod.remove_container("c6").expect("removal");
     pod.remove_container("c7").expect("removal");
     let main = pod.start(&bed.container("main", "block")).expect("a start");

@@ -52,7 +52,7 @@ fn was_lifted(log: &str, value: &str) {
     assert!(lines[2].ends_with(write) && lines[3] == after, "{log}");
 }
 
-/// What holds for a process: the files of this name from its cgroup upwards.
+/// What limits a process: the files of this name from its cgroup upwards.
 fn above(pid: u32, file: &str) -> Vec<(PathBuf, String)> {
     let cgroup = cgroup_of(pid);
     let files = cgroup.ancestors().map(|dir| dir.join(file)).filter(|path| path.exists());
@@ -217,7 +217,7 @@ fn what_a_container_that_may_mount_reaches_is_told(bed: &Bed) {
         assert_eq!(run.out, "up\n");
         for told in [plan.lines().filter(|line| line.starts_with('#')).collect(), run.err] {
             match (why, hierarchy) {
-                // The negative control: nobody is told of what is not so.
+                // The negative control: no user is told of what is not so.
                 (None, _) | (_, None) => assert!(!told.contains("version 1"), "{told}"),
                 (Some(why), Some(hierarchy)) => {
                     for word in ["container a", why, hierarchy, does, "docs/security.md"] {

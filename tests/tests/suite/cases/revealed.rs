@@ -51,7 +51,7 @@ fn without_pivot_root_nobody_mounts_a_proc_that_shows_everything(bed: &Bed) {
     for options in ["", "--no-pivot"] {
         is_denied(&bed.oci(&format!("run {options} --bundle DIR c")).ok());
     }
-    // The control: with one that shows everything, its own, it may.
+    // The control: with a /proc that shows everything, its own, it may.
     let mut open = masked(config(bed, ANEW));
     (open["linux"]["maskedPaths"], open["linux"]["readonlyPaths"]) = (json!([]), json!([]));
     write(bed, &open);
@@ -67,7 +67,7 @@ fn in_a_joined_mount_namespace_nobody_mounts_a_proc_that_shows_everything(bed: &
         let said = bed.oci(&format!("run {options} --bundle DIR c"));
         match options.is_empty() || !bed.mode.nests_users() {
             true => is_denied(&said.ok()),
-            // Nobody can look for them in there from outside.
+            // No command can look for them in there from outside.
             false => drop(said.fails(1, &["linux.namespaces", "--no-pivot"])),
         }
         end(other);
@@ -75,8 +75,8 @@ fn in_a_joined_mount_namespace_nobody_mounts_a_proc_that_shows_everything(bed: &
     bed.is_clean();
 }
 
-/// The machine's mounts stay there, for they are everybody's; the kernel keeps
-/// user namespaces from who has another root than the mount namespace.
+/// The machine's mounts stay there, for they are every process's; the kernel keeps
+/// user namespaces from a process with another root than the mount namespace's.
 fn in_the_callers_mount_namespace_nobody_makes_a_user_namespace(bed: &Bed) {
     if bed.mode.nests_users() {
         return;

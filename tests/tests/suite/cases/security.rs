@@ -61,7 +61,7 @@ fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed:
     // It watched, and saw processes that were about to become the container.
     assert!(!said.contains("(any 0)"), "the watcher is blind: {said}");
     if bed.mode == Mode::Root {
-        // The negative control: in the old order it catches something.
+        // The negative control: in the old order of a launch it catches something.
         watch(bed);
         for _ in 0..bed.rounds(200) {
             bed.podlet_old_order("run --pod web --rm --rootfs ROOT /probe exit 0");
@@ -220,7 +220,7 @@ fn cve_2020_15257_no_abstract_socket(bed: &Bed) {
     bed.podlet("create web").ok();
     bed.podlet("run --pod web -d --name a --rootfs ROOT /probe block").ok();
     assert_eq!(abstract_sockets(), before);
-    // And what a pod's state holds is for nobody else.
+    // And a pod's state is for no other user.
     let mode = fs::metadata(bed.state().join("web")).expect("the pod's directory").permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }

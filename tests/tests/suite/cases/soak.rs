@@ -1,5 +1,5 @@
-//! The same again and again, and many at once: what a command returned from has
-//! happened, and nobody fails because somebody else was quicker.
+//! One thing again and again, and many at once: what a command returned from has
+//! happened, and no command fails because another was quicker.
 //!
 //! Some rounds of each; `--every 1` is a thousand, and a minute of 32 at once
 //! (`make test-soak`).
@@ -36,7 +36,7 @@ fn soak(bed: &Bed, short: u32, mut round: impl FnMut() -> Result<(), String>) {
     assert!(wrong.is_empty(), "{} of {rounds} rounds went wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
 }
 
-/// What somebody said who was to say this.
+/// Whether a command said what it was to say.
 fn expect(said: Said, code: i32, out: &str) -> Result<(), String> {
     match said.status.code() == Some(code) && said.out == out {
         true => Ok(()),
@@ -92,7 +92,7 @@ fn the_name_of_what_was_waited_for_in_a_pod_is_free(bed: &Bed) {
     soak(bed, 30, || waited(bed, "run -d --rm --pod web --name a", "web/a"));
 }
 
-/// Does it beside others who list, and sweep, all the time.
+/// Does it beside commands that list, and sweep, all the time.
 fn beside_lists(bed: &Bed, what: impl FnOnce()) {
     let done = AtomicBool::new(false);
     let list = || {

@@ -1,5 +1,5 @@
-//! Standard streams: who may open them anew, who reads them, and keys on a
-//! terminal.
+//! Standard streams: which users may open them anew, what becomes of them without
+//! a reader, and keys on a terminal.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -25,7 +25,7 @@ crate::tests![
     a_third_ctrl_c_ends_what_ignores_the_others,
 ];
 
-/// Root, and somebody else where there is somebody else.
+/// Root, and another user where there is one.
 fn users(bed: &Bed) -> &'static [&'static str] {
     if bed.mode.has_ids() { &["0", "web"] } else { &["0"] }
 }
@@ -39,7 +39,7 @@ fn the_containers_user_can_open_dev_stdout(bed: &Bed) {
     };
     bed.podlet("create web").ok();
     for user in users(bed) {
-        // One that may do nothing else, too.
+        // A program that may do nothing else, too.
         for options in ["", "--cap-drop ALL"] {
             both(bed.podlet(&format!("run --rm -u {user} {options} --rootfs ROOT {BOTH}")));
         }
@@ -111,7 +111,7 @@ fn a_file_of_the_callers_stays_as_it_is(bed: &Bed) {
         assert!(status.success() && fs::read_to_string(&path).expect("a file") == "kept\n");
         let after = fs::metadata(&path).expect("a file");
         assert_eq!((before.uid(), before.gid(), before.mode()), (after.uid(), after.gid(), after.mode()));
-        // The same of a pipe with a name.
+        // A pipe with a name, too.
         fs::remove_file(&path).expect("a file");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a pipe");
         let pipe = File::options().read(true).write(true).open(&path).expect("a pipe");
@@ -150,7 +150,7 @@ fn await_end(bed: &Bed, child: &mut Child, what: &str, judge: impl FnOnce(Option
 
 fn a_follower_ends_when_its_reader_has_gone(bed: &Bed) {
     bed.podlet("create web").ok();
-    // Of one that says nothing more, and of one that goes on and on.
+    // Of a container that says nothing more, and of one that goes on and on.
     detached(bed, "quiet", "");
     bed.podlet("run --pod web -d --name busy --rootfs ROOT /probe bg lines 100000000 , block").ok();
     for name in ["quiet", "busy"] {
@@ -292,12 +292,12 @@ fn a_third_ctrl_c_ends_what_ignores_the_others(bed: &Bed) {
         let (mut ours, theirs) = terminal(24, 80);
         let mut child = on_terminal(bed, &theirs, &line);
         drop(theirs);
-        // Said to who seems to be stuck.
+        // Said to a user that seems to be stuck.
         await_words(bed, &mut ours, "Ctrl-C three times kills it");
         let mut said = String::new();
         let mut ours_again = ours.try_clone().expect("dup");
         bed.until("an end by Ctrl-C", || {
-            // One that comes too soon after another is the same.
+            // A Ctrl-C that comes too soon after another is the same one.
             ours_again.write_all(b"\x03").ok();
             if sys::is_readable(&ours) {
                 let mut bytes = [0; 4096];
@@ -310,7 +310,7 @@ fn a_third_ctrl_c_ends_what_ignores_the_others(bed: &Bed) {
         assert!(said.contains("once more Ctrl-C kills it") && said.contains("killing"), "{said}");
         assert_eq!(of_container(main).len(), 1, "all of it is gone");
     }
-    // Not one who gets signals from another program: that knows what it does.
+    // Not where signals come from another program: that knows what it does.
     let run = bed.spawn(&format!("run --rm --name fore --rootfs ROOT /probe {script}"));
     run.await_line(bed, "up");
     for _ in 0..4 {

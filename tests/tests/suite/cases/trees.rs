@@ -21,7 +21,7 @@ crate::tests![
     a_deep_directory_of_an_image_does_not_keep_tmpcopyup_from_copying_it,
 ];
 
-/// More levels than anybody gets descriptors.
+/// More levels than a process gets descriptors.
 const LEVELS: u32 = 3000;
 
 /// The command with 64 descriptors and 8 MB of stack.

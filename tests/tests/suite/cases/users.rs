@@ -1,4 +1,4 @@
-//! Who a program runs as, where the image has odd users.
+//! The ids a program runs with, where the image has odd users.
 
 use std::fs;
 
@@ -7,12 +7,12 @@ use crate::bed::Bed;
 crate::tests![digits_are_an_id_whatever_the_image_says, root_is_a_user_of_the_image_like_others];
 
 fn digits_are_an_id_whatever_the_image_says(bed: &Bed) {
-    // Whose names are other users' and groups' ids.
+    // Users and groups whose names are the ids of others.
     fs::write(bed.inside("etc/passwd"), "1000:x:0:0:root:/root:/probe\nweb:x:1000:7:web:/srv:/probe\n")
         .expect("passwd");
     fs::write(bed.inside("etc/group"), "1000:x:0:\nwheel:x:0:1000\nadm:x:4:web\n").expect("group");
     if !bed.mode.has_ids() {
-        // Only 0 is somebody.
+        // Only 0 exists.
         bed.podlet("run --rm -u 1000 --rootfs ROOT /probe ids").fails(125, &["mapping"]);
         bed.podlet("run --rm -u 0:1000 --rootfs ROOT /probe ids").fails(125, &["mapping"]);
         return;
@@ -47,7 +47,7 @@ fn root_is_a_user_of_the_image_like_others(bed: &Bed) {
         assert!(said.contains("Uid: 0 0 0 0\nGid: 0 0 0 0\n"), "{line}: {said}");
         assert!(said.contains(groups) && said.contains("HOME=/srv\n"), "{line}: {said}");
     }
-    // Who is asked for with a group has that one alone.
+    // A user that is asked for with a group has that one alone.
     assert!(bed.podlet("exec -u root:root w /probe ids").ok().contains("Groups:\n") || !bed.mode.has_ids());
     // An image without files has a root all the same.
     fs::remove_file(bed.inside("etc/passwd")).expect("removal");

@@ -3,7 +3,7 @@
 //! One of each kind that the manual pages know: no descriptor (EMFILE), no
 //! memory (ENOMEM), a disk that is full (ENOSPC) or broken (EIO), and a signal
 //! (EINTR) where the call waits and may say so. What the kernel cannot fail in
-//! is left alone, and stands in [`NEVER`] or at its place in [`of`].
+//! is left alone, and stands in [`NEVER`] or in [`of`].
 
 use std::fs;
 

@@ -15,20 +15,20 @@
 //!     │ clone3 ───── stop ────────► an event: kill here, or follow the child
 //!     │ openat ───── stop ────────► entry: count; is it this one?
 //!     │                              kill   SIGKILL, the call is not made
-//!     │                              fail   close(-1) is made in its place,
+//!     │                              fail   close(-1) is made instead,
 //!     │ ◄──────────────────────────         which every filter lets through
 //!     │   -1 EIO ─── stop ────────► exit: the result is overwritten
 //! ```
 //!
 //! A kill is for the command alone, all its threads: what it has started is let
 //! go at once and lives on. A fault follows everything that is podlet's: the
-//! launchers, and pause. Whoever executes a program by its path is no longer,
-//! and is let go before: the kernel takes the privileges of newuidmap from a
+//! launchers, and pause. A process that executes a program by its path is not any
+//! more, and is let go before: the kernel takes the privileges of newuidmap from a
 //! process that is traced.
 //!
 //! The tracer is a process of its own that ends with the command; the kernel
-//! then lets go whatever is still traced, running or stopped. One that has hung
-//! is ended by its own alarm, and writes no last line.
+//! then lets go whatever is still traced, running or stopped. A tracer that has
+//! hung is ended by its own alarm, and writes no last line.
 //!
 //! [`Tracer::run`] is the test's side, [`main`] the tracer's; they speak by the
 //! lines of a file.
@@ -52,7 +52,7 @@ use crate::bed::{Bed, Said};
 use crate::harness::patience;
 use crate::sys;
 
-/// No traced command takes longer, in seconds; one that does has hung.
+/// No traced command takes longer, in seconds; else it has hung.
 /// Times [`patience`].
 const LIMIT: u32 = 25;
 
@@ -104,8 +104,8 @@ impl What {
 /// A system call that was made.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which process made it: `1` is the command, `1.2` the second one that it
-    /// has made, and so on.
+    /// Which process made it: `1` is the command, `1.2` the second process that
+    /// this has made, and so on.
     pub process: String,
     /// Which one of its calls that is, from 1.
     pub number: usize,
@@ -195,7 +195,7 @@ struct Tracer {
     root: Pid,
     /// Processes and threads that are traced.
     processes: HashMap<Pid, Traceable>,
-    /// Those that stand still until it is known who made them.
+    /// Processes that stand still until their parent is known.
     unknown: HashSet<Pid>,
     /// Of the command itself, for [`What::Kill`].
     moments: usize,
@@ -223,7 +223,7 @@ impl Tracer {
         Tracer { what, log, root, processes: HashMap::from([(root, command)]), unknown: HashSet::new(), moments: 0 }
     }
 
-    /// One that a process has made.
+    /// Takes up a process that `parent` has made.
     fn adopt(&mut self, parent: Pid, new: Pid) {
         let Some(parent) = self.processes.get_mut(&parent) else { return };
         parent.made += 1;
@@ -294,7 +294,7 @@ impl Tracer {
 
     /// At the beginning or the end of a call.
     fn call(&mut self, pid: Pid) {
-        // Killed in the meantime, by whoever it belongs to.
+        // Killed in the meantime, by podlet or the kernel.
         let Ok(mut registers) = ptrace::getregs(pid) else { return };
         let Some(process) = self.processes.get_mut(&pid) else { return let_go(pid) };
         process.inside = !process.inside;
