@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Result};
-use crate::kernel::idmap::{IdMap, show_maps};
+use crate::kernel::idmap::{self, IdMap, show_maps};
 use crate::kernel::walk::{self, OpenDir, Visitor};
 use crate::kernel::{files, mount_api, probe};
 use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
@@ -124,11 +124,7 @@ pub(crate) enum Owners<'a> {
 
 impl Owners<'_> {
     fn of(self, file: &Metadata) -> (u32, u32) {
-        // What the kernel shows for an id that is nobody's.
-        const NOBODY: u32 = 65534;
-        let outside = |maps: &[IdMap], id: u32| {
-            maps.iter().find(|map| map.contains(id)).map_or(NOBODY, |map| map.outside + (id - map.inside))
-        };
+        let outside = |maps: &[IdMap], id: u32| idmap::outside(id, maps).unwrap_or(idmap::OVERFLOW);
         match self {
             Owners::Same => (file.uid(), file.gid()),
             Owners::Mapped(uids, gids) => (outside(uids, file.uid()), outside(gids, file.gid())),

@@ -20,7 +20,7 @@ use crate::cgroup::{self, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{MountNamespace, ProcessId, innermost_pid};
 use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
-use crate::launch::run_plan::{LaunchRequest, Launched, Note, Question, run_plan};
+use crate::launch::run_plan::{self, LaunchRequest, Launched, Note, Question, run_plan};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
 use crate::plan::{Given, Plan};
@@ -49,7 +49,7 @@ impl Instance {
         preserved: Vec<OwnedFd>,
         gate: bool,
     ) -> Result<Launched> {
-        let places = [self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
+        let places = run_plan::places(self.dir.path());
         let outside = prepared.make_outside(&self.record.users, &places)?;
         record_file::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
