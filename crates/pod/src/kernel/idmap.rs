@@ -21,6 +21,20 @@ impl IdMap {
     pub(crate) fn covers(&self, first: u32, count: u32) -> bool {
         first.checked_sub(self.inside).is_some_and(|before| before < self.count && count <= self.count - before)
     }
+
+    /// What `id` outside is inside, if it is mapped.
+    pub(crate) fn inside_of(&self, id: u32) -> Option<u32> {
+        id.checked_sub(self.outside).filter(|&before| before < self.count).map(|before| self.inside + before)
+    }
+}
+
+/// What the kernel shows for an id that is not mapped: `overflowuid` and
+/// `overflowgid` (proc_sys_kernel(5)).
+pub(crate) const OVERFLOW: u32 = 65534;
+
+/// What an id outside is inside, if it is mapped.
+pub(crate) fn inside(id: u32, maps: &[IdMap]) -> Option<u32> {
+    maps.iter().find_map(|map| map.inside_of(id))
 }
 
 /// What an id inside is outside, if it is mapped.
@@ -28,7 +42,7 @@ pub(crate) fn outside(id: u32, maps: &[IdMap]) -> Option<u32> {
     maps.iter().find(|map| map.contains(id)).map(|map| map.outside + (id - map.inside))
 }
 
-/// What an id inside is on the machine: one that is not mapped stays what it is.
+/// What an id inside is on the machine: without a map, itself.
 pub(crate) fn on_machine(id: u32, maps: &[IdMap]) -> u32 {
     outside(id, maps).unwrap_or(id)
 }

@@ -21,7 +21,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -36,6 +36,12 @@ use crate::plan::{Given, Plan, Step};
 
 /// After this a launch is given up: something holds it that should not.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Directories for the file of the sealed program, should memfds be forbidden,
+/// the first that will do: the state's own, then what every machine has.
+pub(crate) fn program_dirs(state: &Path) -> Vec<PathBuf> {
+    vec![state.into(), "/dev/shm".into(), "/var/tmp".into()]
+}
 
 /// A process that has come to the end of its plan.
 #[derive(Debug)]
@@ -91,8 +97,8 @@ pub(crate) struct LaunchRequest<'a> {
     pub note: Option<Note<'a>>,
     /// Does what a plan asks for.
     pub answer: &'a dyn Fn(Question<'_>) -> Result<()>,
-    /// Directories for the program, should memfds be forbidden.
-    pub places: &'a [PathBuf],
+    /// Directories for the program: see [`program_dirs`].
+    pub program_dirs: &'a [PathBuf],
     /// Once it can be read the launch is given up.
     pub cancel: Option<&'a OwnedFd>,
 }
@@ -122,7 +128,7 @@ pub(crate) fn seal(plan: &Plan) -> Result<OwnedFd> {
 pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<Launched> {
     let object = request.object;
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
-    let program = syscalls::program_file(c"podlet", pause::PROGRAM, request.places)
+    let program = syscalls::program_file(c"podlet", pause::PROGRAM, request.program_dirs)
         .doing(starting("making the sealed program (see the sysctl vm.memfd_noexec)"))?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .doing(starting("making the report socket"))?;

@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Result};
-use crate::kernel::idmap::{IdMap, show_maps};
+use crate::kernel::idmap::{self, IdMap, show_maps};
 use crate::kernel::walk::{self, OpenDir, Visitor};
 use crate::kernel::{files, mount_api, probe};
 use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
@@ -28,7 +28,7 @@ use crate::plan::{Given, userns};
 use crate::spec::{Mount, MountIds, MountKind};
 
 /// A user namespace with these maps, which lives as long as its descriptor.
-pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<OwnedFd> {
+pub(crate) fn user_namespace(ids: &MountIds, program_dirs: &[PathBuf]) -> Result<OwnedFd> {
     let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null".into())?;
     let write_maps = |pid: u32| {
         for (name, maps) in [("uid_map", &ids.uids), ("gid_map", &ids.gids)] {
@@ -51,7 +51,7 @@ pub(crate) fn user_namespace(ids: &MountIds, places: &[PathBuf]) -> Result<Owned
             Question::Maps(pid) => write_maps(pid),
             Question::Runtime(..) | Question::Listener { .. } => Ok(()),
         },
-        places,
+        program_dirs,
         cancel: None,
     };
     Ok(run_plan(&plan, request)?.pidfd)
@@ -124,11 +124,7 @@ pub(crate) enum Owners<'a> {
 
 impl Owners<'_> {
     fn of(self, file: &Metadata) -> (u32, u32) {
-        // What the kernel shows for an id that is nobody's.
-        const NOBODY: u32 = 65534;
-        let outside = |maps: &[IdMap], id: u32| {
-            maps.iter().find(|map| map.contains(id)).map_or(NOBODY, |map| map.outside + (id - map.inside))
-        };
+        let outside = |maps: &[IdMap], id: u32| idmap::outside(id, maps).unwrap_or(idmap::OVERFLOW);
         match self {
             Owners::Same => (file.uid(), file.gid()),
             Owners::Mapped(uids, gids) => (outside(uids, file.uid()), outside(gids, file.gid())),

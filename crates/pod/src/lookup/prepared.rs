@@ -13,7 +13,7 @@ use super::mount_fds::{self, Owners};
 use super::{asked_mounts, host_mounts, passwd};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
-use crate::kernel::idmap::IdMap;
+use crate::kernel::idmap;
 use crate::plan::input::{DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts, Policy, Source};
 use crate::plan::pod::PodShape;
 use crate::plan::{Given, Plan, container};
@@ -147,11 +147,11 @@ impl Prepared {
     }
 
     /// Descriptors for the container's mounts that its plan wants.
-    pub(crate) fn make_outside(&self, users: &Users, places: &[PathBuf]) -> Result<Vec<(Given, OwnedFd)>> {
+    pub(crate) fn make_outside(&self, users: &Users, program_dirs: &[PathBuf]) -> Result<Vec<(Given, OwnedFd)>> {
         let mounts = &self.container.mounts;
         let mut made = Vec::new();
         for (ids, number) in mounts.iter().filter_map(|mount| mount.ids.as_ref()).zip(0..) {
-            made.push((Given::MountUsers(number), mount_fds::user_namespace(ids, places)?));
+            made.push((Given::MountUsers(number), mount_fds::user_namespace(ids, program_dirs)?));
         }
         let owners = match self.idmapped {
             true => Owners::Mapped(users.uids(), users.gids()),
@@ -223,8 +223,7 @@ fn source(mount: &Mount) -> Option<Source> {
 /// it is.
 fn is_of_machines_ids(root: &Path, users: &Users) -> Result<bool> {
     let owner = std::fs::metadata(root).doing(|| format!("looking at {}", root.display()))?.uid();
-    let is_theirs = |map: &IdMap| owner >= map.outside && owner - map.outside < map.count;
-    Ok(matches!(users, Users::New { uids, .. } if !uids.iter().any(is_theirs)))
+    Ok(matches!(users, Users::New { uids, .. } if idmap::inside(owner, uids).is_none()))
 }
 
 /// Where namespaces and mounts of its own are more than a container should
@@ -249,7 +248,7 @@ fn uncover(container: &mut Container) {
 /// Whose a device is to be must be somebody in the container.
 fn check_owner(device: &Device, users: &Users) -> Result<()> {
     for (field, id, maps) in [("uid", device.uid, users.uids()), ("gid", device.gid, users.gids())] {
-        if let Some(id) = id.filter(|&id| !maps.is_empty() && crate::kernel::idmap::outside(id, maps).is_none()) {
+        if let Some(id) = id.filter(|&id| !maps.is_empty() && idmap::outside(id, maps).is_none()) {
             let reason = format!("{field} {id} is not mapped in the container's user namespace");
             return Err(Error::invalid("devices", device.path.to_string_lossy(), reason));
         }

@@ -20,7 +20,7 @@ use crate::cgroup::{self, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{MountNamespace, ProcessId, innermost_pid};
 use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
-use crate::launch::run_plan::{LaunchRequest, Launched, Note, Question, run_plan};
+use crate::launch::run_plan::{self, LaunchRequest, Launched, Note, Question, run_plan};
 use crate::launch::stdio::{self, Io};
 use crate::lookup::prepared::Prepared;
 use crate::plan::{Given, Plan};
@@ -49,8 +49,8 @@ impl Instance {
         preserved: Vec<OwnedFd>,
         gate: bool,
     ) -> Result<Launched> {
-        let places = [self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()];
-        let outside = prepared.make_outside(&self.record.users, &places)?;
+        let program_dirs = run_plan::program_dirs(self.dir.path());
+        let outside = prepared.make_outside(&self.record.users, &program_dirs)?;
         record_file::write_record(&self.dir.join(RECORD), &self.record)?;
         if let Some(cgroup) = self.cgroup() {
             cgroup_path::make(cgroup)?;
@@ -68,7 +68,7 @@ impl Instance {
         fds.extend(namespaces.mounts.file().map(|file| (Given::Mounts, file.as_fd())));
         fds.extend(place.iter().map(|place| (Given::Place, place.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
-        let (born, process) = self.launch(plan, sealed, &fds, birthplace.as_ref(), &places)?;
+        let (born, process) = self.launch(plan, sealed, &fds, birthplace.as_ref(), &program_dirs)?;
         let made = process.ok_or_else(|| Error::Died { object: self.object() });
         let made = made.and_then(|process| self.note_made().map(|()| process));
         self.process = Some(made.inspect_err(|_| {
@@ -86,7 +86,7 @@ impl Instance {
         sealed: OwnedFd,
         fds: &[(Given, BorrowedFd<'_>)],
         birthplace: Option<&OwnedFd>,
-        places: &[PathBuf],
+        program_dirs: &[PathBuf],
     ) -> Result<(Launched, Option<ProcessRecord>)> {
         let object = self.object();
         let title = CString::new(format!("podlet-oci:create {}", self.record.id)).unwrap_or_default();
@@ -120,7 +120,7 @@ impl Instance {
                 }
                 Question::Listener { filter, process } => self.pass_on_listener(&filter, process),
             },
-            places,
+            program_dirs,
             cancel: self.cancel.as_ref(),
         };
         let born = run_plan(plan, request).inspect_err(|_| {

@@ -12,7 +12,7 @@ use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Context, Error, Result};
 use crate::kernel::idmap;
-use crate::launch::run_plan::{LaunchRequest, Launched, Question, run_plan, seal};
+use crate::launch::run_plan::{self, LaunchRequest, Launched, Question, run_plan, seal};
 use crate::launch::stdio::{self, Io, Stdio};
 use crate::lookup::passwd::{self, Found};
 use crate::plan::oci_exec::{self, Enter};
@@ -194,7 +194,7 @@ impl Instance {
                 }
                 Question::Maps(_) | Question::Runtime(..) => Ok(()),
             },
-            places: &[self.dir.path().into(), "/dev/shm".into(), "/var/tmp".into()],
+            program_dirs: &run_plan::program_dirs(self.dir.path()),
             cancel,
         };
         run_plan(&plan, request)

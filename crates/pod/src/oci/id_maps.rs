@@ -6,18 +6,16 @@ use std::os::fd::OwnedFd;
 use nix::sys::stat::fstat;
 
 use crate::error::{Context, Result};
-use crate::kernel::idmap::{IdMap, show_maps};
+use crate::kernel::idmap::{self, IdMap, show_maps};
 use crate::lookup::subids;
 use crate::spec::users::Users;
 
 /// How user `uid` of this machine appears in a user namespace with these maps.
 pub(super) fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
-    const OVERFLOW: u32 = 65534;
     if *users == Users::Caller {
         return uid;
     }
-    let found = maps.iter().find(|map| uid >= map.outside && uid - map.outside < map.count);
-    found.map_or(OVERFLOW, |map| map.inside + (uid - map.outside))
+    idmap::inside(uid, maps).unwrap_or(idmap::OVERFLOW)
 }
 
 /// The container's user may open its own /dev/stdout: a pipe or terminal gets

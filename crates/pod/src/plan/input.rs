@@ -53,7 +53,8 @@ pub enum Policy {
     Pod,
     /// Those of the OCI runtime specification. Which devices may be opened is
     /// said by rules (a BPF program of the cgroup); mounts have the options
-    /// that are asked for and no others, and files belong to whom they belong.
+    /// that are asked for and no others, files keep their owners, and the
+    /// image's own `/dev` gets the usual nodes, too.
     Oci,
 }
 

@@ -207,7 +207,7 @@ impl Pod {
                 Question::Maps(pid) => map_by_helper(pid, &self.record.users),
                 Question::Runtime(..) | Question::Listener { .. } => Ok(()),
             },
-            places: self.store.program_dirs(),
+            program_dirs: self.store.program_dirs(),
             cancel: None,
         };
         let pause = run_plan(&plan, request)?.pidfd;

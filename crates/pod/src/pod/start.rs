@@ -358,7 +358,7 @@ impl Pod {
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             note: None,
             answer: &|_| Ok(()),
-            places: self.store.program_dirs(),
+            program_dirs: self.store.program_dirs(),
             cancel: None,
         };
         run_plan(plan, request)

@@ -3,7 +3,7 @@
 use caps::Capability;
 
 use crate::kernel::facts::Facts;
-use crate::kernel::idmap::IdMap;
+use crate::kernel::idmap::{self, IdMap};
 
 /// The user namespaces of a pod.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -104,6 +104,6 @@ pub(crate) fn unmapped(maps: &[IdMap], own: u32, facts: &Facts) -> Option<u32> {
     const LAST: u32 = u32::MAX - 1;
     let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
     let may_change = facts.initial_users && needed.iter().all(|cap| facts.capabilities & cap.bitmask() != 0);
-    let is_free = |id: u32| !maps.iter().any(|map| id.checked_sub(map.outside).is_some_and(|at| at < map.count));
+    let is_free = |id: u32| idmap::inside(id, maps).is_none();
     [Some(own), may_change.then_some(LAST)].into_iter().flatten().find(|&id| is_free(id))
 }

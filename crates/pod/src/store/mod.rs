@@ -36,6 +36,7 @@ use std::time::SystemTime;
 
 use crate::error::{Context, Result};
 use crate::kernel::files::{ignore_missing, is_there, make_private, names_in, remove_all, remove_file};
+use crate::launch::run_plan;
 use records::{CONTAINERS, LOCK, PAUSE, POD, TABLE};
 
 /// A directory with the state of pods.
@@ -57,7 +58,7 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
         // Resolved once: mounts and masks need the real path.
         let root = root::open(&root.into())?;
-        let program_dirs = vec![root.clone(), PathBuf::from("/dev/shm"), PathBuf::from("/var/tmp")];
+        let program_dirs = run_plan::program_dirs(&root);
         Ok(Store { root, program_dirs })
     }
 

@@ -1,8 +1,7 @@
 //! `/dev`: the usual device nodes and links, and the container's own devices.
 //!
-//! Whether nodes are made or the machine's own are bound is for
-//! [`DeviceNodes`] to say; with which `/dev` is filled, and when, for
-//! [`Policy`].
+//! Where the nodes come from is decided by [`DeviceNodes`]; which `/dev` gets
+//! them, a fresh one or the image's own, by [`Policy`].
 
 use std::path::{Path, PathBuf};
 

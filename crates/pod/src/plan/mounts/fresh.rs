@@ -1,5 +1,7 @@
 //! New file systems.
 
+use std::path::Path;
+
 use pause::wire::Slot;
 
 use super::super::input::Launch;
@@ -15,6 +17,12 @@ pub(super) fn mounted(launch: &Launch<'_>, mount: &Mount, target: &str) -> step:
         flags |= launch.policy.nodev();
     }
     step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
+}
+
+/// An empty directory, of no size, to cover what is in `target`.
+pub(super) fn nothing(target: impl AsRef<Path>) -> step::Step {
+    let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    step::mount("tmpfs", target.as_ref(), "tmpfs", flags, "nr_blocks=1,nr_inodes=1")
 }
 
 /// A file system's type, and what is shown as its source.

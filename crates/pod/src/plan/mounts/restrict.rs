@@ -6,6 +6,7 @@ use pause::wire::Slot;
 
 use super::super::Plan;
 use super::super::step::{self, MountAttr};
+use super::fresh::nothing;
 use super::paths::{IN_ROOT, STRICT, open_strict, relative};
 use super::tree::Trees;
 use crate::error::Purpose;
@@ -28,13 +29,7 @@ pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
         p.push(open_to_restrict(root, &path, 0).into_slot(covered).tolerate(&[libc::ENOENT, libc::ENOTDIR]));
         let is_directory = p.steps.len();
         p.push(step::fchdir(covered).tolerate(&[libc::ENOTDIR]));
-        p.push(step::mount(
-            "tmpfs",
-            ".",
-            "tmpfs",
-            libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-            "nr_blocks=1,nr_inodes=1",
-        ));
+        p.push(nothing("."));
         let done = p.steps.len() - 1;
         p.skip_to_here(&[is_directory]);
         let tree = match own {

@@ -5,6 +5,7 @@ use pause::wire::Slot;
 use super::super::input::{Launch, MachineMount};
 use super::super::{Plan, step};
 use super::flags::attributes;
+use super::fresh::nothing;
 use crate::error::Purpose;
 
 /// Makes what was built the root, by `pivot_root(2)`.
@@ -28,9 +29,7 @@ pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, 
         let detach = step::detach(&mount.point).tolerate(&[libc::EINVAL, libc::ENOENT, libc::ENOTDIR]);
         match mount.reveals {
             true => p.if_not(detach, |p| {
-                let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-                let cover = step::mount("tmpfs", &mount.point, "tmpfs", flags, "nr_blocks=1,nr_inodes=1");
-                p.push(cover.tolerate(&[libc::ENOENT, libc::ENOTDIR]));
+                p.push(nothing(&mount.point).tolerate(&[libc::ENOENT, libc::ENOTDIR]));
             }),
             false => p.push(detach),
         }
