@@ -13,9 +13,10 @@ use pause::wire::Slot;
 use super::super::input::{Below, Image, Launch, LegacyMounts};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
-use super::flags::ATIME;
+use super::flags::{ATIME, all_flags, is_late};
 use super::paths::{STRICT, in_parent, relative, resolve};
-use super::{all_flags, dev, fresh, is_late, purpose_of};
+use super::purpose::purpose_of;
+use super::{dev, fresh};
 use crate::error::Purpose;
 use crate::spec::{MOUNT_FLAGS, Mount, MountKind};
 

@@ -12,6 +12,7 @@ pub(crate) mod fresh;
 mod holder;
 pub(super) mod legacy;
 mod paths;
+mod purpose;
 mod restrict;
 mod root;
 mod shared;
@@ -28,6 +29,7 @@ use crate::error::Purpose;
 use crate::spec::{Mount, MountKind};
 use flags::{MADE_STRICT, all_flags, attributes, is_late, nodev_of};
 use fresh::detached;
+use purpose::purpose_of;
 use tree::Tree;
 
 pub(super) use paths::open_strict;
@@ -106,14 +108,6 @@ pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
         restrict::make_read_only(p, trees.root, path);
     }
     p.end_part();
-}
-
-/// What the steps serve that make a mount, or change one.
-fn purpose_of(mount: &Mount) -> Purpose {
-    match mount.kind {
-        MountKind::Remount { .. } => Purpose::MountOptions(mount.target.clone()),
-        _ => Purpose::Mount(mount.target.clone()),
-    }
 }
 
 /// Gives a tree the place in the list of mounts that it has in the config:

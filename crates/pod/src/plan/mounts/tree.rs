@@ -14,7 +14,8 @@ use super::super::{Given, Plan};
 use super::flags::{all_flags, attributes, from_outside, of_bind};
 use super::fresh::configure;
 use super::holder::hold;
-use super::{dev, paths, purpose_of};
+use super::purpose::purpose_of;
+use super::{dev, paths};
 use crate::spec::{Mount, MountKind};
 
 /// Detached trees, opened before the container's mount namespace is entered.
