@@ -120,7 +120,8 @@ pub fn read_given(option: &str, path: &Path) -> Result<Vec<u8>> {
     files::read_given(option, path, MOST)
 }
 
-/// The same from bytes.
+/// Reads the bytes of the `config.json` of the directory `bundle` as container
+/// `name`.
 ///
 /// # Errors
 /// As [`read`].
