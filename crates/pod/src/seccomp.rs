@@ -1,6 +1,6 @@
 //! seccomp: which system calls a container may make.
 //!
-//! A [`Profile`](crate::seccomp::Profile) is compiled to a program that the
+//! A [`Profile`] is compiled to a program that the
 //! plan's last steps load. The crate `podlet-seccomp` is the compiler and has
 //! the default profile, which the build script compiles for the default
 //! capabilities.

@@ -143,7 +143,7 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     let below = |path: &str, flags| Below { path: path.into(), flags };
     let outside = |source: &Option<Source>| source.iter().map(|_| below("", libc::MS_NOSUID)).collect();
     let root = vec![below("", libc::MS_RELATIME), below("sub", libc::MS_NODEV)];
-    let old_order = LegacyMounts { root, sources: sources.iter().map(outside).collect() };
+    let legacy_mounts = LegacyMounts { root, sources: sources.iter().map(outside).collect() };
     let policy = if spec["nodes"] == "made" { Policy::Oci } else { Policy::Pod };
     let isolation = match spec["bundle"].is_object() {
         true => Isolation::of_bundle(&users, !spec["bundle"]["joined"].is_array()),
@@ -162,7 +162,7 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
         nodes: DeviceNodes::decide(policy, &isolation, &facts),
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
-        old_order: (!facts.calls.new_order()).then_some(&old_order),
+        legacy_mounts: (!facts.calls.new_order()).then_some(&legacy_mounts),
         entry: 2,
     };
     if spec["bundle"].is_object() {

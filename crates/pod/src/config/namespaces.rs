@@ -46,8 +46,7 @@ pub(super) fn id_maps(
     let maps: Vec<IdMap> = maps.iter().flatten().map(read).collect();
     for (i, map) in maps.iter().enumerate() {
         let shown = format!("{}:{}:{}", map.inside, map.outside, map.count);
-        let fits = |first: u32| first.checked_add(map.count).is_some();
-        if map.count == 0 || !fits(map.inside) || !fits(map.outside) {
+        if !map.is_possible() {
             return Err(Error::invalid(field, shown, "the size must be at least 1, and no id above 4294967294"));
         }
         let meet = |a: u32, b: u32, other: &IdMap| {

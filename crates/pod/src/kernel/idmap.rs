@@ -22,6 +22,13 @@ impl IdMap {
         first.checked_sub(self.inside).is_some_and(|before| before < self.count && count <= self.count - before)
     }
 
+    /// Whether there is at least one id in it, and none above the last that the
+    /// kernel has.
+    pub(crate) fn is_possible(&self) -> bool {
+        let fits = |first: u32| first.checked_add(self.count).is_some();
+        self.count > 0 && fits(self.inside) && fits(self.outside)
+    }
+
     /// What `id` outside is inside, if it is mapped.
     pub(crate) fn inside_of(&self, id: u32) -> Option<u32> {
         id.checked_sub(self.outside).filter(|&before| before < self.count).map(|before| self.inside + before)

@@ -1,4 +1,4 @@
-//! What a plan in the old order has to know, and what it cannot do.
+//! What a plan by the legacy mount API has to know, and what it cannot do.
 //!
 //! A remount by mount(2) sets all of a mount's options at once, and in a user
 //! namespace may drop none of those it came with: so they are looked up.

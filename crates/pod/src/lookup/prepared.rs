@@ -37,7 +37,7 @@ pub(crate) struct Prepared {
     has_host_mqueue: bool,
     filter: Option<Filter>,
     idmapped: bool,
-    old_order: Option<LegacyMounts>,
+    legacy_mounts: Option<LegacyMounts>,
 }
 
 impl Prepared {
@@ -103,7 +103,7 @@ impl Prepared {
         let sources = container.mounts.iter().map(source).collect();
         let idmapped = is_of_machines_ids(container.root.path(), isolation.users)? && policy == Policy::Pod;
         let new_order = facts.calls.new_order();
-        let old_order =
+        let legacy_mounts =
             (!new_order).then(|| host_mounts::look_up(&container, isolation.users, overlays)).transpose()?;
         asked_mounts::settle(&mut container, policy, isolation, facts)?;
         let nodes = DeviceNodes::decide(policy, &isolation, facts);
@@ -127,7 +127,7 @@ impl Prepared {
             has_host_mqueue,
             filter,
             idmapped,
-            old_order,
+            legacy_mounts,
         })
     }
 
@@ -194,7 +194,7 @@ impl Prepared {
                 Policy::Pod => Path::new(IN_PAUSE),
                 Policy::Oci => self.container.root.path(),
             },
-            old_order: self.old_order.as_ref(),
+            legacy_mounts: self.legacy_mounts.as_ref(),
             entry: 0,
         }
     }

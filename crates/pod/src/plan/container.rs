@@ -52,7 +52,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
-    if nested && launch.old_order.is_none() {
+    if nested && launch.legacy_mounts.is_none() {
         given.push(Given::PauseMounts);
     }
     if idmapped {
@@ -63,7 +63,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     let p = &mut plan;
 
     p.push(step::set_name("podlet:launch"));
-    if launch.old_order.is_none() {
+    if launch.legacy_mounts.is_none() {
         p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     }
     process::while_dumpable(p, launch.container);
@@ -84,7 +84,7 @@ pub fn plan(launch: &Launch<'_>) -> Plan {
     process::set_sysctls(p, launch.facts, &launch.container.sysctl);
     let reached = p.slot("reached");
     // The feature is the negative control of a test: everything is done inside.
-    let enter_last = !launch.own_pid() && launch.old_order.is_none() && !cfg!(feature = "test-old-order");
+    let enter_last = !launch.own_pid() && launch.legacy_mounts.is_none() && !cfg!(feature = "test-old-order");
     if enter_last {
         build(p);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
@@ -150,7 +150,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
         .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
     let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
     let trees: Option<Trees> = match launch.isolation.users {
-        users if launch.old_order.is_some() => {
+        users if launch.legacy_mounts.is_some() => {
             let apart = *users != Users::Caller;
             p.push(step::setns(pause, launch.joined() | pid | if apart { user } else { 0 }));
             if apart {
@@ -187,13 +187,13 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
         }
     };
     // A copy of pause's root: one to five mounts, nothing of the machine; in
-    // the old order one of the machine's.
+    // the legacy mount API one of the machine's.
     p.push(step::unshare(mounts | launch.own()));
     if let Some(own) = own_namespaces {
         let namespace = p.keep("mnt", step::openat(Arg::Slot(own), "mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
     }
-    match (trees, launch.old_order) {
+    match (trees, launch.legacy_mounts) {
         (Some(trees), _) => Box::new(move |p| {
             mounts::build(p, launch, &trees);
             mounts::close(p, launch, &trees);

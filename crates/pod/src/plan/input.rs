@@ -177,8 +177,8 @@ pub struct Launch<'a> {
     /// Where the root is attached before it becomes `/`; on a mount that is
     /// not shared.
     pub attach: &'a Path,
-    /// Facts for the old order, where the new calls are denied.
-    pub old_order: Option<&'a LegacyMounts>,
+    /// Facts for the legacy mount API, where the new calls are denied.
+    pub legacy_mounts: Option<&'a LegacyMounts>,
     /// The slot in the exit table.
     pub entry: usize,
 }
@@ -222,7 +222,7 @@ impl Launch<'_> {
 
     /// Where pause keeps the pod's own of this kind.
     pub(crate) fn pods_own(&self, kind: &MountKind) -> Option<&'static str> {
-        if self.old_order.is_some() {
+        if self.legacy_mounts.is_some() {
             // In there nobody can go.
             return None;
         }
@@ -260,7 +260,7 @@ impl Launch<'_> {
     }
 }
 
-/// What the old order needs to know of the machine's mounts besides.
+/// What the legacy mount API needs to know of the machine's mounts besides.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LegacyMounts {
     /// Of the root.

@@ -205,8 +205,7 @@ pub(super) fn check_maps(field: &str, maps: &[IdMap]) -> Result<()> {
 fn check_ranges(field: &str, maps: &[IdMap]) -> Result<()> {
     for map in maps {
         let shown = format!("{}:{}:{}", map.inside, map.outside, map.count);
-        let fits = |first: u32| first.checked_add(map.count).is_some();
-        if map.count == 0 || !fits(map.inside) || !fits(map.outside) {
+        if !map.is_possible() {
             return Err(Error::invalid(field, shown, "INSIDE:OUTSIDE:COUNT, with COUNT at least 1 and no overflow"));
         }
     }

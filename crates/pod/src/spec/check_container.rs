@@ -30,8 +30,9 @@ impl Container {
         self.check_namespaces()
     }
 
-    /// All that is wrong with the container in every pod, its seccomp profile
-    /// too: for who makes the pod only if the container can be started.
+    /// Whether something is wrong with the container in every pod, its seccomp
+    /// profile included: for a caller that makes the pod only if the container
+    /// can be started in it.
     ///
     /// # Errors
     /// As [`check`](Container::check) and [`filter`](Container::filter).

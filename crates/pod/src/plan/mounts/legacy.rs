@@ -1,4 +1,4 @@
-//! The old order, where a sandbox denies the new calls: the container's
+//! The legacy mount API, where a sandbox denies the new calls: the container's
 //! process builds its root itself, by paths, in a copy of the machine's mounts.
 //!
 //! Descriptors still say where a mount goes: `/proc/self/fd/3` is followed to
