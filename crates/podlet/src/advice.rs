@@ -27,7 +27,6 @@ const NO_DAEMON: &str = "nobody of podlet's is there to do it: a supervisor can,
 const CONFIG: &str = "not an option yet: a bundle's config.json can say it (--bundle DIR, docs/oci.md)";
 const SHARE: &str = "a pod says with --share LIST which namespaces its containers share; the others are each one's own";
 const ONLY_V1: &str = "cgroup v2 has no such setting (docs/limits.md)";
-const LABELS: &str = "there are no labels yet: a name is what containers are told apart by";
 const LATEST: &str = "podlet does not guess which one is meant: name it (`podlet ps` lists them)";
 const LOGS: &str = "the log is what the container wrote, byte by byte, without times: nobody of podlet's is there to \
                     stamp it yet (docs/limits.md)";
@@ -118,7 +117,6 @@ const OPTIONS: &[Entry] = &[
     ),
     (RUN, &["--device-cgroup-rule"], "there are no rules for devices in pods yet: name each one by --device"),
     (RUN, &["--gpus"], "name the device nodes by --device"),
-    (RUN, &["-l", "--label", "--label-file", "--annotation"], LABELS),
     (
         RUN,
         &[
@@ -169,7 +167,8 @@ const OPTIONS: &[Entry] = &[
     (&["run", "plan", "exec"], &["--preserve-fds"], "a container has its three standard streams and nothing else"),
     (&["logs"], &["-t", "--timestamps", "--since", "--until"], LOGS),
     (&["logs"], &["--names", "--color"], "it prints the log of one container, as it is"),
-    (EVERY, &["-l", "--latest"], LATEST),
+    (EVERY, &["--latest"], LATEST),
+    (&["ps", "logs", "wait", "exec", "kill", "stop", "start", "restart", "update", "rm", "inspect"], &["-l"], LATEST),
     (&["ps"], &["-n", "--last"], LATEST),
     (&["ps"], &["-p", "--pod"], "the pod is always shown"),
     (&["ps"], &["-s", "--size"], "du(1) tells sizes: the state directory holds what containers of `host` change"),
@@ -323,13 +322,13 @@ mod tests {
     use super::*;
 
     /// What `podman run --help` of podman 4.3 lists, but for what podlet has.
-    const PODMANS: &str = "--add-host --annotation --arch -a --attach --authfile --blkio-weight --blkio-weight-device \
+    const PODMANS: &str = "--add-host --arch -a --attach --authfile --blkio-weight --blkio-weight-device \
         --cgroup-conf --cgroup-parent --cgroupns --cgroups --chrootdirs --cidfile --conmon-pidfile --cpu-period \
         --cpu-quota --cpu-rt-period --cpu-rt-runtime --detach-keys --device-cgroup-rule --device-read-bps \
         --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option \
         --dns-search --env-host --env-merge --expose --group-add --health-cmd --health-interval --health-on-failure \
         --health-retries --health-start-period --health-timeout --hostuser --http-proxy --image-volume --init \
-        --init-path --ip --ip6 --ipc -l --label --label-file --log-driver --log-opt --mac-address \
+        --init-path --ip --ip6 --ipc --log-driver --log-opt --mac-address \
         --memory-swappiness --mount --network --network-alias --no-healthcheck --no-hosts --oom-kill-disable --os \
         --passwd --passwd-entry --personality --pid --pidfile --platform --pod-id-file --preserve-fds --privileged \
         -p --publish -P --publish-all --pull -q --quiet --read-only-tmpfs --replace --requires --restart --rmi \

@@ -305,7 +305,8 @@ impl Config {
             return Err(Error::invalid("linux.cgroupsPath", path.to_string_lossy(), reason));
         }
         let share = self.place_namespaces()?;
-        let Config { container, uid_maps, gid_maps, time_offsets, .. } = self;
+        let Config { mut container, annotations, uid_maps, gid_maps, time_offsets, .. } = self;
+        container.annotations = annotations;
         Ok((container, PodHints { share, uid_maps, gid_maps, time_offsets }))
     }
 }

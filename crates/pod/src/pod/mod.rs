@@ -4,6 +4,7 @@ mod container;
 mod create;
 pub mod exec;
 mod find_pause;
+mod namespaces;
 pub mod process;
 mod races;
 mod start;

@@ -52,6 +52,10 @@ pub struct PodStatus {
     pub created: SystemTime,
     /// pause.
     pub pause: PauseStatus,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// What its containers share.
     pub shared: Vec<Namespace>,
     /// Inodes of pause's namespaces, by kind; empty if it is dead.
@@ -100,6 +104,10 @@ pub struct ContainerStatus {
     pub finished: Option<SystemTime>,
     /// What it runs.
     pub command: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Whose memory was used up, if that is why it was killed.
     pub out_of_memory: Option<OomLevel>,
     /// What it may use.
@@ -136,6 +144,8 @@ impl Pod {
             state: if pid.is_some() { PodState::Running } else { PodState::Exited },
             created: self.record.created,
             pause: PauseStatus { pid },
+            labels: self.options().labels.clone(),
+            annotations: self.options().annotations.clone(),
             shared: self.options().share.iter().copied().collect(),
             namespaces,
             reaped_orphans: self.table.as_ref().map_or(0, |table| table.orphans()),
@@ -175,6 +185,8 @@ impl Pod {
             usage: self.container_cgroup(name).and_then(|dir| usage(&dir)),
             resources: record.container.resources,
             command: record.container.args,
+            labels: record.container.labels,
+            annotations: record.container.annotations,
         })
     }
 }

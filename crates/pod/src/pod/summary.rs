@@ -5,6 +5,7 @@
 //! lives, and the exit table as a page of bytes. Nothing is opened to be kept,
 //! nothing is mapped, no cgroup is looked at. [`Pod::status`] tells the rest.
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread::Builder;
@@ -35,6 +36,8 @@ pub struct PodSummary {
     pub created: SystemTime,
     /// pause's pid on this machine, while it lives.
     pub pause: Option<u32>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Its containers, by name.
     pub containers: Vec<ContainerSummary>,
 }
@@ -56,6 +59,8 @@ pub struct ContainerSummary {
     pub started: Option<SystemTime>,
     /// What it runs.
     pub command: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// So many pods are worth a thread.
@@ -66,12 +71,13 @@ const MANY: usize = 64;
 struct PodPart {
     created: SystemTime,
     cgroup: Option<PathBuf>,
+    options: Labelled,
 }
 
 /// What is wanted of `container.json`.
 #[derive(Deserialize)]
 struct ContainerPart {
-    container: CommandPart,
+    container: SpecPart,
     created: SystemTime,
     started: Option<SystemTime>,
     reservation: Option<Reservation>,
@@ -81,8 +87,16 @@ struct ContainerPart {
 }
 
 #[derive(Deserialize)]
-struct CommandPart {
+struct SpecPart {
     args: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 impl Pod {
@@ -159,10 +173,11 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             created: part.created,
             started: part.started,
             command: part.container.args,
+            labels: part.container.labels,
         });
     }
     let state = if pause.is_some() { PodState::Running } else { PodState::Exited };
-    Ok(Some(PodSummary { name, state, created: pod.created, pause, containers }))
+    Ok(Some(PodSummary { name, state, created: pod.created, pause, labels: pod.options.labels, containers }))
 }
 
 /// The pid of a container that runs.

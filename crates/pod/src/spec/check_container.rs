@@ -8,7 +8,7 @@ use super::check::{
 use super::container::{Container, NamespaceMode, Root};
 use super::pod::PodOptions;
 use super::sysctl;
-use super::text::{check_args, check_name, check_path, check_variable};
+use super::text::{check_args, check_name, check_notes, check_path, check_variable};
 use crate::error::{Error, Result};
 use crate::seccomp::Seccomp;
 
@@ -24,6 +24,7 @@ impl Container {
         self.check_limits()?;
         self.check_parameters()?;
         self.check_scheduling()?;
+        check_notes(&self.labels, &self.annotations)?;
         if let Some(profile) = &self.apparmor_profile {
             check_apparmor(profile)?;
         }

@@ -206,6 +206,13 @@ pub struct Container {
     /// namespace, with the names they get there.
     #[serde(default)]
     pub net_devices: BTreeMap<String, String>,
+    /// What tools find and group it by: names to values, for programs and
+    /// people; podlet itself gives them no meaning.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What tools note on it, names to values; nothing is found by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 fn private() -> u64 {
@@ -272,6 +279,8 @@ impl Container {
             memory_policy: None,
             apparmor_profile: None,
             net_devices: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -318,6 +327,18 @@ impl Container {
         // A mount below would be a hole in what "read-only" promises.
         mount.recursive_flags = if read_only { libc::MS_RDONLY } else { 0 };
         self.mounts.push(mount);
+        self
+    }
+
+    /// Adds a label, or changes its value.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Container {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds an annotation, or changes its value.
+    pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> Container {
+        self.annotations.insert(name.into(), value.into());
         self
     }
 

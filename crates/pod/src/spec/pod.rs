@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{check_hostname, check_maps};
 use super::sysctl;
-use super::text::check_name;
+use super::text::{check_name, check_notes};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
@@ -71,6 +71,13 @@ pub struct PodOptions {
     /// What all of it together may use, pause included.
     #[serde(default)]
     pub resources: Resources,
+    /// What tools find and group it by: names to values, for programs and
+    /// people; podlet itself gives them no meaning.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What tools note on it, names to values; nothing is found by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl PodOptions {
@@ -89,12 +96,26 @@ impl PodOptions {
             domainname: None,
             sysctl: BTreeMap::new(),
             resources: Resources::default(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
     /// Shares exactly these.
     pub fn share(mut self, namespaces: impl IntoIterator<Item = Namespace>) -> PodOptions {
         self.share = namespaces.into_iter().collect();
+        self
+    }
+
+    /// Adds a label, or changes its value.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> PodOptions {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds an annotation, or changes its value.
+    pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> PodOptions {
+        self.annotations.insert(name.into(), value.into());
         self
     }
 
@@ -162,6 +183,7 @@ impl PodOptions {
         if let Some(nanos) = [monotonic_nanos, boottime_nanos].into_iter().find(|nanos| *nanos >= 1_000_000_000) {
             return Err(Error::invalid("time offset", nanos.to_string(), "nanoseconds: at most 999999999"));
         }
+        check_notes(&self.labels, &self.annotations)?;
         self.resources.check()
     }
 }

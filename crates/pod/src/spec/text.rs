@@ -1,5 +1,6 @@
 //! Names, strings and paths that a system call can take.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
@@ -52,6 +53,28 @@ pub(crate) fn check_path(field: &str, path: &Path) -> Result<()> {
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(Error::invalid(field, shown, "give the path without `..`"));
+    }
+    Ok(())
+}
+
+/// The most bytes that annotations, and labels, can have together: as many as
+/// Kubernetes allows (`TotalAnnotationSizeLimitB`).
+const MOST_NOTES: usize = 256 << 10;
+
+/// Labels and annotations: any text, in a name without what tells it from its
+/// value.
+pub(super) fn check_notes(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Result<()> {
+    for (field, notes) in [("label", labels), ("annotation", annotations)] {
+        for (name, value) in notes {
+            if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+                return Err(Error::invalid(field, name, "give NAME=VALUE, the name without spaces and `=`"));
+            }
+            check_string(field, value)?;
+        }
+        let size: usize = notes.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > MOST_NOTES {
+            return Err(Error::invalid(field, format!("{size} bytes"), format!("at most {MOST_NOTES} bytes together")));
+        }
     }
     Ok(())
 }

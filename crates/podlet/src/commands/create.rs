@@ -9,6 +9,7 @@ use pod::idmap::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{Error, Namespace, Pod, PodOptions, Store};
 
+use super::settings::NoteArgs;
 use super::update::LimitArgs;
 use crate::output;
 
@@ -22,6 +23,8 @@ pub struct Create {
     options: PodArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    notes: NoteArgs,
 }
 
 /// What can be said of a pod where it is made. Its commands have no `-h` for
@@ -136,6 +139,7 @@ impl Create {
         let mut options = self.options.options(&self.name)?;
         options.sysctl = self.options.sysctls()?;
         options.resources = self.limits.resources(true)?;
+        self.notes.add(&mut options.labels, &mut options.annotations)?;
         let mut pod = Pod::create(store, options)?;
         pod.detach()?;
         note_limits(&pod);

@@ -1,40 +1,49 @@
 //! `--filter` of `podlet ps`: which of the pods and containers are meant.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use pod::{ContainerState, ContainerStatus, ContainerSummary};
 
 use crate::target;
 
 /// What one `--filter KEY=VALUE` asks.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 enum Filter {
     /// Part of a name; with `^` or `$` its beginning or end.
     Name(String),
     Pod(String),
     Status(ContainerState),
     Exited(i32),
+    /// A label of the container or its pod, with this value or any.
+    Label(String, Option<String>),
 }
+
+/// The labels of a pod or container.
+type Labels = BTreeMap<String, String>;
 
 /// What is asked about a container.
 pub struct Seen<'a> {
     name: &'a str,
     state: ContainerState,
     exit_code: Option<u8>,
+    labels: &'a Labels,
 }
 
 impl<'a> From<&'a ContainerStatus> for Seen<'a> {
     fn from(status: &'a ContainerStatus) -> Seen<'a> {
-        Seen { name: &status.name, state: status.state, exit_code: status.exit_code }
+        Seen { name: &status.name, state: status.state, exit_code: status.exit_code, labels: &status.labels }
     }
 }
 
 impl<'a> From<&'a ContainerSummary> for Seen<'a> {
     fn from(summary: &'a ContainerSummary) -> Seen<'a> {
-        Seen { name: &summary.name, state: summary.state, exit_code: summary.exit.map(|exit| exit.code()) }
+        let exit_code = summary.exit.map(|exit| exit.code());
+        Seen { name: &summary.name, state: summary.state, exit_code, labels: &summary.labels }
     }
 }
 
-/// As podman has it: of one kind any, and of each kind one.
+/// As podman has it: of one kind any, and of each kind one; but all labels.
 pub struct Filters(Vec<Filter>);
 
 impl Filters {
@@ -48,9 +57,9 @@ impl Filters {
         self.0.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)))
     }
 
-    /// Keeps what is meant of pods that have a name and containers. One without
-    /// containers only has a name.
-    pub fn apply<P, C>(&self, pods: &mut Vec<P>, parts: impl Fn(&mut P) -> (&str, &mut Vec<C>))
+    /// Keeps what is meant of pods that have a name, labels and containers. One
+    /// without containers has no more than that.
+    pub fn apply<P, C>(&self, pods: &mut Vec<P>, parts: impl Fn(&mut P) -> (&str, &Labels, &mut Vec<C>))
     where
         for<'a> Seen<'a>: From<&'a C>,
     {
@@ -58,19 +67,22 @@ impl Filters {
             return;
         }
         pods.retain_mut(|pod| {
-            let (name, containers) = parts(pod);
+            let (name, labels, containers) = parts(pod);
             if containers.is_empty() {
-                return self.mean(name, None);
+                return self.mean(name, labels, None);
             }
-            containers.retain(|container| self.mean(name, Some(Seen::from(container))));
+            containers.retain(|container| self.mean(name, labels, Some(Seen::from(container))));
             !containers.is_empty()
         });
     }
 
-    fn mean(&self, pod: &str, container: Option<Seen<'_>>) -> bool {
+    fn mean(&self, pod: &str, labels: &Labels, container: Option<Seen<'_>>) -> bool {
         let alike = |filter: &Filter| {
-            let same = |other: &&Filter| std::mem::discriminant(*other) == std::mem::discriminant(filter);
-            self.0.iter().filter(same).any(|filter| meets(filter, pod, container.as_ref()))
+            let same = |other: &&Filter| match filter {
+                Filter::Label(..) => *other == filter,
+                _ => std::mem::discriminant(*other) == std::mem::discriminant(filter),
+            };
+            self.0.iter().filter(same).any(|filter| meets(filter, pod, labels, container.as_ref()))
         };
         self.0.iter().all(alike)
     }
@@ -97,11 +109,17 @@ fn parse(text: &str) -> Result<Filter> {
             Ok(code) => Filter::Exited(code),
             Err(_) => bail!("--filter {text:?}: give an exit code"),
         },
-        _ => bail!("--filter {text:?}: there is name, pod, status and exited; use --format json and jq(1) for more"),
+        "label" => match value.split_once('=') {
+            Some((name, value)) => Filter::Label(name.into(), Some(value.into())),
+            None => Filter::Label(value.into(), None),
+        },
+        _ => bail!(
+            "--filter {text:?}: there is name, pod, label, status and exited; use --format json and jq(1) for more"
+        ),
     })
 }
 
-fn meets(filter: &Filter, pod: &str, container: Option<&Seen<'_>>) -> bool {
+fn meets(filter: &Filter, pod: &str, labels: &Labels, container: Option<&Seen<'_>>) -> bool {
     match filter {
         Filter::Name(wanted) => {
             let shown = container.map_or(pod.into(), |container| target::show(pod, container.name));
@@ -109,6 +127,11 @@ fn meets(filter: &Filter, pod: &str, container: Option<&Seen<'_>>) -> bool {
             names.into_iter().flatten().any(|name| is_like(name, wanted))
         }
         Filter::Pod(wanted) => pod == wanted,
+        Filter::Label(name, wanted) => {
+            let is_it = |value: &String| wanted.as_ref().is_none_or(|wanted| wanted == value);
+            let has = |labels: &Labels| labels.get(name).is_some_and(is_it);
+            has(labels) || container.is_some_and(|container| has(container.labels))
+        }
         Filter::Status(wanted) => container.is_some_and(|container| container.state == *wanted),
         Filter::Exited(code) => container.is_some_and(|container| container.exit_code.map(i32::from) == Some(*code)),
     }
@@ -141,7 +164,7 @@ mod tests {
         ] {
             assert_eq!(is_like(name, wanted), is, "{name} {wanted}");
         }
-        for wrong in ["name", "name=w*", "status=gone", "exited=x", "label=a"] {
+        for wrong in ["name", "name=w*", "status=gone", "exited=x", "colour=a"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

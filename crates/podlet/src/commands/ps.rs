@@ -22,7 +22,7 @@ pub struct Ps {
     /// Print names only, as every command takes them
     #[arg(short, long)]
     quiet: bool,
-    /// Only what has name=PART, pod=NAME, status=running|exited|created or exited=CODE
+    /// Only what has name=PART, pod=NAME, label=K[=V], status=running|exited|created or exited=CODE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Whole commands, however long
@@ -43,12 +43,12 @@ impl Ps {
                     pod.containers.retain(|container| container.state == ContainerState::Running);
                 }
             }
-            filters.apply(&mut statuses, |pod| (&pod.name, &mut pod.containers));
+            filters.apply(&mut statuses, |pod| (&pod.name, &pod.labels, &mut pod.containers));
             output::line(serde_json::to_string_pretty(&statuses)?)?;
             return Ok(0);
         }
         let mut pods = readable(Pod::summaries(store, all)?);
-        filters.apply(&mut pods, |pod| (&pod.name, &mut pod.containers));
+        filters.apply(&mut pods, |pod| (&pod.name, &pod.labels, &mut pod.containers));
         match self.quiet {
             true => names(&pods)?,
             false => output::table(&rows(&pods, if self.no_trunc { usize::MAX } else { MOST }))?,

@@ -9,7 +9,7 @@ use pod::spec::{check_name, parse_capability};
 use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
-use super::settings;
+use super::settings::{self, NoteArgs};
 use super::update::{LimitArgs, show_size};
 use crate::foreground::{Foreground, Signals};
 use crate::{advice, output, target};
@@ -87,6 +87,8 @@ pub struct Run {
     options: PodArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    notes: NoteArgs,
     /// IMAGE (`host`: this machine's own files, copy-on-write) and the command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE] [CMD")]
     words: Vec<String>,
@@ -185,6 +187,7 @@ impl Run {
             },
         };
         container = self.adjust(container)?;
+        self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let options = match &self.pod {
             Some(pod) => {
@@ -199,6 +202,8 @@ impl Run {
                     self.options.take(&mut options, hints);
                 }
                 options.adopt(&mut container)?;
+                // Its own pod is found as it is.
+                options.labels = container.labels.clone();
                 options.end_with_last = true;
                 options.remove_when_dead = self.rm;
                 // In the foreground we see its end, and leave no zombie to others.

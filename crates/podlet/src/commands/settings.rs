@@ -1,12 +1,52 @@
 //! What podman's options mean for a container.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use pod::spec::{Device, DeviceKind, Rlimit};
+
+/// What is noted on a pod or a container.
+#[derive(Args, Default)]
+pub struct NoteArgs {
+    /// Add a label, by which `ps --filter` finds it; K alone has no value
+    #[arg(short, long, value_name = "K=V")]
+    label: Vec<String>,
+    /// Add those of a file, a line each, before the others
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Add an annotation
+    #[arg(long, value_name = "K=V")]
+    annotation: Vec<String>,
+}
+
+impl NoteArgs {
+    /// Adds the labels and annotations to what there is; the last of a name
+    /// counts.
+    pub fn add(&self, labels: &mut BTreeMap<String, String>, annotations: &mut BTreeMap<String, String>) -> Result<()> {
+        for file in &self.label_file {
+            let text = read_text(file).with_context(|| format!("--label-file {}", file.display()))?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            labels.extend(lines.map(note));
+        }
+        labels.extend(self.label.iter().map(|text| note(text)));
+        for text in &self.annotation {
+            let Some((name, value)) = text.split_once('=') else { bail!("--annotation {text:?}: give NAME=VALUE") };
+            annotations.insert(name.into(), value.into());
+        }
+        Ok(())
+    }
+}
+
+/// `NAME=VALUE`, or a name alone.
+fn note(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.into(), value.into())
+}
 
 /// Variables of files, a line each, and then those of the command line, as
 /// `NAME=value`. A name alone stands for podlet's own variable, and for nothing

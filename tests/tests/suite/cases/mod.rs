@@ -14,6 +14,7 @@ mod files;
 mod first_hour;
 mod images;
 mod inside;
+mod labels;
 mod limits;
 mod machine;
 mod mounts;
@@ -65,6 +66,7 @@ pub fn all() -> Vec<Case> {
         commands::CASES,
         streams::CASES,
         first_hour::CASES,
+        labels::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,

@@ -1,6 +1,7 @@
 //! What containers share, and what they have of their own.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use pod::spec::NamespaceMode;
@@ -20,11 +21,31 @@ crate::tests![
     a_pods_user_namespace_has_its_maps,
     the_pods_hostname,
     a_pods_network_has_only_its_loopback,
+    a_pods_namespaces_can_be_had_as_descriptors,
     a_pod_that_ended_with_the_pid_namespace_around_it_is_dead,
 ];
 
 fn inode(pid: u32, kind: &str) -> u64 {
     fs::metadata(format!("/proc/{pid}/ns/{kind}")).unwrap_or_else(|error| panic!("{pid} {kind}: {error}")).ino()
+}
+
+fn a_pods_namespaces_can_be_had_as_descriptors(bed: &Bed) {
+    let pod = Pod::create(&bed.store(), PodOptions::new("web").share([Namespace::Net, Namespace::Uts])).expect("a pod");
+    let pause = pod.pause_pid().expect("pause");
+    let ino = |namespace: &std::os::fd::OwnedFd| {
+        fs::metadata(format!("/proc/self/fd/{}", namespace.as_raw_fd())).expect("a namespace").ino()
+    };
+    let net = pod.namespace(Namespace::Net).expect("a namespace");
+    assert_eq!(ino(&net), inode(pause, "net"));
+    assert_eq!(ino(&pod.namespace(Namespace::Uts).expect("a namespace")), inode(pause, "uts"));
+    let error = pod.namespace(Namespace::Ipc).expect_err("not shared").to_string();
+    assert!(error.contains("ipc") && error.contains("do not share"), "{error}");
+    let before = ino(&net);
+    pod.kill().expect("its end");
+    let error = pod.namespace(Namespace::Net).expect_err("no pause").to_string();
+    assert!(error.contains("web") && error.contains("not running"), "{error}");
+    // It lives as long as the descriptor.
+    assert_eq!(ino(&net), before);
 }
 
 fn two(bed: &Bed, create: &str) -> [u32; 3] {
