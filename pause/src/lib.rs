@@ -3,9 +3,10 @@
 //! Every process that podlet puts between the caller and a container runs one
 //! tiny static program, embedded here as [`PROGRAM`]. It has no libc, no
 //! allocator and no variables: it maps a *plan* (see [`wire`]) and does what
-//! stands there, one system call after the other. Its last step is either an
-//! `execve`, and then it was a launcher, or [`wire::Op::Hold`], and then it is
-//! pause, the first process of a pod (see `hold`).
+//! stands there, one system call after the other. A process of it ends with
+//! `execve`, and then it is a container's, with [`wire::Op::Hold`], and then it is
+//! pause, the first process of a pod (see `hold`), or by itself, when it was only
+//! to make these.
 //!
 //! The modules below are compiled twice: by `build.rs` into the program, and
 //! by cargo into this library, so that clippy and tests reach them.
@@ -15,7 +16,7 @@
 //!   ───────                         ──────────────
 //!   Plan ── encode ─► memfd ──────► run()  ──► system calls ──► execve | hold
 //!                                     │
-//!   launch loop ◄── Record ◄── report socket (SOCK_SEQPACKET)
+//!   run_plan ◄──── Record ◄── report socket (SOCK_SEQPACKET)
 //!   Table      ◄──────────── exit table (a shared page)
 //! ```
 #![no_std]

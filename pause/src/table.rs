@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 /// Size of the table's file, in bytes.
 pub const TABLE_SIZE: usize = 4096;
 /// Number of entries.
-pub const SLOTS: usize = 127;
+pub const ENTRIES: usize = 127;
 /// What this crate writes into [`Head::version`].
 pub const VERSION: u32 = 1;
 
@@ -90,7 +90,7 @@ pub struct Table {
     /// Header.
     pub head: Head,
     /// One for each process.
-    pub entries: [Entry; SLOTS],
+    pub entries: [Entry; ENTRIES],
 }
 
 const _: () = assert!(size_of::<Table>() == TABLE_SIZE);

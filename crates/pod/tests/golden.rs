@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
 use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts};
+use pod::plan::input::{Below, ContainerInput, DeviceNodes, IN_PAUSE, Image, Isolation, LegacyMounts};
 use pod::plan::input::{MachineMount, Policy, Source};
 use pod::plan::oci_create::{self, Bundle, MntnsMode};
 use pod::plan::pod::{self as plan_of_pod, PodShape};
@@ -149,7 +149,7 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
         true => Isolation::of_bundle(&users, !spec["bundle"]["joined"].is_array()),
         false => shape.isolation(),
     };
-    let launch = Launch {
+    let launch = ContainerInput {
         facts: &facts,
         isolation,
         policy,
@@ -162,7 +162,7 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
         nodes: DeviceNodes::decide(policy, &isolation, &facts),
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
-        legacy_mounts: (!facts.calls.new_order()).then_some(&legacy_mounts),
+        legacy_mounts: (!facts.calls.new_mount_api()).then_some(&legacy_mounts),
         entry: 2,
     };
     if spec["bundle"].is_object() {
@@ -173,7 +173,7 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
 }
 
 /// The launch as one of a bundle: what is made, joined and asked for besides.
-fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
+fn without_pod<'a>(launch: ContainerInput<'a>, spec: &Value) -> Bundle<'a> {
     let kinds = |field: &str| -> Vec<Namespace> {
         let names = spec[field].as_array().into_iter().flatten().filter_map(Value::as_str);
         names.map(|name| name.parse().expect("a namespace")).collect()
@@ -195,7 +195,7 @@ fn without_pod<'a>(launch: Launch<'a>, spec: &Value) -> Bundle<'a> {
         keyring: true,
         preserved: spec["preserved"].as_u64().unwrap_or(0) as u16,
         looks_for_program: spec["gate"].is_number(),
-        gate: spec["gate"].as_u64().map(|uid| uid as u32),
+        start_user: spec["gate"].as_u64().map(|uid| uid as u32),
     }
 }
 

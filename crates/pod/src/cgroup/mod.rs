@@ -64,7 +64,7 @@ pub(crate) fn make(dir: &Path) -> Result<()> {
 
 /// An empty cgroup that has never been killed.
 ///
-/// Linux 6.18 kills whatever is cloned into a cgroup that has been killed
+/// Since 6.14 Linux kills whatever is cloned into a cgroup that has been killed
 /// before: it compares that cgroup's count of kills with the one of the
 /// *caller's* cgroup (`kill_seq` in `cgroup_css_set_fork`). So a cgroup that
 /// served a stopped container cannot serve the next.

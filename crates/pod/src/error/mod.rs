@@ -101,7 +101,7 @@ pub enum Error {
         /// What was waited for.
         what: String,
     },
-    /// The pod's exit table has no free slot.
+    /// The pod's exit table has no free entry.
     TableFull(String),
     /// A system call of the library failed.
     Os {
@@ -228,8 +228,8 @@ impl Display for Error {
             Error::GivenUp { what } => write!(f, "{what} was given up, as was asked for"),
             Error::TableFull(pod) => write!(
                 f,
-                "pod {pod} is full: its exit table has {} slots; remove containers or wait for execs to end",
-                pause::table::SLOTS
+                "pod {pod} is full: its exit table has {} entries; remove containers or wait for execs to end",
+                pause::table::ENTRIES
             ),
             Error::Os { doing, errno, cause } => {
                 write!(f, "{}: ", readable(doing, 600))?;

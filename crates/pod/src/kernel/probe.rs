@@ -94,8 +94,8 @@ impl Calls {
     /// All of them, as on every kernel from 5.15 on outside of sandboxes.
     pub const ALL: Calls = Calls { openat2: true, mounts: true };
 
-    /// Whether a container is built in the new order, from outside its pod.
-    pub fn new_order(self) -> bool {
+    /// Whether the new mount calls work; else plans use the legacy mount API.
+    pub fn new_mount_api(self) -> bool {
         self.openat2 && self.mounts
     }
 }

@@ -1,11 +1,11 @@
 //! Starts a process that does a [`Plan`], and listens to what it reports.
 //!
 //! ```text
-//!   error    step N failed with errno        anything, H, H2, C or pause
+//!   error    step N failed with errno        the maker, H, H2, C or pause
 //!   born     here is the new one's pidfd     H2 (a container), maker (a pod)
 //!   maps     write my id maps, I wait        maker, for an ordinary user
 //!   mounts   the container's mount namespace H or C, where there is no cgroup
-//!   users    the user namespace asked for  one for an idmapped mount
+//!   users    the user namespace asked for one for an idmapped mount
 //!   ready    I hold                          pause
 //!   runtime  run the hooks, I wait           C, of a bundle that has some
 //!   console  here is the terminal            C

@@ -1,5 +1,6 @@
 //! What a plan needs to know of this machine: looked up before a process is
-//! born, and nothing is changed.
+//! born. Nothing is changed but by `Prepared::make_dirs` and `mount_fds`, which
+//! make what a plan cannot.
 
 mod asked_mounts;
 pub(crate) mod devices;

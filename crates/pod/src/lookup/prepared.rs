@@ -14,7 +14,7 @@ use super::{asked_mounts, host_mounts, passwd};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap;
-use crate::plan::input::{DeviceNodes, IN_PAUSE, Image, Isolation, Launch, LegacyMounts, Policy, Source};
+use crate::plan::input::{ContainerInput, DeviceNodes, IN_PAUSE, Image, Isolation, LegacyMounts, Policy, Source};
 use crate::plan::pod::PodShape;
 use crate::plan::{Given, Plan, container};
 use crate::seccomp::Filter;
@@ -102,9 +102,9 @@ impl Prepared {
         }
         let sources = container.mounts.iter().map(source).collect();
         let idmapped = is_of_machines_ids(container.root.path(), isolation.users)? && policy == Policy::Pod;
-        let new_order = facts.calls.new_order();
+        let new_mount_api = facts.calls.new_mount_api();
         let legacy_mounts =
-            (!new_order).then(|| host_mounts::look_up(&container, isolation.users, overlays)).transpose()?;
+            (!new_mount_api).then(|| host_mounts::look_up(&container, isolation.users, overlays)).transpose()?;
         asked_mounts::settle(&mut container, policy, isolation, facts)?;
         let nodes = DeviceNodes::decide(policy, &isolation, facts);
         let outside = |device: &Device| match nodes {
@@ -167,18 +167,18 @@ impl Prepared {
     /// The plan, with the container registered in slot `entry` of the exit
     /// table.
     pub(crate) fn plan(&self, isolation: Isolation<'_>, facts: &Facts, entry: usize) -> Plan {
-        container::plan(&Launch { entry, ..self.launch(isolation, facts) })
+        container::plan(&ContainerInput { entry, ..self.launch(isolation, facts) })
     }
 
     /// All that a plan depends on. A bundle's root is attached where it comes
     /// from.
-    pub(crate) fn launch<'a>(&'a self, isolation: Isolation<'a>, facts: &'a Facts) -> Launch<'a> {
+    pub(crate) fn launch<'a>(&'a self, isolation: Isolation<'a>, facts: &'a Facts) -> ContainerInput<'a> {
         let image = match &self.container.root {
             Root::Dir(path) => Image::Dir { path, idmapped: self.idmapped },
             Root::Host if self.overlays => Image::Overlay { upper: &self.upper, work: &self.work },
             Root::Host => Image::ReadOnlyHost,
         };
-        Launch {
+        ContainerInput {
             facts,
             isolation,
             policy: self.policy,

@@ -47,7 +47,7 @@ impl Instance {
         prepared: &Prepared,
         io: Io,
         preserved: Vec<OwnedFd>,
-        gate: bool,
+        waits: bool,
     ) -> Result<Launched> {
         let program_dirs = run_plan::program_dirs(self.dir.path());
         let outside = prepared.make_outside(&self.record.users, &program_dirs)?;
@@ -56,13 +56,13 @@ impl Instance {
             cgroup_path::make(cgroup)?;
             doubled::limit(cgroup, self.record.doubled, &self.record.container.resources)?;
         }
-        let gate = gate.then(|| self.make_gate()).transpose()?;
+        let start_socket = waits.then(|| self.make_start_socket()).transpose()?;
         let streams = self.open_streams(io, prepared)?;
         let birthplace = self.birthplace().map(|dir| cgroup::open_dir(&dir)).transpose()?;
         let place = self.open_place(namespaces)?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
             [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams.iter().map(AsFd::as_fd)).collect();
-        fds.extend(gate.iter().map(|gate| (Given::StartSocket, gate.as_fd())));
+        fds.extend(start_socket.iter().map(|socket| (Given::StartSocket, socket.as_fd())));
         fds.extend((0..).zip(&preserved).map(|(i, fd)| (Given::Preserved(i), fd.as_fd())));
         fds.extend(namespaces.joined.iter().map(|(namespace, file)| (Given::Namespace(*namespace), file.as_fd())));
         fds.extend(namespaces.mounts.file().map(|file| (Given::Mounts, file.as_fd())));
@@ -169,8 +169,8 @@ impl Instance {
     }
 
     /// The socket at which the container will wait, for this user alone.
-    fn make_gate(&self) -> Result<OwnedFd> {
-        let context = || format!("making the gate of {}", self.object());
+    fn make_start_socket(&self) -> Result<OwnedFd> {
+        let context = || format!("making the start socket of {}", self.object());
         let gate = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
         let path = self.dir.short(START_SOCKET);
         bind(gate.as_raw_fd(), &UnixAddr::new(path.as_str()).doing(context)?).doing(context)?;

@@ -95,9 +95,9 @@ impl Runtime {
     pub fn run(&self, id: &str, config: &Config, setup: CreateOptions) -> Result<Created> {
         config.needs_process()?;
         // The one hook that comes between the two needs somebody to wait.
-        let gate = !config.hooks.start_container.is_empty();
-        let (mut created, held) = self.make(id, config, setup, gate)?;
-        let result = match gate {
+        let waits = !config.hooks.start_container.is_empty();
+        let (mut created, held) = self.make(id, config, setup, waits)?;
+        let result = match waits {
             // Nobody else starts it.
             true => created.instance.start_held(held),
             false => {
@@ -115,14 +115,14 @@ impl Runtime {
     }
 
     /// A container that nobody else can change yet.
-    fn make(&self, id: &str, config: &Config, mut setup: CreateOptions, gate: bool) -> Result<(Created, Held)> {
+    fn make(&self, id: &str, config: &Config, mut setup: CreateOptions, waits: bool) -> Result<(Created, Held)> {
         check_id(id)?;
         let exists = || Error::Exists(format!("container {id:?}"));
         let dir = self.root.join(id);
         if dir.exists() {
             return Err(exists());
         }
-        let checked = Checked::look_up(id, config, &setup, gate)?;
+        let checked = Checked::look_up(id, config, &setup, waits)?;
         let plan = checked.plan(&setup);
         let sealed = seal(&plan)?;
         let record = checked.record(&setup, &plan);
@@ -136,7 +136,7 @@ impl Runtime {
             instance.erase(&held).ok();
             return Err(error);
         }
-        match instance.make((&plan, sealed), &namespaces, &prepared, setup.io, setup.preserved, gate) {
+        match instance.make((&plan, sealed), &namespaces, &prepared, setup.io, setup.preserved, waits) {
             Ok(born) => Ok((Created { instance, process: born.pidfd, console: born.console, left_out }, held)),
             Err(error) => {
                 // What went wrong first is what counts. Hooks that have run
@@ -156,7 +156,7 @@ struct Checked<'a> {
     id: &'a str,
     config: &'a Config,
     /// It is to wait to be started.
-    gate: bool,
+    waits: bool,
     created: SystemTime,
     facts: Facts,
     namespaces: Namespaces,
@@ -174,11 +174,11 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     /// Looks everything up. Changes nothing.
-    fn look_up(id: &'a str, config: &'a Config, setup: &CreateOptions, gate: bool) -> Result<Checked<'a>> {
+    fn look_up(id: &'a str, config: &'a Config, setup: &CreateOptions, waits: bool) -> Result<Checked<'a>> {
         let facts = Facts::read()?;
         check_calls(&facts)?;
         let namespaces = namespaces::prepare(config, &facts)?;
-        seccomp_agent::check(&config.container.seccomp, gate)?;
+        seccomp_agent::check(&config.container.seccomp, waits)?;
         let mut container = asked_for(config, setup)?;
         let left_out = match namespaces.users {
             // The specification wants what cannot be granted left out.
@@ -203,7 +203,7 @@ impl<'a> Checked<'a> {
         Ok(Checked {
             id,
             config,
-            gate,
+            waits,
             created,
             facts,
             namespaces,
@@ -218,7 +218,7 @@ impl<'a> Checked<'a> {
 
     /// Everything its first process will do.
     fn plan(&self, setup: &CreateOptions) -> Plan {
-        let Checked { config, gate, facts, namespaces, .. } = self;
+        let Checked { config, waits, facts, namespaces, .. } = self;
         let isolation = Isolation::of_bundle(&namespaces.users, self.cgroup.is_some());
         oci_create::plan(&Bundle {
             launch: self.prepared.launch(isolation, facts),
@@ -237,8 +237,8 @@ impl<'a> Checked<'a> {
             below: self.below.as_deref(),
             keyring: setup.keyring,
             preserved: setup.preserved.len() as u16,
-            looks_for_program: *gate && config.has_process,
-            gate: gate.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
+            looks_for_program: *waits && config.has_process,
+            start_user: waits.then(|| seen_inside(facts.uid, namespaces.users.uids(), &namespaces.users)),
         })
     }
 
@@ -275,7 +275,7 @@ impl<'a> Checked<'a> {
 
 /// A bundle's mounts are made by calls that are not everywhere.
 fn check_calls(facts: &Facts) -> Result<()> {
-    if facts.calls.new_order() {
+    if facts.calls.new_mount_api() {
         return Ok(());
     }
     let reason = "this kernel or sandbox denies openat2, open_tree, move_mount, fsopen or mount_setattr, without which \

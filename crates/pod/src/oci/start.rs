@@ -43,7 +43,7 @@ impl Instance {
     /// [`start`](Instance::start) by the creator, which has had the lock since it
     /// made the container.
     pub(super) fn start_held(&self, held: Held) -> Result<()> {
-        let result = self.pass_gate();
+        let result = self.connect();
         if result.is_err() {
             self.kill_process()?;
         }
@@ -82,7 +82,7 @@ impl Instance {
     /// at any point, it is either gone, or goes on and has no gate any more: it
     /// never waits where no command finds it, and a command that finds its gate
     /// never finds its program running.
-    pub(super) fn pass_gate(&self) -> Result<()> {
+    pub(super) fn connect(&self) -> Result<()> {
         let context = || format!("starting {}", self.object());
         let path = self.dir.join(START_SOCKET);
         // (With musl the standard library takes O_PATH for a kind of access,

@@ -20,7 +20,7 @@
 use pause::table::{self, Entry};
 use pause::wire::{Record, Slot, TABLE_BASE};
 
-use super::input::{Image, Launch};
+use super::input::{ContainerInput, Image};
 use super::mounts::{self, Trees, legacy};
 use super::program::{self, Program};
 use super::{Arg, Given, Plan, ids, process, step};
@@ -47,7 +47,7 @@ fn entry_address(entry: usize, field: usize) -> u64 {
 }
 
 /// The plan of a container.
-pub fn plan(launch: &Launch<'_>) -> Plan {
+pub fn plan(launch: &ContainerInput<'_>) -> Plan {
     let nested = matches!(launch.isolation.users, Users::Nested { .. });
     let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
@@ -140,7 +140,7 @@ pub(super) fn set_last_limits(p: &mut Plan, container: &Container) {
 
 /// Opens what is outside and enters the pod, but for its pid namespace.
 /// What builds the root then.
-fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a> {
+fn enter<'a>(p: &mut Plan, launch: &'a ContainerInput<'_>) -> Box<dyn Fn(&mut Plan) + 'a> {
     let pause = p.slot_of(Given::Pause);
     let mounts = libc::CLONE_NEWNS as u64;
     // Without a cgroup its processes are found by their mount namespace, which
@@ -186,7 +186,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
             Some(trees)
         }
     };
-    // A copy of pause's root: one to five mounts, nothing of the machine; in
+    // A copy of pause's root: three to six mounts, nothing of the machine; in
     // the legacy mount API one of the machine's.
     p.push(step::unshare(mounts | launch.own()));
     if let Some(own) = own_namespaces {
@@ -207,7 +207,7 @@ fn enter<'a>(p: &mut Plan, launch: &'a Launch<'_>) -> Box<dyn Fn(&mut Plan) + 'a
 }
 
 /// Working directory, ids and capabilities.
-pub(super) fn become_container(p: &mut Plan, launch: &Launch<'_>, reached: Slot) {
+pub(super) fn become_container(p: &mut Plan, launch: &ContainerInput<'_>, reached: Slot) {
     let container = launch.container;
     program::go_ahead(p, launch.facts, &container.cwd, reached);
     ids::become_user(p, launch.facts, launch.isolation.users, launch.ids, container, launch.filter);

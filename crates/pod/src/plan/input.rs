@@ -89,7 +89,7 @@ impl DeviceNodes {
     pub fn decide(policy: Policy, isolation: &Isolation<'_>, facts: &Facts) -> DeviceNodes {
         let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
         let able = facts.capabilities & needed == needed;
-        let may = facts.privileged && facts.initial_users && facts.calls.new_order() && able;
+        let may = facts.privileged && facts.initial_users && facts.calls.new_mount_api() && able;
         match (policy, isolation.users) {
             (Policy::Pod, _) => DeviceNodes::Bound,
             (Policy::Oci, _) if isolation.in_initial_users(facts) => DeviceNodes::Made,
@@ -150,7 +150,7 @@ impl<'a> Isolation<'a> {
 
 /// Everything the plan of a container depends on.
 #[derive(Debug)]
-pub struct Launch<'a> {
+pub struct ContainerInput<'a> {
     /// The machine and the caller.
     pub facts: &'a Facts,
     /// How it is kept apart from others.
@@ -183,7 +183,7 @@ pub struct Launch<'a> {
     pub entry: usize,
 }
 
-impl Launch<'_> {
+impl ContainerInput<'_> {
     /// Whether it is in the initial user namespace.
     pub(crate) fn in_initial_users(&self) -> bool {
         self.isolation.in_initial_users(self.facts)

@@ -6,12 +6,14 @@
 //! strace-like line a step, and is compared with golden files in the tests.
 //! Then it is encoded for the sealed program, which only does what it says.
 //!
-//! - [`pod`](mod@pod): the plan of a pod; its last step makes the process pause.
-//! - [`container`]: the plan of a container; its last step is `execve`.
+//! - [`pod`](mod@pod): the plan of a pod: of its maker, and of pause, whose last step
+//!   is hold.
+//! - [`container`]: the plan of a container: of H, H2 and C, whose last step is
+//!   `execve`.
 //! - [`userns`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
-//! - [`oci_create`]: the plan of a container without a pod, a child of whoever
-//!   asks for it; [`oci_exec`]: of another process in one.
+//! - [`oci_create`]: the plan of a container without a pod, a child of its
+//!   creator; [`oci_exec`]: of another process in one.
 
 pub mod container;
 mod encode;

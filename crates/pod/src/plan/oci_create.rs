@@ -6,7 +6,7 @@
 //!   │                             (hooks run)                          ◄ go on
 //!   ▼  report BORN, exit          changes the root, becomes the user
 //!                                 (its number is written down)         ◄ go on
-//!                                 waits at the gate  ◄ start connects   CREATED
+//!                                 waits to be started◄ start connects   CREATED
 //!                                 (hooks run)                          ◄ go on
 //!                                 execve                                EXEC
 //! ```
@@ -26,7 +26,7 @@
 
 use pause::wire::{Record, Slot};
 
-use super::input::Launch;
+use super::input::ContainerInput;
 use super::program::{self, Program};
 use super::{Given, Plan, container, ids, mounts, pod, process, step, terminal};
 use crate::kernel::facts::Facts;
@@ -55,7 +55,7 @@ pub enum MntnsMode<'a> {
 #[derive(Debug)]
 pub struct Bundle<'a> {
     /// The container.
-    pub launch: Launch<'a>,
+    pub launch: ContainerInput<'a>,
     /// `CLONE_NEW*` of the namespaces to make, whatever it says of mounts.
     pub made: u64,
     /// Those to join, in this order: before `user` come the ones that do not
@@ -83,7 +83,7 @@ pub struct Bundle<'a> {
     /// It finds out whether its program is there before it waits.
     pub looks_for_program: bool,
     /// It waits to be started by this user, as the user is seen inside.
-    pub gate: Option<u32>,
+    pub start_user: Option<u32>,
 }
 
 impl Bundle<'_> {
@@ -120,7 +120,7 @@ impl Bundle<'_> {
 /// The plan of a container without a pod.
 pub fn plan(bundle: &Bundle<'_>) -> Plan {
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
-    given.extend(bundle.gate.map(|_| Given::StartSocket));
+    given.extend(bundle.start_user.map(|_| Given::StartSocket));
     given.extend((0..bundle.preserved).map(Given::Preserved));
     let kept = given.len();
     given.extend(mounts::given(&bundle.launch));
@@ -268,13 +268,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     outlive_creator(p, bundle.stops || bundle.is_among_callers());
     let mut filter = launch.filter;
-    if let Some(user) = bundle.gate {
+    if let Some(user) = bundle.start_user {
         // Whoever is asked is to know of it when the container is created, as
         // with runc.
         if let Some(asking) = filter.take_if(|filter| filter.listener.is_some()) {
             program::load(p, container, asking);
         }
-        wait_at_gate(p, user);
+        wait_for_start(p, user);
     }
     container::set_last_limits(p, container);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
@@ -339,7 +339,7 @@ fn outlive_creator(p: &mut Plan, told: bool) {
 }
 
 /// Somebody else comes and hears the rest of the report.
-fn wait_at_gate(p: &mut Plan, user: u32) {
+fn wait_for_start(p: &mut Plan, user: u32) {
     let report = p.slot_of(Given::Report);
     p.push(step::report(Record::CREATED, "CREATED", None));
     p.push(step::close(report));

@@ -1,4 +1,4 @@
-//! The plan of a pod: from the caller's side of the fence to pause.
+//! The plan of a pod: from the caller's process to pause.
 //!
 //! ```text
 //!   maker   [unshare(user), maps, execve itself]      ordinary users only

@@ -194,6 +194,6 @@ impl Pod {
     /// Whether its containers are built from inside the pod, because the new
     /// mount calls or `openat2` are denied here.
     pub fn builds_inside(&self) -> bool {
-        !self.facts.calls.new_order()
+        !self.facts.calls.new_mount_api()
     }
 }

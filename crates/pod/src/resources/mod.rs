@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!   linux.resources, flags ─► Resources ─► [Write] ─► files of one cgroup
-//!                    oci        │  values    apply
+//!                    oci        │  writes    apply
 //!                               └─► [DeviceRule] ─► eBPF program, attached
-//!                                       devices       sys/bpf
+//!                                       device_rules  kernel/bpf
 //! ```
 //!
 //! [`Resources`] is plain data whose fields mean what the OCI runtime

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pause::table::{
-    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, SLOTS, STATE_MASK,
+    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, ENTRIES, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, STATE_MASK,
     TABLE_SIZE, VERSION,
 };
 use serde::{Deserialize, Serialize};
@@ -219,11 +219,11 @@ impl ExitTable {
     pub(crate) fn reserve(&self, exec: bool) -> Option<Reservation> {
         let kind = if exec { EXEC_KIND } else { 0 };
         loop {
-            if let Some(reservation) = (0..SLOTS).find_map(|index| self.take(index, FREE, kind)) {
+            if let Some(reservation) = (0..ENTRIES).find_map(|index| self.take(index, FREE, kind)) {
                 return Some(reservation);
             }
             let ended = |index: &usize| self.map.entries[*index].state.load(Acquire) == EXEC_KIND | EXITED;
-            let oldest = (0..SLOTS).filter(ended).min_by_key(|&index| self.map.entries[index].time.load(Relaxed))?;
+            let oldest = (0..ENTRIES).filter(ended).min_by_key(|&index| self.map.entries[index].time.load(Relaxed))?;
             if let Some(reservation) = self.take(oldest, EXEC_KIND | EXITED, kind) {
                 return Some(reservation);
             }
@@ -476,7 +476,7 @@ mod tests {
         assert!(table.is_ending(), "a removed container does not keep pause alive");
 
         // Its entry is given to others last, and then it says so.
-        for _ in 1..SLOTS {
+        for _ in 1..ENTRIES {
             assert!(table.reserve(false).is_some());
             assert_eq!(table.try_wait(reservation), Ok(Some(exit)));
         }

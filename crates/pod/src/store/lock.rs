@@ -10,7 +10,7 @@ use crate::error::{Context, Result};
 use crate::kernel::{files, syscalls};
 
 /// The pod's lock, kept as long as the longest-lived duplicate of `file`:
-/// launchers inherit it.
+/// H inherits it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     pub file: File,

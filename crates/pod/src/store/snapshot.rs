@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use pause::table::{Entry, Head, SLOTS, TABLE_SIZE};
+use pause::table::{ENTRIES, Entry, Head, TABLE_SIZE};
 
 use super::exits::{NOT_ONE_PAGE, Phase, Reservation, check_version, corrupt, phase_of};
 use crate::error::{Context, Result};
@@ -30,7 +30,7 @@ impl Snapshot {
     }
 
     pub(crate) fn phase(&self, reservation: Reservation) -> Phase {
-        let at = size_of::<Head>() + reservation.entry.min(SLOTS) * size_of::<Entry>();
+        let at = size_of::<Head>() + reservation.entry.min(ENTRIES) * size_of::<Entry>();
         let Some(bytes) = self.0.get(at..at + size_of::<Entry>()) else { return Phase::Lost };
         let word = |i: usize| u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let long = |i: usize| u64::from_ne_bytes(bytes[i..i + 8].try_into().unwrap_or_default());

@@ -126,12 +126,12 @@ pub fn note_limits(pod: &Pod) {
         );
     }
     if pod.builds_inside() {
-        output::note(format_args!("note: {OLD_ORDER}"));
+        output::note(format_args!("note: {LEGACY_MOUNT_API}"));
     }
 }
 
 /// What is different where a sandbox denies the newer system calls.
-pub const OLD_ORDER: &str = "open_tree, mount_setattr and the like, or openat2, are denied here, so containers are built \
+pub const LEGACY_MOUNT_API: &str = "open_tree, mount_setattr and the like, or openat2, are denied here, so containers are built \
                              from inside the pod, where a mate with CAP_SYS_PTRACE can catch them (docs/limits.md)";
 
 impl Create {

@@ -17,8 +17,8 @@ pub struct Plan {
 impl Plan {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let request = self.run.request()?;
-        if !pod::facts::Facts::read()?.calls.new_order() {
-            output::line(format!("# {}", super::create::OLD_ORDER))?;
+        if !pod::facts::Facts::read()?.calls.new_mount_api() {
+            output::line(format!("# {}", super::create::LEGACY_MOUNT_API))?;
         }
         match &self.run.pod {
             Some(name) => {

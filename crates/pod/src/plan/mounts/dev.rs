@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::input::{DeviceNodes, Launch, Policy};
+use super::super::input::{ContainerInput, DeviceNodes, Policy};
 use super::super::{Plan, step};
 use super::holder;
 use super::paths::{STRICT, in_parent, open_strict, relative};
@@ -56,7 +56,7 @@ fn usual(container: &Container) -> impl Iterator<Item = Option<(&'static str, u3
 }
 
 /// Opens the nodes that are bound.
-pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
+pub(super) fn open(p: &mut Plan, launch: &ContainerInput<'_>) -> Outside {
     let container = launch.container;
     let made = launch.nodes == DeviceNodes::Made;
     let wanted = !made && fills(launch);
@@ -82,7 +82,7 @@ pub(super) fn open(p: &mut Plan, launch: &Launch<'_>) -> Outside {
 
 /// The container's own nodes, which nobody in its user namespace could make.
 /// A pipe can be made by anybody.
-fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
+fn make_outside(p: &mut Plan, launch: &ContainerInput<'_>) -> Vec<Option<Slot>> {
     let devices = &launch.container.devices;
     if devices.iter().all(|device| device.kind == DeviceKind::Fifo) {
         return vec![None; devices.len()];
@@ -110,7 +110,7 @@ fn make_outside(p: &mut Plan, launch: &Launch<'_>) -> Vec<Option<Slot>> {
 
 /// Whether `/dev` gets the usual things: a fresh one always, the image's own
 /// as the OCI specification wants it; one that is bound never.
-fn fills(launch: &Launch<'_>) -> bool {
+fn fills(launch: &ContainerInput<'_>) -> bool {
     let container = launch.container;
     let is_bound =
         |mount: &crate::spec::Mount| mount.target == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. });
@@ -118,7 +118,7 @@ fn fills(launch: &Launch<'_>) -> bool {
 }
 
 /// The usual devices and links of a `/dev` just mounted.
-pub(super) fn fill_fresh(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Outside) {
+pub(super) fn fill_fresh(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot, outside: &Outside) {
     let dev = p.keep("dev", open_strict(root, Path::new("dev"), libc::O_DIRECTORY));
     fill(p, launch, dev, outside, &[]);
     if launch.policy == Policy::Pod {
@@ -138,7 +138,7 @@ pub(super) fn fill_fresh(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside:
 
 /// What remains when everything is mounted: the image's own `/dev`, and the
 /// container's devices.
-pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Outside) {
+pub(super) fn finish(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot, outside: &Outside) {
     if fills(launch) && !is_fresh(launch.container) {
         p.begin_part(Purpose::Dev);
         p.push(step::mkdirat(root, "dev", 0o755).tolerate(&[libc::EEXIST]));
@@ -155,7 +155,7 @@ pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot, outside: &Ou
     p.end_part();
 }
 
-fn fill(p: &mut Plan, launch: &Launch<'_>, dev: Slot, outside: &Outside, tolerate: &'static [i32]) {
+fn fill(p: &mut Plan, launch: &ContainerInput<'_>, dev: Slot, outside: &Outside, tolerate: &'static [i32]) {
     for (device, bound) in usual(launch.container).zip(&outside.usual) {
         let Some((name, major, minor)) = device else { continue };
         match bound {

@@ -1,6 +1,6 @@
 //! Options of mounts, as mount_setattr(2) takes them.
 
-use super::super::input::{Launch, Policy, Source};
+use super::super::input::{ContainerInput, Policy, Source};
 use super::super::step::MountAttr;
 use crate::spec::users::Users;
 use crate::spec::{Mount, MountKind};
@@ -35,13 +35,13 @@ pub(super) fn attributes(flags: u64, clear: u64) -> MountAttr {
 /// What every tree from outside begins with. Where there are no rules for
 /// devices a container may still have the capability to make nodes, so none
 /// on it can be opened.
-pub(super) fn from_outside(launch: &Launch<'_>, propagation: u64) -> MountAttr {
+pub(super) fn from_outside(launch: &ContainerInput<'_>, propagation: u64) -> MountAttr {
     let MountAttr { set, .. } = attributes(launch.policy.nodev(), 0);
     MountAttr { set, propagation: cut(launch, propagation), ..MountAttr::default() }
 }
 
 /// How far a tree from outside is cut off from where it comes from.
-fn cut(launch: &Launch<'_>, propagation: u64) -> u64 {
+fn cut(launch: &ContainerInput<'_>, propagation: u64) -> u64 {
     match propagation & !libc::MS_REC {
         // Nobody in a user namespace may mount something out here.
         libc::MS_SHARED if *launch.isolation.users == Users::Caller => 0,
@@ -51,7 +51,7 @@ fn cut(launch: &Launch<'_>, propagation: u64) -> u64 {
 }
 
 /// What a mount's tree begins with, and what its top gets besides.
-pub(super) fn of_bind(launch: &Launch<'_>, mount: &Mount, below: u64) -> (MountAttr, MountAttr) {
+pub(super) fn of_bind(launch: &ContainerInput<'_>, mount: &Mount, below: u64) -> (MountAttr, MountAttr) {
     let asked = if mount.propagation == 0 { launch.container.root_propagation } else { mount.propagation };
     let outside = from_outside(launch, asked);
     let mut all = MountAttr { propagation: outside.propagation, ..attributes(below, mount.recursive_clear) };
@@ -82,7 +82,7 @@ pub(super) fn flags_at_first(mount: &Mount) -> u64 {
 
 /// What a mount's file system gets besides, when its options are changed: where
 /// there are no rules for devices none but terminals can be opened.
-pub(super) fn nodev_of(launch: &Launch<'_>, mount: &Mount) -> u64 {
+pub(super) fn nodev_of(launch: &ContainerInput<'_>, mount: &Mount) -> u64 {
     let terminals = |other: &Mount| other.kind == MountKind::Devpts && other.target == mount.target;
     if launch.container.mounts.iter().any(terminals) { 0 } else { launch.policy.nodev() }
 }

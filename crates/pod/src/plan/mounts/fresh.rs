@@ -4,13 +4,13 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::Launch;
+use super::super::input::ContainerInput;
 use super::super::{Plan, step};
 use super::flags::{attributes, flags_at_first};
 use crate::spec::{Mount, MountKind};
 
 /// A new file system.
-pub(super) fn mounted(launch: &Launch<'_>, mount: &Mount, target: &str) -> step::Step {
+pub(super) fn mounted(launch: &ContainerInput<'_>, mount: &Mount, target: &str) -> step::Step {
     let (kind, source) = file_system(mount);
     let mut flags = flags_at_first(mount);
     if mount.kind != MountKind::Devpts {

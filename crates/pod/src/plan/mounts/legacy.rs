@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::{Below, Image, Launch, LegacyMounts};
+use super::super::input::{Below, ContainerInput, Image, LegacyMounts};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
 use super::flags::{ATIME, all_flags, is_late};
@@ -25,7 +25,7 @@ const AT: Given = Given::Plan;
 const PLACE: &str = "/proc/self/fd/3";
 
 /// A copy of the machine's mounts, none of which comes out.
-pub(in crate::plan) fn cut_off(p: &mut Plan, launch: &Launch<'_>) {
+pub(in crate::plan) fn cut_off(p: &mut Plan, launch: &ContainerInput<'_>) {
     let container = launch.container;
     let receives = |propagation: u64| propagation & !libc::MS_REC == libc::MS_SLAVE;
     let any = container.root_propagation == 0
@@ -35,7 +35,7 @@ pub(in crate::plan) fn cut_off(p: &mut Plan, launch: &Launch<'_>) {
 }
 
 /// Builds the root and makes it that.
-pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &LegacyMounts) {
+pub(in crate::plan) fn build(p: &mut Plan, launch: &ContainerInput<'_>, old: &LegacyMounts) {
     let container = launch.container;
     let root = attach_root(p, launch);
     let mut build = Build { p, launch, old, root };
@@ -69,7 +69,7 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &Launch<'_>, old: &LegacyMoun
 }
 
 /// The root, as a mount.
-fn attach_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
+fn attach_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
     let path = match launch.image {
         Image::Dir { path, .. } => {
             p.push(step::bind(path, path, true));
@@ -93,7 +93,7 @@ fn attach_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
 
 struct Build<'a, 'b> {
     p: &'a mut Plan,
-    launch: &'a Launch<'b>,
+    launch: &'a ContainerInput<'b>,
     old: &'a LegacyMounts,
     root: Slot,
 }

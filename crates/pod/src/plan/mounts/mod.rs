@@ -22,7 +22,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::input::{Image, Launch};
+use super::input::{ContainerInput, Image};
 use super::step::{self, MountAttr};
 use super::{Given, Plan};
 use crate::error::Purpose;
@@ -38,7 +38,7 @@ pub(super) use shared::{enter_root, take_to_caller, take_to_others};
 pub(super) use tree::{Trees, open as open_trees};
 
 /// Descriptors that the mounts need besides what every launch has.
-pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
+pub(super) fn given(launch: &ContainerInput<'_>) -> Vec<Given> {
     let mounts = &launch.container.mounts;
     let count = |is: fn(&Mount) -> bool| mounts.iter().filter(|mount| is(mount)).count() as u16;
     let users = (0..count(|mount| mount.ids.is_some())).map(Given::MountUsers);
@@ -46,7 +46,7 @@ pub(super) fn given(launch: &Launch<'_>) -> Vec<Given> {
 }
 
 /// Attaches the root and everything in it, but for what [`close`] does.
-pub(super) fn build(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+pub(super) fn build(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
     let container = launch.container;
     if let Some(holder) = trees.holder {
         p.push(step::move_mount_to(holder, launch.attach));
@@ -95,7 +95,7 @@ fn drop_machines_own(p: &mut Plan, root: &Path) {
 }
 
 /// When all is in its place: what cannot be written or seen from there on.
-pub(super) fn close(p: &mut Plan, launch: &Launch<'_>, trees: &Trees) {
+pub(super) fn close(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
     let container = launch.container;
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
         p.begin_part(Purpose::MountOptions(mount.target.clone()));
@@ -139,7 +139,7 @@ pub(super) fn make_directory(p: &mut Plan, trees: &Trees, path: &Path) {
     p.end_part();
 }
 
-fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
+fn add_mount(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees, mount: &Mount, tree: Option<Slot>) {
     if let MountKind::Remount { bind } = mount.kind {
         return change_mount(p, launch, trees.root, mount, bind);
     }
@@ -192,7 +192,7 @@ fn add_mount(p: &mut Plan, launch: &Launch<'_>, trees: &Trees, mount: &Mount, tr
 
 /// Whether it may be what is mounted there already, by an earlier mount that
 /// brought the machine's own: mount(2) does not put a file system on itself.
-fn is_there(launch: &Launch<'_>, mount: &Mount) -> bool {
+fn is_there(launch: &ContainerInput<'_>, mount: &Mount) -> bool {
     let earlier = launch.container.mounts.iter().take_while(|other| !std::ptr::eq(*other, mount));
     let mut above = earlier.filter(|other| mount.target.starts_with(&other.target));
     match mount.kind {
@@ -206,7 +206,7 @@ fn is_there(launch: &Launch<'_>, mount: &Mount) -> bool {
 }
 
 /// Other options for what is mounted there.
-fn change_mount(p: &mut Plan, launch: &Launch<'_>, root: Slot, mount: &Mount, bind: bool) {
+fn change_mount(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot, mount: &Mount, bind: bool) {
     let mounted = paths::open_mounted(p, root, mount);
     if bind {
         p.push(step::mount_setattr(mounted, attributes(mount.flags, mount.clear), false));

@@ -2,14 +2,14 @@
 
 use pause::wire::Slot;
 
-use super::super::input::{Launch, MachineMount};
+use super::super::input::{ContainerInput, MachineMount};
 use super::super::{Plan, step};
 use super::flags::attributes;
 use super::fresh::nothing;
 use crate::error::Purpose;
 
 /// Makes what was built the root, by `pivot_root(2)`.
-pub(in crate::plan) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+pub(in crate::plan) fn change_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     finish(p, launch, root);
     become_root(p, launch, root);
     p.push(step::umask(launch.container.umask));
@@ -17,7 +17,7 @@ pub(in crate::plan) fn change_root(p: &mut Plan, launch: &Launch<'_>, root: Slot
 
 /// The same where the machine's root is a ramdisk, which cannot be pivoted: it
 /// stays below, without what is in `below`.
-pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, below: &[MachineMount]) {
+pub(in crate::plan) fn move_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot, below: &[MachineMount]) {
     finish(p, launch, root);
     p.push(step::fchdir(root));
     p.push(step::move_here_to_root());
@@ -40,13 +40,13 @@ pub(in crate::plan) fn move_root(p: &mut Plan, launch: &Launch<'_>, root: Slot, 
     p.push(step::umask(launch.container.umask));
 }
 
-pub(super) fn finish(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+pub(super) fn finish(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     if launch.container.read_only {
         p.push(step::mount_setattr(root, attributes(libc::MS_RDONLY, 0), false));
     }
 }
 
-pub(super) fn become_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+pub(super) fn become_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     let propagation = launch.container.root_propagation;
     let shared = propagation & libc::MS_SHARED != 0;
     // Unmounting the old root must not reach where it came from.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::Launch;
+use super::super::input::ContainerInput;
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
 use super::root::finish;
@@ -59,7 +59,7 @@ pub(in crate::plan) fn take_to_caller(p: &mut Plan, mark: &str, built: Slot) -> 
 }
 
 /// Makes what stands in the caller's mount table the root of this process.
-pub(in crate::plan) fn enter_root(p: &mut Plan, launch: &Launch<'_>, root: Slot) {
+pub(in crate::plan) fn enter_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     finish(p, launch, root);
     let asked = launch.container.root_propagation;
     let propagation = asked & !libc::MS_REC;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::input::{Image, Launch};
+use super::super::input::{ContainerInput, Image};
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
 use super::flags::{all_flags, attributes, from_outside, of_bind};
@@ -47,7 +47,7 @@ pub(super) enum Tree {
 const FEW: usize = 100;
 
 /// Opens everything that is outside.
-pub(in crate::plan) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
+pub(in crate::plan) fn open(p: &mut Plan, launch: &ContainerInput<'_>) -> Trees {
     let root = open_root(p, launch);
     let sources: Vec<_> = launch.container.mounts.iter().map(|mount| outside_source(mount, launch)).collect();
     let many = sources.iter().flatten().count() > FEW;
@@ -97,7 +97,7 @@ pub(in crate::plan) fn open(p: &mut Plan, launch: &Launch<'_>) -> Trees {
     Trees { root, binds, holder, devices, nulls, opened_inside: false }
 }
 
-fn open_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
+fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
     let propagation = launch.container.root_propagation;
     let mut attr = from_outside(launch, propagation);
     let root = match launch.image {
@@ -135,7 +135,7 @@ fn open_root(p: &mut Plan, launch: &Launch<'_>) -> Slot {
 
 fn open_bind(
     p: &mut Plan,
-    launch: &Launch<'_>,
+    launch: &ContainerInput<'_>,
     mount: &Mount,
     source: &Path,
     recursive: bool,
@@ -161,7 +161,7 @@ fn open_bind(
 
 /// A file system of any kind. Made outside, where the paths in its options
 /// and the device it is on are.
-fn open_file_system(p: &mut Plan, launch: &Launch<'_>, mount: &Mount, fstype: &str, source: &str) -> Slot {
+fn open_file_system(p: &mut Plan, launch: &ContainerInput<'_>, mount: &Mount, fstype: &str, source: &str) -> Slot {
     p.begin_part(purpose_of(mount));
     let fs = p.keep("fs", step::fsopen(fstype));
     p.push(step::fsconfig(fs, "source", source));
@@ -177,7 +177,7 @@ fn open_file_system(p: &mut Plan, launch: &Launch<'_>, mount: &Mount, fstype: &s
 }
 
 /// The path outside that a mount clones, if it does.
-pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &Launch<'_>) -> Option<(&'a Path, bool)> {
+pub(super) fn outside_source<'a>(mount: &'a Mount, launch: &ContainerInput<'_>) -> Option<(&'a Path, bool)> {
     match &mount.kind {
         MountKind::Bind { source, recursive } => Some((source, *recursive)),
         // Where it can be mounted afresh, that is better: nothing below it.
