@@ -89,3 +89,4 @@ pub use resources::Resources;
 pub use spec::{Container, PodOptions, Root};
 pub use store::Store;
 pub use store::exits::{Exit, ExitStatus};
+pub use store::extension::{ExtendedPod, Extension};

@@ -10,8 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules whose type has methods in their children, and that type.
-const OF_ONE_TYPE: [(&str, &str); 4] =
-    [("config", "Config"), ("oci", "Runtime"), ("plan::step", "Step"), ("resources", "Resources")];
+const OF_ONE_TYPE: [(&str, &str); 5] =
+    [("config", "Config"), ("oci", "Runtime"), ("plan::step", "Step"), ("resources", "Resources"), ("store", "Store")];
 
 /// The library's files, by the path of their module.
 struct Library {

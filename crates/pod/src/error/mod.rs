@@ -175,7 +175,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn state(object: impl Into<String>, state: impl Into<String>) -> Error {
+    /// [`Error::State`]: what it is, and in which state.
+    pub fn state(object: impl Into<String>, state: impl Into<String>) -> Error {
         Error::State { object: object.into(), state: state.into() }
     }
 

@@ -134,7 +134,8 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.start_pause()).and_then(|()| self.let_go());
+        let result = self.write().and_then(|()| self.start_pause());
+        let result = result.and_then(|()| self.tell_extensions()).and_then(|()| self.let_go());
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();

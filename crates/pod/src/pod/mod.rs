@@ -279,6 +279,7 @@ impl Pod {
     /// Ends the pod, and removes all of it; the caller has the lock.
     pub(crate) fn erase(&mut self) -> Result<()> {
         self.kill()?;
+        self.store.clean_up(self.name(), Some(self.id()))?;
         files::remove_all(&self.dir.join(CONTAINERS))?;
         let prefix = format!("{}:", self.name());
         for mark in self.store.to_sweep().iter().filter(|mark| mark.starts_with(&prefix)) {

@@ -146,6 +146,7 @@ impl Pod {
             }
         }
         pod_tree::tidy_parent(&facts);
+        store.clean_up(name, None)?;
         store.remove_pod_dir(name)?;
         store.unmark_gone(name)
     }
@@ -211,6 +212,7 @@ impl Pod {
             if files::is_there(&dir.join(POD)) {
                 return Ok(());
             }
+            store.clean_up(name, None)?;
             store.remove_pod_dir(name)?;
             pod_tree::tidy_parent(&Facts::read()?);
         }

@@ -5,6 +5,7 @@
 //!     pod.json                what was asked for, written before anything is made
 //!     pause.json              pause's pid and start time
 //!     table                   the exit table
+//!     ext/<owner>/            what another program keeps for the pod, until its clean-up has succeeded
 //!     lock                    shared: a launch is in flight; exclusive: the pod changes
 //!     containers/<name>/
 //!       container.json        what was asked for, and its entry in the table
@@ -24,6 +25,7 @@
 //! is not opened.
 
 pub(crate) mod exits;
+pub mod extension;
 pub(crate) mod lock;
 pub(crate) mod records;
 pub(crate) mod root;
@@ -32,21 +34,33 @@ pub(crate) mod snapshot;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::{Context, Result};
 use crate::kernel::files::{ignore_missing, is_there, make_private, names_in, remove_all, remove_file};
 use crate::launch::run_plan;
-use records::{CONTAINERS, LOCK, PAUSE, POD, TABLE};
+use extension::Extension;
+use records::{CONTAINERS, EXTENSIONS, LOCK, PAUSE, POD, TABLE};
 
 /// A directory with the state of pods.
 ///
 /// Two stores know nothing of each other; their pods may have the same names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    extensions: Vec<Arc<dyn Extension>>,
     program_dirs: Vec<PathBuf>,
 }
+
+/// The same directory is the same store.
+impl PartialEq for Store {
+    fn eq(&self, other: &Store) -> bool {
+        self.root == other.root
+    }
+}
+
+impl Eq for Store {}
 
 impl Store {
     /// The store at `root`, an absolute path, made if it is missing.
@@ -59,7 +73,7 @@ impl Store {
         // Resolved once: mounts and masks need the real path.
         let root = root::open(&root.into())?;
         let program_dirs = run_plan::program_dirs(&root);
-        Ok(Store { root, program_dirs })
+        Ok(Store { root, extensions: Vec::new(), program_dirs })
     }
 
     /// Where the store is if the caller names no other: `/run/podlet` for root,
@@ -205,7 +219,7 @@ pub(crate) fn new_id() -> Result<String> {
 
 /// Whether a directory has nothing in it but what podlet puts into a pod's.
 pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
-    let known = [POD, PAUSE, TABLE, CONTAINERS, LOCK, "pod.new", "pause.new", "table.new"];
+    let known = [POD, PAUSE, TABLE, CONTAINERS, EXTENSIONS, LOCK, "pod.new", "pause.new", "table.new"];
     let context = || format!("reading {}", dir.display());
     let entries = match fs::read_dir(dir) {
         // Removed just now.

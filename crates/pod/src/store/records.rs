@@ -26,6 +26,8 @@ pub(crate) const LOG: &str = "log";
 
 pub(crate) const OOM: &str = "oom.json";
 
+/// What others keep for the pod.
+pub(crate) const EXTENSIONS: &str = "ext";
 pub(crate) const LOCK: &str = "lock";
 
 /// `pod.json`.

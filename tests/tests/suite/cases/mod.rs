@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod ends;
 mod exits;
+mod extensions;
 mod files;
 mod first_hour;
 mod images;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Case> {
         streams::CASES,
         first_hour::CASES,
         labels::CASES,
+        extensions::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,
