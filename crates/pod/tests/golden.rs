@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pod::facts::{Calls, Facts};
 use pod::idmap::IdMap;
 use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, ContainerInput, DeviceNodes, IN_PAUSE, Image, Isolation, LegacyMounts};
+use pod::plan::input::{Below, ContainerInput, DeviceNodes, IN_PAUSE, Isolation, LegacyMounts, RootSource};
 use pod::plan::input::{MachineMount, Policy, Source};
 use pod::plan::oci_create::{self, Bundle, MntnsMode};
 use pod::plan::pod::{self as plan_of_pod, PodShape};
@@ -134,9 +134,9 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     let sources: Vec<_> = container.mounts.iter().map(|mount| source(&mount.kind)).collect();
     let Root::Dir(dir) = &container.root else { panic!("only directories") };
     let image = match spec["image"].as_str() {
-        None => Image::Dir { path: dir, idmapped: spec["idmapped"].as_bool().unwrap_or(false) },
-        Some("overlay") => Image::Overlay { upper: Path::new("/state/upper"), work: Path::new("/state/work") },
-        Some(_) => Image::ReadOnlyHost,
+        None => RootSource::Dir { path: dir, idmapped: spec["idmapped"].as_bool().unwrap_or(false) },
+        Some("overlay") => RootSource::Overlay { upper: Path::new("/state/upper"), work: Path::new("/state/work") },
+        Some(_) => RootSource::ReadOnlyHost,
     };
     let node = |device: &Device| (device.kind != DeviceKind::Fifo).then(|| device.path.clone());
     let nodes_outside: Vec<_> = container.devices.iter().map(node).collect();

@@ -14,7 +14,7 @@ use super::{asked_mounts, host_mounts, passwd};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap;
-use crate::plan::input::{ContainerInput, DeviceNodes, IN_PAUSE, Image, Isolation, LegacyMounts, Policy, Source};
+use crate::plan::input::{ContainerInput, DeviceNodes, IN_PAUSE, Isolation, LegacyMounts, Policy, RootSource, Source};
 use crate::plan::pod::PodShape;
 use crate::plan::{Given, Plan, container};
 use crate::seccomp::Filter;
@@ -174,9 +174,9 @@ impl Prepared {
     /// from.
     pub(crate) fn launch<'a>(&'a self, isolation: Isolation<'a>, facts: &'a Facts) -> ContainerInput<'a> {
         let image = match &self.container.root {
-            Root::Dir(path) => Image::Dir { path, idmapped: self.idmapped },
-            Root::Host if self.overlays => Image::Overlay { upper: &self.upper, work: &self.work },
-            Root::Host => Image::ReadOnlyHost,
+            Root::Dir(path) => RootSource::Dir { path, idmapped: self.idmapped },
+            Root::Host if self.overlays => RootSource::Overlay { upper: &self.upper, work: &self.work },
+            Root::Host => RootSource::ReadOnlyHost,
         };
         ContainerInput {
             facts,

@@ -20,7 +20,7 @@
 use pause::table::{self, Entry};
 use pause::wire::{Record, Slot, TABLE_BASE};
 
-use super::input::{ContainerInput, Image};
+use super::input::{ContainerInput, RootSource};
 use super::mounts::{self, Trees, legacy};
 use super::program::{self, Program};
 use super::{Arg, Given, Plan, ids, process, step};
@@ -49,7 +49,7 @@ fn entry_address(entry: usize, field: usize) -> u64 {
 /// The plan of a container.
 pub fn plan(launch: &ContainerInput<'_>) -> Plan {
     let nested = matches!(launch.isolation.users, Users::Nested { .. });
-    let idmapped = matches!(launch.image, Image::Dir { idmapped: true, .. });
+    let idmapped = matches!(launch.image, RootSource::Dir { idmapped: true, .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
     given.extend([Given::Table, Given::Pause]);
     if nested && launch.legacy_mounts.is_none() {

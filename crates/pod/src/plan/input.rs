@@ -13,7 +13,7 @@ pub const IN_PAUSE: &str = "/root";
 
 /// Where a container's root comes from, as decided for this pod and caller.
 #[derive(Clone, Copy, Debug)]
-pub enum Image<'a> {
+pub enum RootSource<'a> {
     /// A directory.
     Dir {
         /// Which.
@@ -160,7 +160,7 @@ pub struct ContainerInput<'a> {
     /// The container, as checked.
     pub container: &'a Container,
     /// Its root.
-    pub image: Image<'a>,
+    pub image: RootSource<'a>,
     /// Its user, as looked up.
     pub ids: &'a Ids,
     /// For each of the container's mounts: what its source is, if it has one.

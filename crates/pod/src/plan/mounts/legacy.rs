@@ -10,7 +10,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::super::input::{Below, ContainerInput, Image, LegacyMounts};
+use super::super::input::{Below, ContainerInput, LegacyMounts, RootSource};
 use super::super::step::{self, CWD};
 use super::super::{Arg, Given, Plan};
 use super::flags::{ATIME, all_flags, is_late};
@@ -71,11 +71,11 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &ContainerInput<'_>, old: &Le
 /// The root, as a mount.
 fn attach_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
     let path = match launch.image {
-        Image::Dir { path, .. } => {
+        RootSource::Dir { path, .. } => {
             p.push(step::bind(path, path, true));
             path
         }
-        Image::Overlay { upper, work } => {
+        RootSource::Overlay { upper, work } => {
             let escape = |path: &Path| {
                 let special = |c: char| ['\\', ',', ':'].contains(&c);
                 let text = path.to_string_lossy();
@@ -86,7 +86,7 @@ fn attach_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
             upper
         }
         // Refused before: what is below cannot be made read-only.
-        Image::ReadOnlyHost => Path::new("/"),
+        RootSource::ReadOnlyHost => Path::new("/"),
     };
     p.keep("rootfs", step::openat(CWD, path, libc::O_PATH | libc::O_DIRECTORY))
 }

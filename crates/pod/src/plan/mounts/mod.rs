@@ -22,7 +22,7 @@ use std::path::Path;
 
 use pause::wire::Slot;
 
-use super::input::{ContainerInput, Image};
+use super::input::{ContainerInput, RootSource};
 use super::step::{self, MountAttr};
 use super::{Given, Plan};
 use crate::error::Purpose;
@@ -52,7 +52,7 @@ pub(super) fn build(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
         p.push(step::move_mount_to(holder, launch.attach));
     }
     p.push(step::move_mount_to(trees.root, launch.attach));
-    if matches!(launch.image, Image::ReadOnlyHost) && launch.facts.privileged {
+    if matches!(launch.image, RootSource::ReadOnlyHost) && launch.facts.privileged {
         drop_machines_own(p, launch.attach);
     }
     p.push(step::umask(0));
@@ -157,7 +157,7 @@ fn add_mount(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees, mount: &M
         Some(tree)
     });
     let tree = tree.or_else(|| {
-        let blind = matches!(launch.image, Image::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
+        let blind = matches!(launch.image, RootSource::ReadOnlyHost) && mount.kind == MountKind::Tmpfs;
         blind.then(|| detached(p, mount))
     });
     match tree {

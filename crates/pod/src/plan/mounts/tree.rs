@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pause::wire::Slot;
 
-use super::super::input::{ContainerInput, Image};
+use super::super::input::{ContainerInput, RootSource};
 use super::super::step::{self, MountAttr};
 use super::super::{Given, Plan};
 use super::flags::{all_flags, attributes, from_outside, of_bind};
@@ -101,7 +101,7 @@ fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
     let propagation = launch.container.root_propagation;
     let mut attr = from_outside(launch, propagation);
     let root = match launch.image {
-        Image::Dir { path, idmapped } => {
+        RootSource::Dir { path, idmapped } => {
             let root = p.keep("rootfs", step::open_tree(path, true));
             if idmapped {
                 attr.set |= libc::MOUNT_ATTR_IDMAP;
@@ -109,7 +109,7 @@ fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
             }
             root
         }
-        Image::Overlay { upper, work } => {
+        RootSource::Overlay { upper, work } => {
             let fs = p.keep("fs", step::fsopen("overlay"));
             p.push(step::fsconfig(fs, "lowerdir", "/"));
             p.push(step::fsconfig(fs, "upperdir", upper));
@@ -117,7 +117,7 @@ fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
             p.push(step::fscreate(fs));
             return p.keep("rootfs", step::fsmount(fs, attr.set));
         }
-        Image::ReadOnlyHost => {
+        RootSource::ReadOnlyHost => {
             attr.set |= libc::MOUNT_ATTR_RDONLY;
             p.keep("rootfs", step::open_tree("/", true))
         }
