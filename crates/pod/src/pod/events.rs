@@ -1,0 +1,303 @@
+//! What happened between two looks at a pod.
+
+use std::time::SystemTime;
+
+use super::seen::{Labels, SeenContainer, SeenPod, SeenRun};
+use crate::store::exits::{Exit, Phase};
+use crate::store::snapshot::KeptTable;
+
+/// What has happened to a pod or a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// When, as far as that is recorded: when a pod or container was made, a pod's
+    /// pause or a container's run began, and a run ended. Else when a [`Watch`](crate::Watch)
+    /// noticed it.
+    pub time: SystemTime,
+    /// The pod's name.
+    pub pod: String,
+    /// The container's name; `None` if it happened to the pod.
+    pub container: Option<String>,
+    /// What.
+    pub kind: EventKind,
+    /// The pod's labels.
+    pub pod_labels: Labels,
+    /// The container's labels; empty if it happened to the pod.
+    pub labels: Labels,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A pod has a record.
+    PodCreated,
+    /// Its pause lives, for the first time or anew.
+    PodStarted,
+    /// Its pause has ended, and all in the pod with it.
+    PodEnded,
+    /// It and its records are gone.
+    PodRemoved,
+    /// A container has a record.
+    Created,
+    /// Its main process lives, for the first time or anew.
+    Started,
+    /// Its main process has ended.
+    Died {
+        /// How; `None` if that was not to be found out any more: the container was
+        /// started anew twice since, or removed while its entry in the exit table
+        /// had to be given to another one.
+        exit: Option<Exit>,
+    },
+    /// The kernel has killed a process of it, because its memory, the pod's or the
+    /// machine's was used up. [`Died`](EventKind::Died) follows if it ends of that.
+    OutOfMemory,
+    /// It is frozen: by [`Pod::freeze`](crate::Pod::freeze), or by another program
+    /// that wrote to its cgroup or one above.
+    Paused,
+    /// It goes on.
+    Unpaused,
+    /// It and its records are gone.
+    Removed,
+}
+
+impl EventKind {
+    /// The names of all kinds.
+    pub const NAMES: [&str; 11] = [
+        "pod-created",
+        "pod-started",
+        "pod-ended",
+        "pod-removed",
+        "created",
+        "started",
+        "died",
+        "out-of-memory",
+        "paused",
+        "unpaused",
+        "removed",
+    ];
+
+    /// Its name, one of [`NAMES`](EventKind::NAMES).
+    pub fn name(&self) -> &'static str {
+        let index = match self {
+            EventKind::PodCreated => 0,
+            EventKind::PodStarted => 1,
+            EventKind::PodEnded => 2,
+            EventKind::PodRemoved => 3,
+            EventKind::Created => 4,
+            EventKind::Started => 5,
+            EventKind::Died { .. } => 6,
+            EventKind::OutOfMemory => 7,
+            EventKind::Paused => 8,
+            EventKind::Unpaused => 9,
+            EventKind::Removed => 10,
+        };
+        EventKind::NAMES[index]
+    }
+}
+
+/// Events of one pod, in the order in which they happened.
+pub(crate) struct Story<'a> {
+    pub pod: &'a str,
+    /// When the pod was looked at.
+    pub now: SystemTime,
+    /// Each with the time by which it is sorted: its own, but not before that of
+    /// what it follows.
+    pub events: Vec<(SystemTime, Event)>,
+}
+
+/// What is told of a container, before it is put among that of others.
+type Told = Vec<(SystemTime, EventKind)>;
+
+impl Story<'_> {
+    /// What happened between two looks. `before` is the exit table of the first
+    /// one, which still says what is in no record any more.
+    pub(crate) fn tell(&mut self, old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) {
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| new.id != old.id)) {
+            self.tell_containers(Some(old), None, before);
+            if old.is_alive() {
+                self.tell_pod(old, self.now, EventKind::PodEnded);
+            }
+            self.tell_pod(old, self.now, EventKind::PodRemoved);
+        }
+        let Some(new) = new else { return };
+        let old = old.filter(|old| old.id == new.id);
+        if old.is_none() {
+            self.tell_pod(new, new.created, EventKind::PodCreated);
+        }
+        let pause = |pod: &SeenPod| pod.pause.map(|pause| pause.process);
+        let was_alive = old.is_some_and(SeenPod::is_alive);
+        let is_another = old.and_then(pause) != pause(new);
+        let mut known = old;
+        let ended;
+        if let Some(old) = old.filter(|_| was_alive && is_another) {
+            ended = self.tell_end_of_life(old, new, before);
+            known = Some(&ended);
+        }
+        if let Some(pause) = new.pause.filter(|_| is_another) {
+            self.tell_pod(new, pause.started, EventKind::PodStarted);
+        }
+        self.tell_containers(known, Some(new), before);
+        let lived = new.pause.is_some() && is_another || was_alive && !is_another;
+        if lived && !new.is_alive() {
+            self.tell_pod(new, self.now, EventKind::PodEnded);
+        }
+    }
+
+    /// A pod whose pause is another one now: first its containers ended, and then it
+    /// did. The pod as it was then.
+    fn tell_end_of_life(&mut self, old: &SeenPod, new: &SeenPod, before: Option<&KeptTable>) -> SeenPod {
+        let mut ended = SeenPod {
+            id: old.id.clone(),
+            created: old.created,
+            labels: old.labels.clone(),
+            pause: old.pause,
+            containers: old.containers.clone(),
+        };
+        for (name, container) in &mut ended.containers {
+            let run = container.running().copied();
+            if let Some(run) = run {
+                let now = new.containers.get(name).filter(|now| now.id == container.id);
+                let exit = now.and_then(|now| exit_in(&now.runs, run.started));
+                let exit = exit.or_else(|| last_word(container, before));
+                let mut told = Told::new();
+                tell_end(&mut told, &run, exit, 0, self.now);
+                self.put(old, name, &container.labels, told);
+                if let Some(last) = container.runs.last_mut() {
+                    last.exit = exit.or(Some(Exit::with_the_pod()));
+                    last.kills = last.kills.max(u64::from(exit.is_some_and(|exit| exit.out_of_memory.is_some())));
+                }
+            }
+        }
+        self.sort_from(0);
+        self.tell_pod(old, self.now, EventKind::PodEnded);
+        ended
+    }
+
+    fn tell_containers(&mut self, old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) {
+        let begin = self.events.len();
+        for (name, container) in old.iter().flat_map(|pod| pod.containers.iter()) {
+            let now = new.and_then(|pod| pod.containers.get(name)).filter(|now| now.id == container.id);
+            let mut told = Told::new();
+            match now {
+                Some(now) => tell_runs(&mut told, Some(container), now, before, self.now),
+                None => {
+                    if let Some(run) = container.running() {
+                        tell_end(&mut told, run, last_word(container, before), 0, self.now);
+                    }
+                    told.push((self.now, EventKind::Removed));
+                }
+            }
+            if let Some(pod) = new.or(old) {
+                self.put(pod, name, &container.labels, told);
+            }
+        }
+        for (name, container) in new.iter().flat_map(|pod| pod.containers.iter()) {
+            let was = old.and_then(|pod| pod.containers.get(name)).filter(|was| was.id == container.id);
+            if was.is_none() {
+                let mut told = vec![(container.created, EventKind::Created)];
+                tell_runs(&mut told, None, container, before, self.now);
+                if let Some(pod) = new {
+                    self.put(pod, name, &container.labels, told);
+                }
+            }
+        }
+        self.sort_from(begin);
+    }
+
+    /// By time, and what has the same one as it was put.
+    fn sort_from(&mut self, begin: usize) {
+        self.events[begin..].sort_by_key(|(key, _)| *key);
+    }
+
+    fn tell_pod(&mut self, pod: &SeenPod, time: SystemTime, kind: EventKind) {
+        let key = self.events.iter().map(|(key, _)| *key).max().map_or(time, |last| last.max(time));
+        let (pod_labels, labels) = (pod.labels.clone(), Labels::new());
+        self.events.push((key, Event { time, pod: self.pod.into(), container: None, kind, pod_labels, labels }));
+    }
+
+    fn put(&mut self, pod: &SeenPod, name: &str, labels: &Labels, told: Told) {
+        // What happened to the pod came before, or a clock was set back.
+        let after = self.events.iter().rev().find(|(_, event)| event.container.is_none()).map(|(key, _)| *key);
+        let mut last = after;
+        for (time, kind) in told {
+            let key = last.map_or(time, |last| last.max(time));
+            last = Some(key);
+            let (pod_labels, labels) = (pod.labels.clone(), labels.clone());
+            let container = Some(name.to_string());
+            self.events.push((key, Event { time, pod: self.pod.into(), container, kind, pod_labels, labels }));
+        }
+    }
+}
+
+fn exit_in(runs: &[SeenRun], started: SystemTime) -> Option<Exit> {
+    runs.iter().find(|run| run.started == started)?.exit
+}
+
+/// What the exit table says of a container that ran at the last look and has no
+/// record of that run any more.
+fn last_word(container: &SeenContainer, before: Option<&KeptTable>) -> Option<Exit> {
+    match before?.phase(container.reservation?) {
+        Phase::Exited(exit) => Some(exit),
+        // Only pause's end ends a process of which pause tells nothing.
+        Phase::Running(1..) => Some(Exit::with_the_pod()),
+        Phase::Reserved | Phase::Running(0) | Phase::Lost => None,
+    }
+}
+
+/// What happened to a container that is still there.
+fn tell_runs(
+    told: &mut Told,
+    old: Option<&SeenContainer>,
+    new: &SeenContainer,
+    before: Option<&KeptTable>,
+    now: SystemTime,
+) {
+    let known = old.and_then(|old| old.runs.last().copied());
+    let at = known.and_then(|known| new.runs.iter().position(|run| run.started == known.started));
+    if let Some(known) = known {
+        match at.map(|at| new.runs[at]) {
+            Some(run) if known.exit.is_none() => {
+                if run.exit.is_some() {
+                    tell_end(told, &known, run.exit, run.kills, now);
+                } else {
+                    tell_going_on(told, &known, &run, now);
+                }
+            }
+            Some(_) => {}
+            None if known.exit.is_none() => {
+                tell_end(told, &known, old.and_then(|old| last_word(old, before)), 0, now);
+            }
+            None => {}
+        }
+    }
+    for run in &new.runs[at.map_or(0, |at| at + 1)..] {
+        told.push((run.started, EventKind::Started));
+        let fresh = SeenRun { exit: None, frozen: false, kills: 0, ..*run };
+        match run.exit {
+            Some(exit) => tell_end(told, &fresh, Some(exit), run.kills, now),
+            None => tell_going_on(told, &fresh, run, now),
+        }
+    }
+}
+
+/// A run that has ended; `kills` of it were seen at the end.
+fn tell_end(told: &mut Told, run: &SeenRun, exit: Option<Exit>, kills: u64, now: SystemTime) {
+    let time = exit.and_then(|exit| exit.finished).unwrap_or(now);
+    let kills = kills.max(u64::from(exit.is_some_and(|exit| exit.out_of_memory.is_some())));
+    if kills > run.kills {
+        told.push((time, EventKind::OutOfMemory));
+    }
+    told.push((time, EventKind::Died { exit }));
+}
+
+fn tell_going_on(told: &mut Told, known: &SeenRun, run: &SeenRun, now: SystemTime) {
+    if run.kills > known.kills {
+        told.push((now, EventKind::OutOfMemory));
+    }
+    match (known.frozen, run.frozen) {
+        (false, true) => told.push((now, EventKind::Paused)),
+        (true, false) => told.push((now, EventKind::Unpaused)),
+        _ => {}
+    }
+}
