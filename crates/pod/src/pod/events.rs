@@ -114,11 +114,15 @@ impl Story<'_> {
     /// one, which still says what is in no record any more.
     pub(crate) fn tell(&mut self, old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) {
         if let Some(old) = old.filter(|old| new.is_none_or(|new| new.id != old.id)) {
+            let now = self.now;
+            // Before another one of its name was made.
+            self.now = new.map_or(now, |new| new.created.min(now));
             self.tell_containers(Some(old), None, before);
             if old.is_alive() {
-                self.tell_pod(old, self.now, EventKind::PodEnded);
+                self.tell_pod_end(old);
             }
             self.tell_pod(old, self.now, EventKind::PodRemoved);
+            self.now = now;
         }
         let Some(new) = new else { return };
         let old = old.filter(|old| old.id == new.id);
@@ -140,7 +144,7 @@ impl Story<'_> {
         self.tell_containers(known, Some(new), before);
         let lived = new.pause.is_some() && is_another || was_alive && !is_another;
         if lived && !new.is_alive() {
-            self.tell_pod(new, self.now, EventKind::PodEnded);
+            self.tell_pod_end(new);
         }
     }
 
@@ -177,15 +181,17 @@ impl Story<'_> {
     fn tell_containers(&mut self, old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) {
         let begin = self.events.len();
         for (name, container) in old.iter().flat_map(|pod| pod.containers.iter()) {
-            let now = new.and_then(|pod| pod.containers.get(name)).filter(|now| now.id == container.id);
+            let other = new.and_then(|pod| pod.containers.get(name));
             let mut told = Told::new();
-            match now {
+            match other.filter(|now| now.id == container.id) {
                 Some(now) => tell_runs(&mut told, Some(container), now, before, self.now),
                 None => {
+                    // Before another one of its name was made.
+                    let gone = other.map_or(self.now, |other| other.created.min(self.now));
                     if let Some(run) = container.running() {
-                        tell_end(&mut told, run, last_word(container, before), 0, self.now);
+                        tell_end(&mut told, run, last_word(container, before), 0, gone);
                     }
-                    told.push((self.now, EventKind::Removed));
+                    told.push((gone, EventKind::Removed));
                 }
             }
             if let Some(pod) = new.or(old) {
@@ -205,9 +211,21 @@ impl Story<'_> {
         self.sort_from(begin);
     }
 
-    /// By time, and what has the same one as it was put.
+    /// By time. Of what was only noticed, removals come last; all else that has the
+    /// same time stays as it was put.
     fn sort_from(&mut self, begin: usize) {
-        self.events[begin..].sort_by_key(|(key, _)| *key);
+        let now = self.now;
+        self.events[begin..].sort_by_key(|(key, event)| (*key, *key >= now && event.kind == EventKind::Removed));
+    }
+
+    /// A pod's end takes its containers' with it; they are removed afterwards, as far
+    /// as is known.
+    fn tell_pod_end(&mut self, pod: &SeenPod) {
+        let is_after = |(key, event): &(SystemTime, Event)| *key >= self.now && event.kind == EventKind::Removed;
+        let after = self.events.iter().rev().take_while(|event| is_after(event)).count();
+        let removed = self.events.split_off(self.events.len() - after);
+        self.tell_pod(pod, self.now, EventKind::PodEnded);
+        self.events.extend(removed);
     }
 
     fn tell_pod(&mut self, pod: &SeenPod, time: SystemTime, kind: EventKind) {

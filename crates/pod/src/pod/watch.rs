@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   store's directory      inotify: pods made and removed
-//!   a pod's, containers/   inotify: records renamed into place, containers; and
-//!                          that its lock is let go, which ends every launch
+//!   a pod's, containers/   inotify: records renamed into place, containers
+//!   a pod's lock           inotify: that it is let go, which ends every launch
 //!   pause, main processes  pidfds: an end is a store into a mapped page, of which
 //!                          inotify tells nothing
 //!   a container's cgroup   inotify: cgroup.events, memory.events
@@ -18,6 +18,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
+
 use super::Pod;
 use super::events::{Event, Story};
 use super::find_pause::Here;
@@ -25,7 +27,7 @@ use super::seen::{self, SeenPod};
 use crate::error::{Context, Error, Result};
 use crate::kernel::changes::{Change, Changes, Mask, WatchId};
 use crate::kernel::procfs::ProcessId;
-use crate::kernel::{files, record_file, syscalls};
+use crate::kernel::{changes, files, record_file, syscalls};
 use crate::store::Store;
 use crate::store::records::{CONTAINERS, LOCK, PROCESS, ProcessRecord, TABLE};
 use crate::store::snapshot::KeptTable;
@@ -39,10 +41,10 @@ const LONGEST_NAP: Duration = Duration::from_millis(500);
 /// process does it: see [`Store::watch`].
 ///
 /// It takes 3 descriptors, 1 for each pod that lives and 1 for each container that
-/// runs; and 1 inotify watch, 2 for each pod and 1 for each container, 1 more for a
+/// runs; and 1 inotify watch, 3 for each pod and 1 for each container, 1 more for a
 /// container that runs in a cgroup, and 1 more where memory is accounted there. So
 /// 300 pods with a container each take 603 descriptors, of the 1024 that a program
-/// usually may have (`ulimit -n`), and up to 1501 watches
+/// usually may have (`ulimit -n`), and up to 1801 watches
 /// (`fs.inotify.max_user_watches`).
 pub struct Watch {
     store: Store,
@@ -152,8 +154,7 @@ impl Watch {
         // Longer than the clock goes is for ever.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            self.take_changes()?;
-            let looked = self.look_at_dirty();
+            let looked = self.look_at_changes();
             self.arm()?;
             if !self.pending.is_empty() {
                 return Ok(std::mem::take(&mut self.pending));
@@ -169,6 +170,21 @@ impl Watch {
             }
             syscalls::wait_readable(&self.changes, left).doing(|| "waiting for events".into())?;
         }
+    }
+
+    /// Looks where something has changed, until nothing does. What changes all the
+    /// time must not keep the caller for ever.
+    fn look_at_changes(&mut self) -> Result<()> {
+        const ENOUGH: u32 = 4;
+        let mut looked = Ok(());
+        for _ in 0..ENOUGH {
+            self.take_changes()?;
+            if self.dirty.is_empty() {
+                break;
+            }
+            looked = looked.and(self.look_at_dirty());
+        }
+        looked
     }
 
     /// Finds out where to look.
@@ -189,8 +205,8 @@ impl Watch {
                         self.forget(watch);
                     }
                     let is_of_interest = name.is_none_or(|name| {
-                        let is_draft = name.as_encoded_bytes().ends_with(b".new");
-                        !is_draft && (name == LOCK || !mask.contains(Mask::IN_CLOSE_WRITE))
+                        // A draft of a record is none yet.
+                        !name.as_encoded_bytes().ends_with(b".new")
                     });
                     self.dirty.extend(pod.filter(|_| is_of_interest));
                 }
@@ -234,7 +250,7 @@ impl Watch {
                 Err(Error::Corrupt { .. } | Error::Newer { .. } | Error::State { .. }) => {}
                 Err(error) => {
                     self.late.insert(name);
-                    failed = Some(error);
+                    failed = Some(explained(error));
                 }
             }
         }
@@ -243,9 +259,9 @@ impl Watch {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Wakes the caller for what is late.
+    /// Wakes the caller for what is late, and for what is left to be looked at.
     fn arm(&mut self) -> Result<()> {
-        if self.late.is_empty() {
+        if self.late.is_empty() && self.dirty.is_empty() {
             self.nap = FIRST_NAP;
         } else if !self.is_armed {
             self.changes.wake_after(self.nap)?;
@@ -294,14 +310,16 @@ impl Watch {
 
     /// Watches a pod's directory and those in it, as they are now.
     fn watch_dirs(&mut self, name: &str, dir: &Path, known: &mut Known) -> Result<()> {
-        let of_pod = Mask::IN_CREATE | Mask::IN_DELETE | Mask::IN_MOVED_TO | Mask::IN_CLOSE_WRITE;
+        let of_pod = Mask::IN_CREATE | Mask::IN_DELETE | Mask::IN_MOVED_TO | Mask::IN_ONLYDIR;
         let of_list = Mask::IN_CREATE | Mask::IN_DELETE | Mask::IN_MOVED_FROM | Mask::IN_MOVED_TO;
         let of_container = Mask::IN_DELETE | Mask::IN_MOVED_TO;
         let list = dir.join(CONTAINERS);
         let mut there = BTreeSet::new();
-        for (path, mask) in [(dir.to_path_buf(), of_pod), (list.clone(), of_list)] {
-            self.watch_path(name, &path, mask | Mask::IN_ONLYDIR, known)?;
-            there.insert(path);
+        let lock = dir.join(LOCK);
+        let parts = [(dir, of_pod), (&list, of_list | Mask::IN_ONLYDIR), (&lock, Mask::IN_CLOSE_WRITE)];
+        for (path, mask) in parts {
+            self.watch_path(name, path, mask, known)?;
+            there.insert(path.to_path_buf());
         }
         for container in files::names_in(&list)? {
             let path = list.join(container);
@@ -418,6 +436,16 @@ impl Watch {
     fn let_go(&mut self, mut known: Known) {
         self.unwatch(&mut known, |_| true);
         std::mem::take(&mut known.processes).into_values().for_each(|held| self.release(held));
+    }
+}
+
+/// With the limit that a read may come to as well.
+fn explained(error: Error) -> Error {
+    match error {
+        Error::Os { doing, errno: errno @ (Errno::EMFILE | Errno::ENFILE), .. } if !doing.ends_with(')') => {
+            changes::refused(doing, errno, "fs.file-max")
+        }
+        error => error,
     }
 }
 
