@@ -135,7 +135,13 @@ impl Story<'_> {
         let mut known = old;
         let ended;
         if let Some(old) = old.filter(|_| was_alive && is_another) {
-            ended = self.tell_end_of_life(old, new, before);
+            // Its life before: first its containers ended, and then it did.
+            let now = self.now;
+            self.now = new.pause.map_or(now, |pause| pause.started.min(now));
+            ended = new.before(self.now);
+            self.tell_containers(Some(old), Some(&ended), before);
+            self.tell_pod_end(old);
+            self.now = now;
             known = Some(&ended);
         }
         if let Some(pause) = new.pause.filter(|_| is_another) {
@@ -148,36 +154,6 @@ impl Story<'_> {
         }
     }
 
-    /// A pod whose pause is another one now: first its containers ended, and then it
-    /// did. The pod as it was then.
-    fn tell_end_of_life(&mut self, old: &SeenPod, new: &SeenPod, before: Option<&KeptTable>) -> SeenPod {
-        let mut ended = SeenPod {
-            id: old.id.clone(),
-            created: old.created,
-            labels: old.labels.clone(),
-            pause: old.pause,
-            containers: old.containers.clone(),
-        };
-        for (name, container) in &mut ended.containers {
-            let run = container.running().copied();
-            if let Some(run) = run {
-                let now = new.containers.get(name).filter(|now| now.id == container.id);
-                let exit = now.and_then(|now| exit_in(&now.runs, run.started));
-                let exit = exit.or_else(|| last_word(container, before));
-                let mut told = Told::new();
-                tell_end(&mut told, &run, exit, 0, self.now);
-                self.put(old, name, &container.labels, told);
-                if let Some(last) = container.runs.last_mut() {
-                    last.exit = exit.or(Some(Exit::with_the_pod()));
-                    last.kills = last.kills.max(u64::from(exit.is_some_and(|exit| exit.out_of_memory.is_some())));
-                }
-            }
-        }
-        self.sort_from(0);
-        self.tell_pod(old, self.now, EventKind::PodEnded);
-        ended
-    }
-
     fn tell_containers(&mut self, old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) {
         let begin = self.events.len();
         for (name, container) in old.iter().flat_map(|pod| pod.containers.iter()) {
@@ -188,8 +164,14 @@ impl Story<'_> {
                 None => {
                     // Before another one of its name was made.
                     let gone = other.map_or(self.now, |other| other.created.min(self.now));
+                    let exit = last_word(container, before);
                     if let Some(run) = container.running() {
-                        tell_end(&mut told, run, last_word(container, before), 0, gone);
+                        tell_end(&mut told, run, exit, 0, gone);
+                    } else if let Some(started) = container.begins.filter(|_| exit.is_some()) {
+                        // It was about to begin, and it did.
+                        told.push((started, EventKind::Started));
+                        let run = SeenRun { started, exit: None, frozen: false, kills: 0 };
+                        tell_end(&mut told, &run, exit, 0, gone);
                     }
                     told.push((gone, EventKind::Removed));
                 }
@@ -246,10 +228,6 @@ impl Story<'_> {
             self.events.push((key, Event { time, pod: self.pod.into(), container, kind, pod_labels, labels }));
         }
     }
-}
-
-fn exit_in(runs: &[SeenRun], started: SystemTime) -> Option<Exit> {
-    runs.iter().find(|run| run.started == started)?.exit
 }
 
 /// What the exit table says of a container that ran at the last look and has no
@@ -317,5 +295,73 @@ fn tell_going_on(told: &mut Told, known: &SeenRun, run: &SeenRun, now: SystemTim
         (false, true) => told.push((now, EventKind::Paused)),
         (true, false) => told.push((now, EventKind::Unpaused)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::exits::{self, ExitTable};
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn pod(id: &str, created: u64, containers: &[(&str, SeenContainer)]) -> SeenPod {
+        let containers = containers.iter().map(|(name, container)| (name.to_string(), container.clone())).collect();
+        SeenPod { id: id.into(), created: at(created), labels: BTreeMap::new(), pause: None, containers }
+    }
+
+    fn container(id: &str, created: u64) -> SeenContainer {
+        SeenContainer {
+            id: id.into(),
+            created: at(created),
+            labels: BTreeMap::new(),
+            reservation: None,
+            begins: None,
+            runs: Vec::new(),
+            cgroup: None,
+        }
+    }
+
+    fn tell(old: Option<&SeenPod>, new: Option<&SeenPod>, before: Option<&KeptTable>) -> Vec<&'static str> {
+        let mut story = Story { pod: "web", now: at(1000), events: Vec::new() };
+        story.tell(old, new, before);
+        assert!(story.events.is_sorted_by_key(|(key, _)| *key));
+        story.events.iter().map(|(_, event)| event.kind.name()).collect()
+    }
+
+    #[test]
+    fn a_container_that_was_about_to_begin_and_is_gone_is_told_by_the_table() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("table");
+        exits::create(&path, false).expect("a table");
+        let table = ExitTable::open(&path, None).expect("readable").expect("a table");
+        let begins = SeenContainer { reservation: table.reserve(false), begins: Some(at(3)), ..container("a", 2) };
+        let kept = KeptTable::open(&path).expect("readable").expect("a table");
+        let old = pod("x", 1, &[("a", begins)]);
+        assert_eq!(tell(Some(&old), None, Some(&kept)), ["removed", "pod-removed"], "it never began");
+        // As pause writes it: its pid, EXITED, CLD_EXITED, 7.
+        let head = size_of::<pause::table::Head>();
+        let mut bytes = fs::read(&path).expect("the table");
+        for (word, value) in [7, pause::table::EXITED, pause::table::CLD_EXITED, 7].into_iter().enumerate() {
+            bytes[head + 4 * word..][..4].copy_from_slice(&value.to_ne_bytes());
+        }
+        fs::write(&path, bytes).expect("the table");
+        let kept = KeptTable::open(&path).expect("readable").expect("a table");
+        assert_eq!(tell(Some(&old), None, Some(&kept)), ["started", "died", "removed", "pod-removed"]);
+    }
+
+    #[test]
+    fn another_one_of_its_name_comes_after_it() {
+        let old = pod("x", 1, &[("a", container("a", 2))]);
+        let new = pod("x", 1, &[("a", container("b", 5))]);
+        assert_eq!(tell(Some(&old), Some(&new), None), ["removed", "created"]);
+        let other = pod("y", 5, &[("a", container("b", 6))]);
+        assert_eq!(tell(Some(&old), Some(&other), None), ["removed", "pod-removed", "pod-created", "created"]);
     }
 }

@@ -23,6 +23,7 @@ use crate::store::snapshot::KeptTable;
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// A pod that has a record.
+#[derive(Clone, Debug)]
 pub(crate) struct SeenPod {
     pub id: String,
     pub created: SystemTime,
@@ -48,6 +49,8 @@ pub(crate) struct SeenContainer {
     pub labels: Labels,
     /// Its entry in the exit table.
     pub reservation: Option<Reservation>,
+    /// When the run was asked for whose process is not born yet, if there is one.
+    pub begins: Option<SystemTime>,
     /// Its latest runs, the last one last; none before its process was born.
     pub runs: Vec<SeenRun>,
     /// Its cgroup, if it has one.
@@ -70,6 +73,14 @@ pub(crate) struct SeenRun {
 impl SeenPod {
     pub(crate) fn is_alive(&self) -> bool {
         self.pause.is_some_and(|pause| pause.lives)
+    }
+
+    /// What of it was there before this time.
+    pub(crate) fn before(&self, time: SystemTime) -> SeenPod {
+        let mut before = self.clone();
+        before.containers.retain(|_, container| container.created < time);
+        before.containers.values_mut().for_each(|container| container.runs.retain(|run| run.started < time));
+        before
     }
 }
 
@@ -173,6 +184,7 @@ fn see_container(
         created: part.created,
         labels: part.container.labels,
         reservation: part.reservation,
+        begins: part.started.filter(|_| state == ContainerState::Created),
         runs,
         cgroup: oom.map(|oom| oom.container),
     })

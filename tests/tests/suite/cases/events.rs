@@ -121,10 +121,12 @@ fn a_pods_life_is_told_by_the_command(bed: &Bed) {
     let lines = follow(bed, "");
     let objects = follow(bed, "--format json");
     bed.podlet("run --name once -l color=red --rootfs ROOT /probe exit 7").code(7);
+    let both = |event: &str| {
+        bed.until(event, || [&lines, &objects].iter().all(|events| events.out().contains(event)));
+    };
+    both("pod-ended");
     bed.podlet("rm once").ok();
-    let last = |events: &Background| bed.until("its last event", || events.out().contains("pod-removed"));
-    last(&lines);
-    last(&objects);
+    both("pod-removed");
     lines.signal(Signal::SIGINT);
     objects.signal(Signal::SIGTERM);
     let lines = lines.wait().ok();
