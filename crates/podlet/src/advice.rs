@@ -176,6 +176,9 @@ const OPTIONS: &[Entry] = &[
     (&["ps"], &["-w", "--watch"], "use watch(1)"),
     (&["ps"], &["--sync", "--external"], "there is no need: the kernel is asked each time, and nothing else is there"),
     (&["inspect"], &["-s", "--size", "-t", "--type"], "POD is a pod and POD/CONTAINER a container, without sizes"),
+    (&["events"], &["--since", "--until"], "nobody of podlet's keeps what happened: it is told as it happens"),
+    (&["events"], &["--stream"], "there is no need: it goes on until it is interrupted or has no reader"),
+    (&["events"], &["--no-trunc"], "there is no need: nothing is cut"),
     (&["wait"], &["-i", "--interval"], "there is no need: the kernel tells, and nobody asks again and again"),
     (&["wait"], &["--condition"], "it waits for the end"),
     (&["rm"], &["-v", "--volumes"], "there are no volumes but directories of this machine, which stay"),
@@ -208,7 +211,6 @@ const COMMANDS: &[Entry] = &[
     (EVERY, &["list", "ls"], "`podlet ps` lists"),
     (EVERY, &["delete", "remove"], "`podlet rm` removes"),
     (EVERY, &["stats"], "`podlet inspect` tells what is used, `podlet-oci events` goes on telling"),
-    (EVERY, &["events"], "there are none yet: `podlet wait` tells the end of a container"),
     (
         EVERY,
         &["pause", "unpause"],

@@ -52,6 +52,8 @@ enum Command {
     Logs(commands::logs::Logs),
     /// Wait for containers to end, and print their exit codes
     Wait(commands::wait::Wait),
+    /// Print what happens to pods and containers, as it happens
+    Events(commands::events::Events),
     /// Run another program in a container that runs
     Exec(commands::exec::Exec),
     /// Send a signal to containers' main processes
@@ -124,6 +126,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Inspect(inspect) => inspect.run(&store),
         Command::Logs(logs) => logs.run(&store),
         Command::Wait(wait) => wait.run(&store),
+        Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::Stop(stop) => stop.run(&store),

@@ -110,6 +110,12 @@ pub(crate) fn refuse_frozen(dir: &Path) -> Result<()> {
     if says(dir, "frozen 1")? { Err(frozen(dir)) } else { Ok(()) }
 }
 
+/// Whether all that is in a cgroup stands still, by its own freezing or by that of
+/// one above; not of one that is gone.
+pub(crate) fn says_frozen(dir: &Path) -> Result<bool> {
+    says(dir, "frozen 1")
+}
+
 fn frozen(dir: &Path) -> Error {
     Error::state(format!("the cgroup {}", dir.display()), "is frozen: nobody can begin in it")
 }

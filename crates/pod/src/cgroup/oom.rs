@@ -37,6 +37,12 @@ pub(crate) fn ooms(pod: &Path) -> u64 {
     counted.iter().filter_map(|dir| count(dir, "memory.events.local", "oom")).sum()
 }
 
+/// How many processes of a cgroup and below were killed for lack of memory; 0 if
+/// the kernel does not count.
+pub(crate) fn kills(dir: &Path) -> u64 {
+    count(dir, "memory.events", "oom_kill").unwrap_or(0)
+}
+
 /// Where to look for what killed a container.
 #[derive(Clone, Debug)]
 pub(crate) struct OomWatch {

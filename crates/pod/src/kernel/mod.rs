@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub(crate) mod bpf;
 pub(crate) mod cgroupfs;
+pub(crate) mod changes;
 pub mod facts;
 pub(crate) mod files;
 pub mod idmap;

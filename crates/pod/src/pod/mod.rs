@@ -2,17 +2,20 @@
 
 mod container;
 mod create;
+pub mod events;
 pub mod exec;
 mod find_pause;
 mod namespaces;
 pub mod process;
 mod races;
+mod seen;
 mod start;
 pub mod status;
 mod stop;
 pub mod summary;
 mod sweep;
 mod update;
+pub mod watch;
 mod whole;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

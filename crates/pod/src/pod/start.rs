@@ -25,7 +25,7 @@ use crate::spec::{Container, NamespaceMode};
 use crate::store;
 use crate::store::exits::{ExitTable, Phase, Reservation};
 use crate::store::lock::{Lock, LockMode};
-use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord, LOG, OOM, PROCESS, ProcessRecord};
+use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord, LOG, OOM, PROCESS, PreviousRun, ProcessRecord};
 
 impl Pod {
     /// Starts a new container with no input and its output in its log.
@@ -81,6 +81,7 @@ impl Pod {
                 remove_when_ended,
                 exit: None,
                 pod_ooms: 0,
+                previous: None,
                 doubled: false,
             };
             self.start_prepared(&object, &prepared, record, reservation, io, &lock)
@@ -122,7 +123,8 @@ impl Pod {
             }
             Some((_, Phase::Lost)) | None => self.reserve(table, false)?,
         };
-        let next = ContainerRecord { reservation: Some(reservation), exit: None, ..record.clone() };
+        let previous = record.started.zip(exit).map(|(started, exit)| PreviousRun { started, exit });
+        let next = ContainerRecord { reservation: Some(reservation), exit: None, previous, ..record.clone() };
         let result = self.start_prepared(&object, &prepared, next, reservation, io, &lock);
         result.map_err(|error| {
             let error = self.explain(&object, error);

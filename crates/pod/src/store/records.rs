@@ -79,9 +79,20 @@ pub(crate) struct ContainerRecord {
     /// How often the pod's memory limit had been hit when the latest run began.
     #[serde(default)]
     pub pod_ooms: u64,
+    /// The run before the latest one: for a watcher that saw neither its end nor, in
+    /// the exit table's entry, what the latest run has put there.
+    #[serde(default)]
+    pub previous: Option<PreviousRun>,
     /// In the latest run its limits stand twice.
     #[serde(default)]
     pub doubled: bool,
+}
+
+/// A run of a container that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PreviousRun {
+    pub started: SystemTime,
+    pub exit: Exit,
 }
 
 /// `process.json`: the container's main process.

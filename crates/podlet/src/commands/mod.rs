@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod create;
+pub mod events;
 pub mod exec;
 mod filter;
 pub mod inspect;

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod crash;
 mod ends;
+mod events;
 mod exits;
 mod extensions;
 mod files;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Case> {
         first_hour::CASES,
         labels::CASES,
         extensions::CASES,
+        events::CASES,
         config::CASES,
         images::CASES,
         bad::CASES,
@@ -110,7 +112,14 @@ pub fn of_podlet_oci() -> Vec<Case> {
 /// What needs a machine's cgroup controllers and capabilities, all of them:
 /// mode vm has these and nothing else, the other modes have the rest.
 fn on_a_whole_machine() -> Vec<Case> {
-    [machine::CASES, limits::CASES, any_call::ON_A_WHOLE_MACHINE, any_call_oci::ON_A_WHOLE_MACHINE].concat()
+    [
+        machine::CASES,
+        limits::CASES,
+        events::ON_A_WHOLE_MACHINE,
+        any_call::ON_A_WHOLE_MACHINE,
+        any_call_oci::ON_A_WHOLE_MACHINE,
+    ]
+    .concat()
 }
 
 /// Whether a mode has this test.
