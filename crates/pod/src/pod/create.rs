@@ -139,6 +139,10 @@ impl Pod {
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();
+            // It is as dead as before, and its records are as much wanted.
+            if !self.record.attached {
+                self.lifeline = None;
+            }
             error
         })
     }

@@ -267,7 +267,10 @@ fn tell_runs(
             None => {}
         }
     }
-    for run in &new.runs[at.map_or(0, |at| at + 1)..] {
+    // After a run that failed to begin the record is the one before it again.
+    let is_told = |run: &SeenRun| old.is_some_and(|old| old.runs.iter().any(|was| was.started == run.started));
+    let fresh = new.runs.iter().rposition(is_told).map_or(0, |at| at + 1);
+    for run in &new.runs[fresh..] {
         told.push((run.started, EventKind::Started));
         let fresh = SeenRun { exit: None, frozen: false, kills: 0, ..*run };
         match run.exit {

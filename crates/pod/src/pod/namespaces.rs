@@ -31,7 +31,7 @@ impl Pod {
         let path = format!("/proc/{}/ns/{}", pause.pid, kind.name());
         // Opened, then looked at again: the pid may be another process's now.
         let opened = File::open(&path);
-        if ProcessId::of(pause.pid)? != Some(pause) {
+        if ProcessId::of(pause.pid)? != Some(pause) || opened.is_err() && !self.is_alive() {
             return Err(self.dead());
         }
         opened.map(OwnedFd::from).doing(|| format!("opening {path}"))

@@ -75,6 +75,18 @@ impl SeenPod {
         self.pause.is_some_and(|pause| pause.lives)
     }
 
+    /// A command takes a container's entry for its next run before it writes that
+    /// down. In between the runs are those of the look before.
+    pub(crate) fn keep_runs(&mut self, before: &SeenPod) {
+        for (name, now) in &mut self.containers {
+            let Some(was) = before.containers.get(name).filter(|was| was.id == now.id) else { continue };
+            if now.begins.is_some() && was.runs.last().map(|run| run.started) == now.begins {
+                now.runs.clone_from(&was.runs);
+                now.begins = None;
+            }
+        }
+    }
+
     /// What of it was there before this time.
     pub(crate) fn before(&self, time: SystemTime) -> SeenPod {
         let mut before = self.clone();
@@ -129,13 +141,13 @@ struct Labelled {
 pub(crate) fn look(
     dir: &Path,
     here: &Here,
-    table: impl FnOnce() -> Result<Option<KeptTable>>,
+    table: impl Fn() -> Result<Option<KeptTable>>,
 ) -> Result<(Option<SeenPod>, Option<KeptTable>)> {
     let Some(pod) = record_file::read_record::<PodPart>(&dir.join(POD))? else { return Ok((None, None)) };
     // In this order: what pause wrote before it ended is in the table.
     let pause = see_pause(dir, pod.cgroup.as_deref(), here)?;
     let alive = pause.is_some_and(|pause| pause.lives);
-    let table = table()?;
+    let kept = table()?;
     let mut containers = BTreeMap::new();
     for name in files::names_in(&dir.join(CONTAINERS))? {
         let records = dir.join(CONTAINERS).join(&name);
@@ -147,10 +159,14 @@ pub(crate) fn look(
             kept: records.join(OOM),
             generation: part.reservation.map_or(0, |reservation| reservation.generation),
         });
-        containers.insert(name, see_container(part, cgroup, alive, table.as_ref())?);
+        containers.insert(name, see_container(part, cgroup, alive, kept.as_ref())?);
+    }
+    if recorded_pause(dir, pod.cgroup.as_deref(), here)? != pause.map(|pause| pause.process) {
+        // Made anew meanwhile: what was read is of two lives of it.
+        return look(dir, here, table);
     }
     let seen = SeenPod { id: pod.id, created: pod.created, labels: pod.options.labels, pause, containers };
-    Ok((Some(seen), table))
+    Ok((Some(seen), kept))
 }
 
 fn see_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<SeenPause>> {

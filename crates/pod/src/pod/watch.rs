@@ -57,6 +57,8 @@ pub struct Watch {
     /// The pod that each descriptor is for.
     descriptors: HashMap<u64, String>,
     pods: BTreeMap<String, Known>,
+    /// The kernel has dropped notices: the store is to be listed anew.
+    has_lost: bool,
     /// Pods to look at.
     dirty: BTreeSet<String>,
     /// Pods to look at again, because something of them is not written down yet that
@@ -119,6 +121,7 @@ impl Store {
             watches: HashMap::new(),
             descriptors: HashMap::new(),
             pods: BTreeMap::new(),
+            has_lost: false,
             dirty: BTreeSet::new(),
             late: BTreeSet::new(),
             nap: FIRST_NAP,
@@ -212,7 +215,7 @@ impl Watch {
                 }
                 Change::Overflow => {
                     self.dirty.extend(self.pods.keys().cloned());
-                    self.dirty.extend(self.store.entries()?);
+                    self.has_lost = true;
                 }
                 Change::Readable(number) => {
                     let Some(pod) = self.descriptors.remove(&number) else { continue };
@@ -227,6 +230,10 @@ impl Watch {
                     self.dirty.extend(self.late.iter().cloned());
                 }
             }
+        }
+        if self.has_lost {
+            self.dirty.extend(self.store.entries().map_err(explained)?);
+            self.has_lost = false;
         }
         Ok(())
     }
@@ -247,7 +254,9 @@ impl Watch {
             match self.look_at(&name) {
                 Ok(events) => told.extend(events),
                 // Of this pod alone, until its records are others.
-                Err(Error::Corrupt { .. } | Error::Newer { .. } | Error::State { .. }) => {}
+                Err(Error::Corrupt { .. } | Error::Newer { .. } | Error::State { .. }) => {
+                    self.late.remove(&name);
+                }
                 Err(error) => {
                     self.late.insert(name);
                     failed = Some(explained(error));
@@ -261,7 +270,7 @@ impl Watch {
 
     /// Wakes the caller for what is late, and for what is left to be looked at.
     fn arm(&mut self) -> Result<()> {
-        if self.late.is_empty() && self.dirty.is_empty() {
+        if self.late.is_empty() && self.dirty.is_empty() && !self.has_lost {
             self.nap = FIRST_NAP;
         } else if !self.is_armed {
             self.changes.wake_after(self.nap)?;
@@ -289,7 +298,10 @@ impl Watch {
         loop {
             // Watched first, and looked at then.
             self.watch_dirs(name, &dir, known)?;
-            let (seen, table) = seen::look(&dir, &self.here, || KeptTable::open(&dir.join(TABLE)))?;
+            let (mut seen, table) = seen::look(&dir, &self.here, || KeptTable::open(&dir.join(TABLE)))?;
+            if let Some((seen, before)) = seen.as_mut().zip(known.seen.as_ref()) {
+                seen.keep_runs(before);
+            }
             // A cgroup has no look without a watch either.
             if self.watch_cgroups(name, seen.as_ref(), known)? {
                 continue;
@@ -298,7 +310,10 @@ impl Watch {
             let mut story = Story { pod: name, now: SystemTime::now(), events: Vec::new() };
             story.tell(known.seen.as_ref(), seen.as_ref(), known.table.as_ref());
             if late {
-                self.late.insert(name.into());
+                if self.late.insert(name.into()) {
+                    // Due in a moment, however long others are waited for.
+                    (self.nap, self.is_armed) = (FIRST_NAP, false);
+                }
             } else {
                 self.late.remove(name);
             }
@@ -321,7 +336,9 @@ impl Watch {
             self.watch_path(name, path, mask, known)?;
             there.insert(path.to_path_buf());
         }
-        for container in files::names_in(&list)? {
+        // What is watched is a directory; a file among the pods has none.
+        let names = if known.watches.contains_key(&list) { files::names_in(&list)? } else { Vec::new() };
+        for container in names {
             let path = list.join(container);
             self.watch_path(name, &path, of_container | Mask::IN_ONLYDIR, known)?;
             there.insert(path);

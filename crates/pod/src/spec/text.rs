@@ -66,7 +66,10 @@ const MOST_NOTES: usize = 256 << 10;
 pub(super) fn check_notes(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Result<()> {
     for (field, notes) in [("label", labels), ("annotation", annotations)] {
         for (name, value) in notes {
-            if name.is_empty() || name.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control()) {
+            let is_odd = |c: char| c == '=' || c.is_whitespace() || c.is_control();
+            // A config.json's annotations may have any name but an empty one
+            // (config.md, Annotations).
+            if name.is_empty() || field == "label" && name.contains(is_odd) {
                 return Err(Error::invalid(field, name, "give NAME=VALUE, the name without spaces and `=`"));
             }
             check_string(field, value)?;

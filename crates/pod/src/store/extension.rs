@@ -5,7 +5,8 @@
 //! it notes what there is *before* it makes it, and a clean-up that takes it away
 //! again. A pod's records are removed only once that has succeeded, by whichever
 //! program comes to it: so nothing is forgotten, also where the program that made
-//! it was killed or the machine was started anew.
+//! it was killed. A store in memory, as the default one is, does not outlive the
+//! machine's restart: what does, its owner looks through by itself then.
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;

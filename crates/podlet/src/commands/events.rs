@@ -45,17 +45,21 @@ impl Events {
             bail!("{wrong:?}: give a pod, and --filter container=NAME for one of its containers");
         }
         let mut watch = store.watch()?;
-        let mut ends = SigSet::empty();
-        ends.add(Signal::SIGINT);
-        ends.add(Signal::SIGTERM);
-        ends.thread_block()?;
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGINT);
+        blocked.add(Signal::SIGTERM);
+        blocked.thread_block()?;
         // From here on everything that happens is told.
-        let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC)?;
+        let ends = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC)?;
         loop {
             let events = watch.next(Some(Duration::ZERO))?;
             for event in events.iter().filter(|event| self.is_asked_for(event) && is_meant(&filters, event)) {
                 let line = if self.format == Format::Json { as_json(event) } else { as_line(event) };
-                if output::bytes(format!("{line}\n").as_bytes())? == Reader::Gone {
+                // A reader that does not read must not keep this from being ended.
+                blocked.thread_unblock()?;
+                let reader = output::bytes(format!("{line}\n").as_bytes());
+                blocked.thread_block()?;
+                if reader? == Reader::Gone {
                     return Ok(0);
                 }
             }

@@ -20,6 +20,7 @@ crate::tests![
     a_pods_life_is_told_by_the_command,
     a_run_that_came_and_went_between_two_looks_is_told,
     how_a_container_ended_is_told_though_it_was_removed,
+    each_run_is_told_once_however_often_one_looks,
     a_container_whose_starter_was_killed_is_told,
     who_only_looks_makes_no_events,
     a_watch_is_readable_once_something_has_happened,
@@ -204,6 +205,38 @@ fn how_a_container_ended_is_told_though_it_was_removed(bed: &Bed) {
     bed.podlet("rm -f web").ok();
     bed.podlet("create web").ok();
     expect(&mut watch, &["pod-ended web", "pod-removed web", "pod-created web", "pod-started web"]);
+}
+
+fn each_run_is_told_once_however_often_one_looks(bed: &Bed) {
+    // A file among the pods is none.
+    let notes = bed.state().join("notes");
+    fs::write(&notes, "x").expect("a file");
+    bed.podlet("create web").ok();
+    bed.podlet("run -d --pod web --name a --rootfs ROOT /probe block").ok();
+    let mut watch = bed.store().watch().expect("a watch");
+    let mut told = Vec::new();
+    std::thread::scope(|scope| {
+        let restarts = scope.spawn(|| {
+            for _ in 0..bed.rounds(8) {
+                bed.podlet("restart -t 0 web/a").ok();
+                bed.podlet("stop -t 0 web/a").ok();
+                bed.podlet("start web/a").ok();
+            }
+        });
+        while !restarts.is_finished() {
+            told.extend(watch.next(Some(Duration::from_micros(500))).expect("events"));
+        }
+        restarts.join().expect("restarts");
+    });
+    told.extend(watch.next(Some(Duration::ZERO)).expect("events"));
+    let runs: Vec<_> = told.iter().filter(|event| event.kind == EventKind::Started).map(|event| event.time).collect();
+    let shown: Vec<_> = told.iter().map(show).collect();
+    assert!(runs.len() > 1 && runs.is_sorted_by(|one, next| one < next), "{shown:#?}");
+    // Each ends once before the next one begins; the first began before.
+    let is_end = |event: &Event| matches!(event.kind, EventKind::Died { exit: Some(_) });
+    let in_turn = told.iter().enumerate().all(|(at, event)| is_end(event) == (at % 2 == 0));
+    assert!(in_turn && told.len() == 2 * runs.len(), "{shown:#?}");
+    fs::remove_file(notes).expect("the file");
 }
 
 fn a_container_whose_starter_was_killed_is_told(bed: &Bed) {

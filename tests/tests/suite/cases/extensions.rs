@@ -152,6 +152,11 @@ fn a_pod_made_anew_tells_what_keeps_something_for_it(bed: &Bed) {
     assert!(error.contains("the bridge"), "{error}");
     assert_eq!(bed.inspect("web")["state"], "exited");
     leases.fails.store(false, SeqCst);
+    // It is as wanted as before: no handle takes it along.
+    drop(pod);
+    assert_eq!(bed.inspect("web")["state"], "exited");
+    assert!(leases.has("web"));
+    let mut pod = Pod::open(&store, "web").expect("a pod");
     pod.revive().expect("a pod");
     let pause = pod.pause_pid().expect("pause");
     assert_eq!(leases.net.load(SeqCst), fs::metadata(format!("/proc/{pause}/ns/net")).expect("its network").ino());

@@ -41,7 +41,6 @@ fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
         ("run --restart always host true", &["--restart", "podlet wait"]),
         ("run --privileged host true", &["--privileged", "--cap-add"]),
         ("run --nmae a host true", &["do you mean --name?"]),
-        ("create --label a=b pod", &["--label", "no labels"]),
         ("logs -t web/a", &["no option -t", "without times"]),
         ("logs --since 5m web/a", &["--since", "without times"]),
         ("start -a web/a", &["no option -a", "no attach"]),
@@ -123,7 +122,7 @@ fn ps_names_what_is_asked_for(bed: &Bed) {
     for name in names("").split(' ') {
         bed.podlet(&format!("inspect {name}")).ok();
     }
-    bed.podlet("ps --filter label=a").fails(125, &["label=a", "name, pod, status and exited"]);
+    bed.podlet("ps --filter colour=a").fails(125, &["colour=a", "name, pod, label, status and exited"]);
     bed.podlet("ps --filter name=a*").fails(125, &["a*", "part of a name"]);
     bed.podlet("ps -q --format json").fails(125, &["--quiet", "--format"]);
     let long = "x".repeat(200);
