@@ -149,31 +149,35 @@ pub(crate) fn holds(dir: &Path, pid: u32) -> Result<bool> {
 /// Kills everything in a cgroup and below, and waits until it is gone. A
 /// cgroup that is not there has nothing in it.
 pub(crate) fn kill(dir: &Path, timeout: Duration) -> Result<()> {
-    kill_while(dir, timeout, || Ok(true))
-}
-
-/// Kills everything in a cgroup and below and waits until it is gone, if
-/// `is_ours` says so of what was found there. A cgroup that another process makes
-/// at this path meanwhile is neither killed nor waited for.
-pub(crate) fn kill_while(dir: &Path, timeout: Duration, is_ours: impl FnOnce() -> Result<bool>) -> Result<()> {
-    let context = || format!("killing the cgroup {}", dir.display());
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let found = match open(dir, flags, Mode::empty()) {
-        Err(errno) if is_gone(&errno.into()) => return Ok(()),
-        found => found.doing(context)?,
-    };
-    if !is_ours()? {
-        return Ok(());
-    }
-    let found = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-    match fs::write(found.join("cgroup.kill"), "1") {
-        Err(error) if is_gone(&error) => return Ok(()),
-        result => result.doing(context)?,
-    }
-    if wait_empty(&found, timeout)? {
+    let Some(found) = kill_if(dir, || Ok(true))? else { return Ok(()) };
+    // Another one that is made at this path meanwhile is not waited for.
+    if wait_empty(&path_of(&found), timeout)? {
         return Ok(());
     }
     Err(Error::Deadline { what: format!("the end of all processes in {}", dir.display()), after: timeout })
+}
+
+/// Kills everything that is in a cgroup and below just now, if `is_ours` says so
+/// of the cgroup that was found there. Before Linux 6.14 what is cloned into it a
+/// moment later lives.
+pub(crate) fn kill_if(dir: &Path, is_ours: impl FnOnce() -> Result<bool>) -> Result<Option<OwnedFd>> {
+    let context = || format!("killing the cgroup {}", dir.display());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let found = match open(dir, flags, Mode::empty()) {
+        Err(errno) if is_gone(&errno.into()) => return Ok(None),
+        found => found.doing(context)?,
+    };
+    if !is_ours()? {
+        return Ok(None);
+    }
+    match fs::write(path_of(&found).join("cgroup.kill"), "1") {
+        Err(error) if is_gone(&error) => Ok(None),
+        result => result.map(|()| Some(found)).doing(context),
+    }
+}
+
+fn path_of(dir: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
 /// Whether the processes in a cgroup do not run.

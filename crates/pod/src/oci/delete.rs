@@ -31,7 +31,7 @@ impl Instance {
                     // Only H or C is there, and may not have begun to run: the
                     // creator waits for that. The next container of this id is not
                     // ours to end.
-                    cgroup::kill_while(cgroup, PATIENCE, || self.dir.is_there())?;
+                    cgroup::kill_if(cgroup, || self.dir.is_there())?;
                 }
                 if self.dir.is_free()? {
                     break;
