@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::pod_tree::PodCgroup;
 use crate::kernel::record_file;
 
 /// Whose memory was used up.
@@ -66,6 +67,11 @@ struct Kept {
 }
 
 impl OomWatch {
+    /// That of the container `name` of a pod with this cgroup.
+    pub(crate) fn new(cgroup: &PodCgroup, name: &str, before: u64, kept: PathBuf, generation: u64) -> OomWatch {
+        OomWatch { container: cgroup.container(name), pod: cgroup.path().into(), before, kept, generation }
+    }
+
     /// Whose lack of memory killed something of the container in this run.
     pub(crate) fn level(&self) -> Option<OomLevel> {
         let kept: Option<Kept> = record_file::read_record(&self.kept).ok().flatten();

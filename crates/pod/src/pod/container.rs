@@ -133,13 +133,8 @@ impl Pod {
     pub(crate) fn oom_watch(&self, record: &ContainerRecord) -> Option<OomWatch> {
         let cgroup = self.cgroup()?;
         let name = &record.container.name;
-        Some(OomWatch {
-            container: cgroup.container(name),
-            pod: cgroup.path().into(),
-            before: record.pod_ooms,
-            kept: self.container_dir(name).join(OOM),
-            generation: record.reservation?.generation,
-        })
+        let kept = self.container_dir(name).join(OOM);
+        Some(OomWatch::new(&cgroup, name, record.pod_ooms, kept, record.reservation?.generation))
     }
 
     /// Before the cgroups go: writes down which containers lacked memory.

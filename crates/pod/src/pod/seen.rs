@@ -12,6 +12,7 @@ use super::find_pause::{Here, recorded_pause};
 use super::status::{ContainerState, state_of};
 use crate::cgroup;
 use crate::cgroup::oom::{self, OomWatch};
+use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::Result;
 use crate::kernel::procfs::{ProcessId, lives};
 use crate::kernel::{files, record_file};
@@ -148,18 +149,15 @@ pub(crate) fn look(
     let pause = see_pause(dir, pod.cgroup.as_deref(), here)?;
     let alive = pause.is_some_and(|pause| pause.lives);
     let kept = table()?;
+    let cgroup = pod.cgroup.clone().map(PodCgroup::at);
     let mut containers = BTreeMap::new();
     for name in files::names_in(&dir.join(CONTAINERS))? {
         let records = dir.join(CONTAINERS).join(&name);
         let Some(part) = record_file::read_record::<ContainerPart>(&records.join(CONTAINER))? else { continue };
-        let cgroup = pod.cgroup.as_ref().map(|pod| OomWatch {
-            container: pod.join("ctr").join(&name),
-            pod: pod.clone(),
-            before: part.pod_ooms,
-            kept: records.join(OOM),
-            generation: part.reservation.map_or(0, |reservation| reservation.generation),
-        });
-        containers.insert(name, see_container(part, cgroup, alive, kept.as_ref())?);
+        let generation = part.reservation.map_or(0, |reservation| reservation.generation);
+        let watch = |cgroup| OomWatch::new(cgroup, &name, part.pod_ooms, records.join(OOM), generation);
+        let oom = cgroup.as_ref().map(watch);
+        containers.insert(name, see_container(part, oom, alive, kept.as_ref())?);
     }
     if recorded_pause(dir, pod.cgroup.as_deref(), here)? != pause.map(|pause| pause.process) {
         // Made anew meanwhile: what was read is of two lives of it.

@@ -17,6 +17,7 @@ use super::Pod;
 use super::find_pause::{Here, recorded_pause};
 use super::status::{ContainerState, PodState, state_of};
 use crate::cgroup::oom::OomWatch;
+use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Error, Result};
 use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
@@ -147,6 +148,7 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
     }
     let mut containers = Vec::new();
     let mut table = None;
+    let cgroup = pod.cgroup.map(PodCgroup::at);
     for container in files::names_in(&dir.join(CONTAINERS))? {
         let records = dir.join(CONTAINERS).join(&container);
         let Some(part) = record_file::read_record::<ContainerPart>(&records.join(CONTAINER))? else { continue };
@@ -158,12 +160,8 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
         if state != ContainerState::Running && !all {
             continue;
         }
-        let watch = pod.cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| OomWatch {
-            container: cgroup.join("ctr").join(&container),
-            pod: cgroup.clone(),
-            before: part.pod_ooms,
-            kept: records.join(OOM),
-            generation: reservation.generation,
+        let watch = cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| {
+            OomWatch::new(cgroup, &container, part.pod_ooms, records.join(OOM), reservation.generation)
         });
         containers.push(ContainerSummary {
             pid: if state == ContainerState::Running { pid_of(store, &name, &container)? } else { None },

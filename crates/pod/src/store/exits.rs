@@ -145,18 +145,23 @@ pub(crate) fn check_version(path: &Path, version: u32) -> Result<()> {
     }
 }
 
+/// Maps the table at `path`, if there is one.
+pub(super) fn map_table(path: &Path) -> Result<Option<(MappedTable, File)>> {
+    let Some((file, meta)) = files::open_own(path, File::options().read(true).write(true))? else {
+        return Ok(None);
+    };
+    if meta.len() != TABLE_SIZE as u64 {
+        return Err(corrupt(path, NOT_ONE_PAGE));
+    }
+    let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
+    check_version(path, map.head.version.load(Acquire))?;
+    Ok(Some((map, file)))
+}
+
 impl ExitTable {
     /// The table at `path`; `None` if there is none.
     pub(crate) fn open(path: &Path, pause: Option<OwnedFd>) -> Result<Option<ExitTable>> {
-        let Some((file, meta)) = files::open_own(path, File::options().read(true).write(true))? else {
-            return Ok(None);
-        };
-        if meta.len() != TABLE_SIZE as u64 {
-            return Err(corrupt(path, NOT_ONE_PAGE));
-        }
-        let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
-        check_version(path, map.head.version.load(Acquire))?;
-        Ok(Some(ExitTable { map, file: file.into(), pause }))
+        Ok(map_table(path)?.map(|(map, file)| ExitTable { map, file: file.into(), pause }))
     }
 
     /// This table, kept by `pause`.

@@ -2,13 +2,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::Ordering::Acquire;
 
 use pause::table::{ENTRIES, Entry, Head, TABLE_SIZE};
 
-use super::exits::{NOT_ONE_PAGE, Phase, Reservation, check_version, corrupt, phase_of};
+use super::exits::{NOT_ONE_PAGE, Phase, Reservation, check_version, corrupt, map_table, phase_of};
 use crate::error::{Context, Result};
 use crate::kernel::files;
 use crate::kernel::syscalls::MappedTable;
@@ -56,15 +54,7 @@ pub(crate) struct KeptTable(MappedTable);
 impl KeptTable {
     /// The table at `path`, if there is one.
     pub(crate) fn open(path: &Path) -> Result<Option<KeptTable>> {
-        let Some((file, meta)) = files::open_own(path, File::options().read(true).write(true))? else {
-            return Ok(None);
-        };
-        if meta.len() != TABLE_SIZE as u64 {
-            return Err(corrupt(path, NOT_ONE_PAGE));
-        }
-        let map = MappedTable::map(file.as_fd()).doing(|| format!("mapping the exit table {}", path.display()))?;
-        check_version(path, map.head.version.load(Acquire))?;
-        Ok(Some(KeptTable(map)))
+        Ok(map_table(path)?.map(|(map, _)| KeptTable(map)))
     }
 
     pub(crate) fn phase(&self, reservation: Reservation) -> Phase {

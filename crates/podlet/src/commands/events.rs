@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pod::{Event, EventKind, Exit, ExitStatus, Store};
 use serde_json::json;
 
+use super::filter::{Label, meet};
 use crate::output::{self, Format, Reader};
 
 /// Print what happens to pods and containers, as it happens
@@ -35,7 +36,7 @@ enum Filter {
     Container(String),
     Event(String),
     /// A label of the container or its pod, with this value or any.
-    Label(String, Option<String>),
+    Label(Label),
 }
 
 impl Events {
@@ -95,24 +96,13 @@ fn parse(text: &str) -> Result<Filter> {
         "container" => Filter::Container(value.into()),
         "event" if EventKind::NAMES.contains(&value) => Filter::Event(value.into()),
         "event" => bail!("--filter {text:?}: an event is one of {}", EventKind::NAMES.join(", ")),
-        "label" => match value.split_once('=') {
-            Some((name, value)) => Filter::Label(name.into(), Some(value.into())),
-            None => Filter::Label(value.into(), None),
-        },
+        "label" => Filter::Label(Label::parse(value)),
         _ => bail!("--filter {text:?}: there is pod, container, label and event; use --format json and jq(1) for more"),
     })
 }
 
-/// As `podlet ps` has it: of one kind any, and of each kind one; but all labels.
 fn is_meant(filters: &[Filter], event: &Event) -> bool {
-    let alike = |filter: &Filter| {
-        let same = |other: &&Filter| match filter {
-            Filter::Label(..) => *other == filter,
-            _ => std::mem::discriminant(*other) == std::mem::discriminant(filter),
-        };
-        filters.iter().filter(same).any(|filter| meets(filter, event))
-    };
-    filters.iter().all(alike)
+    meet(filters, |filter| matches!(filter, Filter::Label(_)), |filter| meets(filter, event))
 }
 
 fn meets(filter: &Filter, event: &Event) -> bool {
@@ -123,10 +113,7 @@ fn meets(filter: &Filter, event: &Event) -> bool {
             event.container.as_ref().is_some_and(is_it)
         }
         Filter::Event(wanted) => event.kind.name() == wanted,
-        Filter::Label(name, wanted) => [&event.labels, &event.pod_labels]
-            .into_iter()
-            .filter_map(|labels| labels.get(name))
-            .any(|value| wanted.as_ref().is_none_or(|wanted| wanted == value)),
+        Filter::Label(label) => label.is_in(&event.labels) || label.is_in(&event.pod_labels),
     }
 }
 

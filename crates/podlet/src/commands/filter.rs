@@ -16,11 +16,43 @@ enum Filter {
     Status(ContainerState),
     Exited(i32),
     /// A label of the container or its pod, with this value or any.
-    Label(String, Option<String>),
+    Label(Label),
 }
 
 /// The labels of a pod or container.
 type Labels = BTreeMap<String, String>;
+
+/// `label=NAME[=VALUE]`: a label with this value or any.
+#[derive(Clone, PartialEq)]
+pub struct Label {
+    name: String,
+    value: Option<String>,
+}
+
+impl Label {
+    pub fn parse(text: &str) -> Label {
+        match text.split_once('=') {
+            Some((name, value)) => Label { name: name.into(), value: Some(value.into()) },
+            None => Label { name: text.into(), value: None },
+        }
+    }
+
+    pub fn is_in(&self, labels: &Labels) -> bool {
+        labels.get(&self.name).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
+    }
+}
+
+/// As podman has it: of one kind any, and of each kind one; but all labels.
+pub fn meet<F: PartialEq>(filters: &[F], is_label: impl Fn(&F) -> bool, meets: impl Fn(&F) -> bool) -> bool {
+    let alike = |filter: &F| {
+        let same = |other: &&F| match is_label(filter) {
+            true => *other == filter,
+            false => std::mem::discriminant(*other) == std::mem::discriminant(filter),
+        };
+        filters.iter().filter(same).any(&meets)
+    };
+    filters.iter().all(alike)
+}
 
 /// What is asked about a container.
 pub struct Seen<'a> {
@@ -43,7 +75,7 @@ impl<'a> From<&'a ContainerSummary> for Seen<'a> {
     }
 }
 
-/// As podman has it: of one kind any, and of each kind one; but all labels.
+/// All that are given.
 pub struct Filters(Vec<Filter>);
 
 impl Filters {
@@ -77,14 +109,8 @@ impl Filters {
     }
 
     fn mean(&self, pod: &str, labels: &Labels, container: Option<Seen<'_>>) -> bool {
-        let alike = |filter: &Filter| {
-            let same = |other: &&Filter| match filter {
-                Filter::Label(..) => *other == filter,
-                _ => std::mem::discriminant(*other) == std::mem::discriminant(filter),
-            };
-            self.0.iter().filter(same).any(|filter| meets(filter, pod, labels, container.as_ref()))
-        };
-        self.0.iter().all(alike)
+        let is_label = |filter: &Filter| matches!(filter, Filter::Label(_));
+        meet(&self.0, is_label, |filter| meets(filter, pod, labels, container.as_ref()))
     }
 }
 
@@ -109,10 +135,7 @@ fn parse(text: &str) -> Result<Filter> {
             Ok(code) => Filter::Exited(code),
             Err(_) => bail!("--filter {text:?}: give an exit code"),
         },
-        "label" => match value.split_once('=') {
-            Some((name, value)) => Filter::Label(name.into(), Some(value.into())),
-            None => Filter::Label(value.into(), None),
-        },
+        "label" => Filter::Label(Label::parse(value)),
         _ => bail!(
             "--filter {text:?}: there is name, pod, label, status and exited; use --format json and jq(1) for more"
         ),
@@ -127,11 +150,7 @@ fn meets(filter: &Filter, pod: &str, labels: &Labels, container: Option<&Seen<'_
             names.into_iter().flatten().any(|name| is_like(name, wanted))
         }
         Filter::Pod(wanted) => pod == wanted,
-        Filter::Label(name, wanted) => {
-            let is_it = |value: &String| wanted.as_ref().is_none_or(|wanted| wanted == value);
-            let has = |labels: &Labels| labels.get(name).is_some_and(is_it);
-            has(labels) || container.is_some_and(|container| has(container.labels))
-        }
+        Filter::Label(label) => label.is_in(labels) || container.is_some_and(|container| label.is_in(container.labels)),
         Filter::Status(wanted) => container.is_some_and(|container| container.state == *wanted),
         Filter::Exited(code) => container.is_some_and(|container| container.exit_code.map(i32::from) == Some(*code)),
     }
