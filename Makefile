@@ -13,7 +13,7 @@ MUSL = x86_64-unknown-linux-musl
 TARGET ?= $(if $(wildcard $(shell $(RUSTC) --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 PROGRAMS = target/$(if $(TARGET),$(TARGET)/)release
 
-.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-podman \
+.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-systemd test-podman test-cni \
 	test-kill test-soak bench lint doc clean install
 
 all: build
@@ -48,9 +48,14 @@ test-musl:
 
 # The suite, and the tests that need a whole machine, on Debian's kernel in a
 # virtual machine: cgroup v2 alone, with every controller. No root is needed,
-# but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it.
+# but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it. SYSTEMD=1 is
+# test-systemd.
 test-vm:
+ifeq ($(SYSTEMD),1)
+	tests/vm/systemd $(ARGS)
+else
 	tests/vm/run $(ARGS)
+endif
 
 # What limits have to hold against where cgroup2 is mounted without nsdelegate.
 test-vm-undelegated:
@@ -68,11 +73,27 @@ test-versions:
 	CARGO="$(CARGO)" tests/versions/build
 	PODLET_TEST_FORMER=$(CURDIR)/target/former/bin $(CARGO) test --package podlet-tests --test suite -- build_before
 
+# As root: cgroups made by systemd, in a virtual machine that Debian's systemd has
+# booted: podlet's pods, podlet-oci, and podman with it and no other option.
+# ARGS=SCRIPT runs one of tests/systemd.
+test-systemd:
+	tests/vm/systemd $(ARGS)
+
 # As root: podlet-oci as the runtime of podman, and of containerd where that is
 # installed.
 test-podman: build
 	tests/engines/podman $(PROGRAMS)/podlet-oci
 	if command -v containerd >/dev/null; then tests/engines/containerd $(PROGRAMS)/podlet-oci; fi
+	tests/engines/cni $(PROGRAMS)/podlet-oci
+
+# As root: pods in CNI networks, with the reference plugins of this machine and those
+# of Debian unstable; or of the directories that PODLET_TEST_CNI names, with colons
+# between.
+test-cni:
+	set -e; dirs=$${PODLET_TEST_CNI:-/usr/lib/cni:$$(tests/engines/cni-plugins target/cni)}; \
+	export PODLET_TEST_CNI=$$dirs; \
+	$(CARGO) test --package podlet-net real; \
+	$(CARGO) test --package podlet-tests --test suite -- --mode root,mapped _cni cni_
 
 # podlet and podlet-oci killed at every single system call, and every call of
 # them, their launchers and pause failing: what they then say is true, and nothing
@@ -84,11 +105,13 @@ test-kill:
 	if [ "$$(id -u)" = 0 ]; then \
 		PODLET_VM_TIMEOUT=14400 PODLET_VM_SUITE="--mode vm --every $(EVERY)" tests/vm/run at_any_call any_call_of_which; fi
 
-# A thousand rounds each of what races: start after wait, a name used again, wait
-# beside ps; and a minute of 32 starts at once. The suite has a short form.
+# A thousand rounds each of what races, or may leave something: start after wait, a
+# name used again, wait beside ps, a pod in a network, a server there that crashes;
+# and a minute of 32 starts at once. The suite has a short form.
 test-soak:
 	$(CARGO) test --package podlet-tests --test suite -- --every $(EVERY) \
-		$(or $(ARGS),of_what_was_waited what_was_waited beside_a_wait starts_at_once)
+		$(or $(ARGS),of_what_was_waited what_was_waited beside_a_wait starts_at_once again_and_again \
+			a_server_in_a_network_crashes)
 
 # podlet beside the kernel's floor, crun and runc; as root. ARGS="--rounds 10"
 # makes it shorter, ARGS=--help shows more.
@@ -101,7 +124,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@# The README and docs/embedding.md show examples that the build compiles.
 	sed -n '/^```rust$$/,/^```$$/p' README.md | sed '1d;$$d' | diff - crates/pod/examples/embed.rs
-	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod/examples/event_loop.rs
+	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod-tokio/examples/tasks.rs
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps

@@ -72,10 +72,12 @@ impl Fixture {
         command
     }
 
-    /// `podlet run`, with the container's own options.
+    /// `podlet run`, with the container's own options, and without a network: what a
+    /// network takes is measured by itself.
     pub fn podlet_run(&self, options: &[&str]) -> Command {
         let mut command = Command::new(&self.podlet);
         command.arg("--root").arg(self.store.root()).args(["run", "--rm"]).args(options);
+        command.env("PODLET_NETWORK", "none");
         command.arg("--rootfs").arg(&self.rootfs).arg("/bin/true");
         command
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use pod::{Container, Pod, PodOptions, Root};
+use pod::{ContainerSpec, Pod, PodOptions, Root};
 
 use crate::fixture::{Fixture, run};
 use crate::measure::{Subject, interleaved, median, milliseconds};
@@ -51,8 +51,8 @@ pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
 fn hold(fixture: &Fixture, pods: &mut Vec<Pod>, count: usize) -> Result<()> {
     while pods.len() < count {
         let pod = Pod::create(&fixture.store, PodOptions::new(format!("listed-{}", pods.len())))?;
-        let container = Container::new("idle", Root::Dir(fixture.rootfs.clone())).args(["/bin/true", "sleep"]);
-        pod.start_with(&container, quiet())?;
+        let container = ContainerSpec::new("idle", Root::Dir(fixture.rootfs.clone())).args(["/bin/true", "sleep"]);
+        pod.run(&container, quiet())?;
         pods.push(pod);
     }
     Ok(())

@@ -9,9 +9,11 @@ mod bundles;
 mod fixture;
 mod listing;
 mod measure;
+mod network;
 mod pods;
 mod report;
 mod starts;
+mod two;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use pod::{Container, Pod, PodOptions, Root, Store};
+use pod::{ContainerSpec, Pod, PodOptions, Root, Store};
 
 use fixture::{Fixture, Peer, run, show_version_2_alone};
 use measure::{Series, Subject, interleaved, timed};
@@ -38,7 +40,7 @@ struct Options {
     /// How many containers a busy program starts at once
     #[arg(long, default_value_t = 500)]
     starts: usize,
-    /// Only these sections: run, bundle, join, starts, memory, many, listing, teardown
+    /// Only these sections: run, bundle, join, two, starts, memory, many, listing, teardown, network
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where podlet and podlet-oci are [default: beside this program]
@@ -87,6 +89,9 @@ fn main() -> Result<()> {
         measure_join(&fixture, options.rounds, 0)?;
         measure_join(&fixture, options.rounds, 400)?;
     }
+    if wanted("two") {
+        two::measure(&fixture, options.rounds)?;
+    }
     if wanted("starts") {
         measure_starts(&fixture, options.starts)?;
     }
@@ -102,6 +107,9 @@ fn main() -> Result<()> {
     }
     if wanted("teardown") {
         pods::teardown(&fixture, options.rounds.min(30))?;
+    }
+    if wanted("network") {
+        network::measure(&fixture, options.rounds)?;
     }
     Ok(())
 }
@@ -200,16 +208,16 @@ fn measure_join(fixture: &Fixture, rounds: usize, mounts: usize) -> Result<()> {
     let library = || {
         number += 1;
         let name = format!("library-{number}");
-        let container = Container::new(&name, Root::Dir(fixture.rootfs.clone())).args(["/bin/true"]);
-        let (taken, exit) = timed(|| Ok(pod.start_with(&container, starts::quiet())?.wait()?))?;
-        ensure!(exit.code() == 0, "the container ended with {}", exit.code());
-        removals.push(measure::milliseconds(timed(|| Ok(pod.remove_container(&name)?))?.0));
+        let container = ContainerSpec::new(&name, Root::Dir(fixture.rootfs.clone())).args(["/bin/true"]);
+        let (taken, exit) = timed(|| Ok(pod.run(&container, starts::quiet())?.wait()?))?;
+        ensure!(exit.shell_code() == 0, "the container ended with {}", exit.shell_code());
+        removals.push(measure::milliseconds(timed(|| Ok(pod.container(&name).expect("a container").remove()?))?.0));
         Ok(taken)
     };
     let subjects = vec![
         Subject::new("kernel's floor", || run(&mut fixture.floor("join", Some(pause), false))),
         Subject::new("kernel's floor, with a cgroup", || run(&mut fixture.floor("join", Some(pause), true))),
-        Subject::new("library: Pod::start and wait", library),
+        Subject::new("library: Pod::run and wait", library),
         Subject::new("command: podlet run --pod P --rm", || run(&mut fixture.podlet_run(&["--pod", "shared"]))),
     ];
     let series = interleaved(rounds, subjects)?;
@@ -226,7 +234,7 @@ fn measure_join(fixture: &Fixture, rounds: usize, mounts: usize) -> Result<()> {
         let columns = [&*ms(one.median()), &*times(one.ratio(&series[0])), &*times(one.ratio(&series[1]))];
         line(&one.name, columns, &aims);
     }
-    line("library: Pod::remove_container", [&ms(measure::median(&removals)), "", ""], "");
+    line("library: Container::remove", [&ms(measure::median(&removals)), "", ""], "");
     pod.remove()?;
     drop(extra);
     Ok(())

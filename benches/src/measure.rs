@@ -35,6 +35,13 @@ impl Series {
         median(&self.rounds)
     }
 
+    /// What 19 of 20 rounds did not exceed.
+    pub fn p95(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() * 95 / 100).copied().unwrap_or(f64::NAN)
+    }
+
     /// How many times as long as `other` this took, in the middle round.
     pub fn ratio(&self, other: &Series) -> f64 {
         let ratios: Vec<_> = self.rounds.iter().zip(&other.rounds).map(|(a, b)| a / b).collect();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pod::{Container, Pod, PodOptions, Root};
+use pod::{ContainerSpec, Pod, PodOptions, Root};
 
 use crate::fixture::{FLOOR, Fixture, mount_lines};
 use crate::measure::{median, milliseconds, timed};
@@ -78,12 +78,12 @@ pub fn teardown(fixture: &Fixture, rounds: usize) -> Result<()> {
     let (mut killed, mut gone, mut removed, mut stopped) = (vec![], vec![], vec![], vec![]);
     for number in 0..rounds {
         let pod = create(fixture, number)?;
-        let container = Container::new("sleeper", Root::Dir(fixture.rootfs.clone())).args(["/bin/true", "sleep"]);
-        let sleeper = pod.start_with(&container, quiet())?;
-        let (time, _) = timed(|| Ok(pod.stop("sleeper", Duration::from_secs(10))?))?;
+        let container = ContainerSpec::new("sleeper", Root::Dir(fixture.rootfs.clone())).args(["/bin/true", "sleep"]);
+        let sleeper = pod.run(&container, quiet())?;
+        let (time, _) = timed(|| Ok(pod.container("sleeper").expect("a container").stop(Duration::from_secs(10))?))?;
         stopped.push(milliseconds(time));
         ensure!(sleeper.try_wait()?.is_some(), "the container runs after its stop");
-        let sleeper = pod.start_again("sleeper", quiet())?;
+        let sleeper = pod.container("sleeper").expect("a container").start(quiet())?;
         let pause = pod.pause_pid().context("pause has ended")?;
         let pidfd = pod.pidfd().context("pause has ended")?;
         let begin = Instant::now();

@@ -16,7 +16,7 @@ use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use pod::{Container, Io, Pod, PodOptions, Root, Stdio as Stream, Store};
+use pod::{ContainerSpec, Io, Pod, PodOptions, Root, Store, Streams};
 
 use crate::fixture::{Fixture, descriptors};
 use crate::measure::{median, milliseconds, timed};
@@ -189,13 +189,13 @@ fn start_all(pods: &[Pod], rootfs: &std::path::Path, burden: Burden) -> Result<(
 
 /// A start to its end.
 fn start_one(pod: &Pod, rootfs: &std::path::Path, name: &str) -> Result<Duration> {
-    let container = Container::new(name, Root::Dir(rootfs.into())).args(["/bin/true"]);
-    let (taken, exit) = timed(|| Ok(pod.start_with(&container, quiet())?.wait()?))?;
-    ensure!(exit.code() == 0, "the container ended with {}", exit.code());
+    let container = ContainerSpec::new(name, Root::Dir(rootfs.into())).args(["/bin/true"]);
+    let (taken, exit) = timed(|| Ok(pod.run(&container, quiet())?.wait()?))?;
+    ensure!(exit.shell_code() == 0, "the container ended with {}", exit.shell_code());
     Ok(taken)
 }
 
 /// No input, no output.
-pub fn quiet() -> Io {
-    Io { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null }
+pub fn quiet() -> Streams {
+    Io::null()
 }

@@ -1,14 +1,17 @@
 //! The root of the sealed program, compiled by `build.rs`.
 //!
 //! Started by `execveat` from a sealed memfd with the plan as descriptor 3.
-//! `argv[0]` is the name `ps` shows. An environment that is not empty asks to
-//! begin at the plan's `resume` step: that is how an ordinary user's pod
-//! executes the program anew inside its outer user namespace.
+//! `argv[0]` is the name `ps` shows. Where there is another argument, a word on the
+//! report is waited for first: until then somebody moves the process to the cgroup
+//! that it could not be born in. An environment that is not empty asks to begin at
+//! the plan's `resume` step: that is how an ordinary user's pod executes the program
+//! anew inside its outer user namespace.
 #![no_std]
 #![no_main]
 #![allow(dead_code)]
 
 mod arch;
+mod empty;
 mod hold;
 mod run;
 mod table;
@@ -22,8 +25,16 @@ use wire::{Header, MAGIC, PLAN_BASE, PLAN_MAX, Slot};
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the kernel put argc on top of the stack, then argv and its null,
     // then the environment.
-    let resumed = unsafe { *stack.add(*stack + 2) != 0 };
+    let (waits, resumed) = unsafe { (*stack > 1, *stack.add(*stack + 2) != 0) };
     arch::reset_signals();
+    if waits {
+        let mut word = 0u8;
+        // SAFETY: the word outlives the call.
+        let size = unsafe { syscall(nr::READ, [Slot::REPORT as usize, &raw mut word as usize, 1, 0, 0, 0]) };
+        if size < 1 {
+            arch::exit(125);
+        }
+    }
 
     // The plan stands at a fixed address, so that the library can write
     // pointers into it. Mapping more than the file has is harmless: nothing

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arch::{self, nr, syscall};
+use crate::empty;
 use crate::hold;
 use crate::wire::{Header, MAX_SLOTS, Op, RawStep, Record, Slot};
 
@@ -152,6 +153,7 @@ unsafe fn perform(step: &RawStep, index: usize, slots: &mut Slots, next: &mut us
             slots.set(step.into, result as i32);
             result
         }
+        Op::Empty => empty::empty(args[0]),
         Op::Exec => {
             // SAFETY: the plan vouches for its arrays.
             unsafe { exec(args[0] as *const *const u8, args[1], args[2]) }

@@ -71,6 +71,8 @@ pub enum Op {
     Report,
     /// Open `/proc/<pid in slot args[0]>/<string args[1]>` for writing.
     OpenProc,
+    /// Remove everything in the directory in slot `args[0]`, which stays.
+    Empty,
     /// Accept a connection on the socket in slot `args[0]` from a process of
     /// user `args[1]`, as this one sees it; `into` gets the connection.
     Accept,

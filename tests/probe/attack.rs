@@ -107,12 +107,14 @@ pub fn signal_by_descriptor(pid: &str, signal: i32) {
 
 /// Until the file `stop` is there: tries to read the host's file `marker`
 /// through every new process and to seize it. What is seized counts if it has
-/// CAP_SYS_ADMIN, which no container of the test has.
+/// CAP_SYS_ADMIN, which no container of the test has; and by itself if it has
+/// more than that and what this process has.
 pub fn watch(stop: &str, marker: &str) {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let me = getpid();
     let old = pids();
-    let (mut tries, mut read, mut seized, mut seized_any) = (0u64, 0u64, 0u64, 0u64);
+    let own = capabilities("/proc/self/status", "CapPrm:");
+    let (mut tries, mut read, mut seized, mut seized_any, mut more) = (0u64, 0u64, 0u64, 0u64, 0u64);
     let mut descriptors = std::collections::BTreeSet::new();
     say("watching");
     // SIGKILL to the container ends it in the worst case.
@@ -136,19 +138,25 @@ pub fn watch(stop: &str, marker: &str) {
                     descriptors.insert(link.split_once(":[").map_or(link.clone(), |(kind, _)| kind.to_string()));
                 }
             }
-            let mut privileged = false;
+            let (mut effective, mut permitted) = (0, 0);
             let any = seize(pid, || {
-                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-                let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-                let caps = caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok()).unwrap_or(0);
-                privileged = caps & CAP_SYS_ADMIN != 0;
+                let status = format!("/proc/{pid}/status");
+                (effective, permitted) = (capabilities(&status, "CapEff:"), capabilities(&status, "CapPrm:"));
             });
-            seized += u64::from(privileged);
+            seized += u64::from(effective & CAP_SYS_ADMIN != 0);
+            more += u64::from(permitted & !(own | CAP_SYS_ADMIN) != 0);
             seized_any += u64::from(any);
         }
     }
     descriptors.iter().for_each(|link| say(format!("descriptor {link}")));
-    say(format!("watched tries={tries} read={read} seized={seized} (any {seized_any})"));
+    say(format!("watched tries={tries} read={read} seized={seized} (any {seized_any}) more={more}"));
+}
+
+/// One set of a process.
+fn capabilities(status: &str, set: &str) -> u64 {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    let caps = status.lines().find_map(|line| line.strip_prefix(set));
+    caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// As root of a new user namespace, with namespaces of its own: mounts a proc

@@ -12,15 +12,16 @@
 #![allow(unsafe_code)]
 
 mod attack;
+mod net;
 mod see;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Error, Read, Write};
+use std::io::{Error, IsTerminal, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 // SAFETY: the types are the C library's. The safe ones take numbers, or references
@@ -188,6 +189,13 @@ fn perform(words: &[&str], args: &[String]) {
             let lines = all.map(|(name, value)| format!("{}={}\n", name.to_string_lossy(), value.to_string_lossy()));
             fs::write(path, lines.collect::<String>()).ok();
         }
+        ["cat"] => {
+            let mut output = std::io::stdout();
+            let copied = std::io::copy(&mut std::io::stdin().lock(), &mut output);
+            if let Err(error) = copied.and_then(|_| output.flush()) {
+                fail(format!("cat: {error}"));
+            }
+        }
         ["line"] => {
             let mut text = String::new();
             std::io::stdin().read_line(&mut text).ok();
@@ -199,6 +207,10 @@ fn perform(words: &[&str], args: &[String]) {
             unsafe { ioctl(0, 0x5413, size.as_mut_ptr()) };
             let name = fs::read_link("/proc/self/fd/0").unwrap_or_default();
             say(format!("tty {} {}x{}", name.display(), size[0], size[1]));
+        }
+        ["isatty"] => {
+            let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+            say(format!("isatty {} {} {}", input.is_terminal(), output.is_terminal(), errors.is_terminal()));
         }
         ["exit", code] => _exit(number(code) as i32),
         ["kill-self", name] => {
@@ -265,6 +277,11 @@ fn perform(words: &[&str], args: &[String]) {
             memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
             say(format!("ate {megabytes} {}", std::hint::black_box(&memory).len()));
         }
+        // A word that comes as long as its time goes on.
+        ["tick"] => loop {
+            say("tick");
+            std::thread::sleep(Duration::from_millis(5));
+        },
         ["burn"] => loop {
             std::hint::spin_loop();
         },
@@ -315,6 +332,11 @@ fn perform(words: &[&str], args: &[String]) {
             say(format!("levels: {levels}"));
         }
         ["mkdir", path] => told(format!("mkdir {path}"), fs::create_dir(path)),
+        ["rm", path] => told(format!("rm {path}"), fs::remove_file(path).or_else(|_| fs::remove_dir_all(path))),
+        ["chmod", mode, path] => {
+            let mode = u32::from_str_radix(mode, 8).unwrap_or_else(|_| fail(format!("no mode: {mode}")));
+            told(format!("chmod {path}"), fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+        }
         ["ls", path] => match fs::read_dir(path) {
             Ok(entries) => {
                 let mut names: Vec<_> =
@@ -326,12 +348,14 @@ fn perform(words: &[&str], args: &[String]) {
         },
         ["stat", path] => stat(path),
         ["wait-file", path] => {
-            let end = Instant::now() + Duration::from_secs(60);
+            let begin = Instant::now();
             while !fs::exists(path).unwrap_or(false) {
-                if Instant::now() > end {
+                let waited = begin.elapsed();
+                if waited > Duration::from_secs(300) {
                     fail(format!("{path} did not appear"));
                 }
-                std::thread::sleep(Duration::from_millis(5));
+                // Hundreds that wait for long must not keep a slow machine busy.
+                std::thread::sleep(Duration::from_millis(if waited < Duration::from_secs(1) { 5 } else { 50 }));
             }
         }
         ["mknod", path, major, minor] => {
@@ -372,6 +396,11 @@ fn perform(words: &[&str], args: &[String]) {
         // --- Each other ----------------------------------------------------
         ["listen", port] => listen(port),
         ["connect", port] => connect(port),
+        ["serve", name, port] => net::serve(name, port),
+        ["ask", server] => net::ask(server),
+        ["reach", server] => net::reach(server),
+        ["crash", server] => net::crash(server),
+        ["silence", server] => net::silence(server),
         // --- What must not be had ------------------------------------------
         ["open-proc", pid] => attack::open_proc(pid),
         ["signal-by-fd", pid, name] => attack::signal_by_descriptor(pid, signal_number(name)),

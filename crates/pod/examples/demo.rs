@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio as Inner};
 use std::time::{Duration, Instant};
 
-use pod::{Container, Io, Pod, PodOptions, Process, Root, Stdio, Store};
+use pod::{ContainerSpec, Io, Pod, PodOptions, Process, Root, Stdio, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -94,12 +94,11 @@ struct Member {
 
 impl Member {
     fn start(pod: &Pod, name: &'static str) -> Result<Member> {
-        let container = Container::new(name, Root::Host).bind(std::env::current_exe()?, PROGRAM, true);
-        let (stdin, order) = io::pipe()?;
-        let (output, stdout) = io::pipe()?;
-        let streams = Io { stdin: Stdio::Fd(stdin.into()), stdout: Stdio::Fd(stdout.into()), stderr: Stdio::Inherit };
+        let container = ContainerSpec::new(name, Root::Host).bind(std::env::current_exe()?, PROGRAM, true);
         let begin = Instant::now();
-        let process = pod.start_with(&container.args([PROGRAM, name]), streams)?;
+        let streams = Io::piped().stderr(Stdio::Inherit);
+        let mut process = pod.run(&container.args([PROGRAM, name]), streams)?;
+        let (order, output) = process.stdin.take().zip(process.stdout.take()).ok_or("it has pipes")?;
         let pid = process.pid().ok_or("it ended at once")?;
         said(name, &format!("pid {pid} has joined ({})", since(begin)));
         Ok(Member { name, process, order, output: BufReader::new(output).lines() })
@@ -121,7 +120,7 @@ impl Member {
     /// Ends it. The exit code.
     fn dismiss(self) -> Result<u8> {
         drop(self.order);
-        Ok(self.process.wait()?.code())
+        Ok(self.process.wait()?.shell_code())
     }
 }
 

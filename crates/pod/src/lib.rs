@@ -8,15 +8,18 @@
 //! be started again any number of times while the pod keeps its network.
 //!
 //! ```no_run
-//! use pod::{Container, Pod, PodOptions, Root, Store};
+//! use std::time::Duration;
+//!
+//! use pod::{ContainerSpec, Io, Pod, PodOptions, Root, Store};
 //!
 //! # fn main() -> pod::Result<()> {
 //! let store = Store::open_default()?;
 //! let pod = Pod::create(&store, PodOptions::new("web"))?;
-//! let server = pod.start(&Container::new("server", Root::Host).args(["sleep", "60"]))?;
-//! let hello = pod.start(&Container::new("hello", Root::Host).args(["echo", "hello"]))?;
-//! println!("hello ended with {}", hello.wait()?.code());
-//! server.signal(15)?;
+//! let server = pod.create_container(&ContainerSpec::new("server", Root::Host).args(["sleep", "60"]))?;
+//! server.start(Io::log())?;
+//! let hello = pod.run(&ContainerSpec::new("hello", Root::Host).args(["echo", "hello"]), Io::inherit())?;
+//! println!("hello ended with {:?}", hello.wait()?.code());
+//! server.stop(Duration::from_secs(10))?;
 //! pod.remove()?;
 //! # Ok(())
 //! # }
@@ -25,11 +28,11 @@
 //! # How it works
 //!
 //! ```text
-//!   config.json / methods ─► Container ─► Plan ─► sealed program ─► execve
-//!                             spec         plan     launch └─► exit table ─► wait
+//!   config.json / methods ─► ContainerSpec ─► Plan ─► sealed program ─► execve
+//!                             spec             plan     launch └─► exit table ─► wait
 //! ```
 //!
-//! Nothing is decided after a process is born: [`plan::Plan`] is a flat list of
+//! Nothing is decided after a process is born: [`Plan`] is a flat list of
 //! system calls that prints itself, and the sealed program only does it.
 //!
 //! # What it does to your program
@@ -59,7 +62,7 @@ pub mod spec; // What is asked for, as data, and checked as a whole.
 
 pub mod config; // `config.json` to what is asked for.
 
-pub mod plan; // Everything that a new process will do, from what is asked for; pure.
+mod plan; // Everything that a new process will do, from what is asked for; pure.
 
 mod cgroup; // Limits, counts and ends by cgroup.
 
@@ -77,18 +80,25 @@ pub use caps::Capability;
 pub use cgroup::oom::OomLevel;
 pub use cgroup::stats;
 pub use error::{Cause, Error, MountCall, Number, Purpose, Result, StepKind, in_full};
+pub use kernel::capabilities::CapabilitySet;
 pub use kernel::namespace::Namespace;
+pub use kernel::signal::Signal;
+pub use kernel::terminal::WindowSize;
 pub use kernel::{facts, idmap};
-pub use launch::stdio::{Io, Stdio};
+pub use launch::stdio::{Io, Stdio, Streams};
+pub use launch::terminal::Terminal;
+pub use plan::Plan;
+pub use plan::input::TerminalOptions;
 pub use pod::Pod;
+pub use pod::container::Container;
 pub use pod::events::{Event, EventKind};
-pub use pod::exec::Command;
+pub use pod::exec::ExecSpec;
 pub use pod::process::Process;
 pub use pod::status::{ContainerState, ContainerStatus, PodState, PodStatus};
 pub use pod::summary::{ContainerSummary, PodSummary};
 pub use pod::watch::Watch;
 pub use resources::Resources;
-pub use spec::{Container, PodOptions, Root};
+pub use spec::{CgroupManager, ContainerSpec, Layers, PodOptions, ProcessSpec, Root, UpperDir};
 pub use store::Store;
 pub use store::exits::{Exit, ExitStatus};
 pub use store::extension::{ExtendedPod, Extension};

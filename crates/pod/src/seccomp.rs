@@ -5,17 +5,16 @@
 //! the default profile, which the build script compiles for the default
 //! capabilities.
 
-use std::fs;
-
 use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
+use crate::kernel::capabilities::CapabilitySet;
+use crate::kernel::probe::release;
 
-pub use ::seccomp::{
-    Argument, Context, DEFAULT_CAPABILITIES, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When,
-};
-use ::seccomp::{OLDEST_KERNEL, default_capabilities};
+use ::seccomp::OLDEST_KERNEL;
+pub(crate) use ::seccomp::default_capabilities;
+pub use ::seccomp::{Argument, Context, Filter, Listener, Machine, NEW_LISTENER, Profile, Situation, Syscall, When};
 
 /// The default profile for the default capabilities, for a container that
 /// shares its pod's processes, and for one that does not.
@@ -36,12 +35,13 @@ pub enum Seccomp {
 }
 
 impl Seccomp {
-    /// The filter for a container with these capabilities in its bounding set,
-    /// one bit each, and in this situation; none if it may make all calls.
+    /// The filter for a container with these capabilities in its bounding set
+    /// and in this situation; none if it may make all calls.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the profile is not one, naming the property.
-    pub fn filter(&self, capabilities: u64, situation: Situation) -> Result<Option<Filter>> {
+    pub fn filter(&self, capabilities: CapabilitySet, situation: Situation) -> Result<Option<Filter>> {
+        let capabilities = capabilities.bits();
         let compiled = |profile: &Profile, kernel| {
             let context = Context { capabilities, kernel, situation };
             compile(profile, &context).map(Some)
@@ -53,7 +53,7 @@ impl Seccomp {
                 Ok(Some(Filter { program: program.to_vec(), flags: 0, listener: None }))
             }
             Seccomp::Default => compiled(&default_profile()?, OLDEST_KERNEL),
-            Seccomp::Profile(profile) => compiled(profile, kernel()?),
+            Seccomp::Profile(profile) => compiled(profile, release()),
         }
     }
 }
@@ -92,14 +92,6 @@ pub fn from_oci(config: &LinuxSeccomp) -> Result<Profile> {
     parse(&json)
 }
 
-/// The kernel's version.
-fn kernel() -> Result<(u32, u32)> {
-    let path = "/proc/sys/kernel/osrelease";
-    let release = fs::read_to_string(path).doing(|| format!("reading {path}"))?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-    Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,13 +100,14 @@ mod tests {
     /// no container gets one that is made for others.
     #[test]
     fn the_default_filter_is_the_default_profile_compiled() {
-        let usual = crate::Container::new("c", crate::Root::Host).capabilities.bounding;
+        let usual = crate::ContainerSpec::new("c", crate::Root::Host).process.capabilities.bounding;
         let profile = default_profile().expect("a profile");
-        for capabilities in [usual, 0, usual | 1 << 21, !0] {
+        for capabilities in [usual.bits(), 0, usual.bits() | 1 << 21, !0] {
             for (nesting, shared_pid) in [(false, false), (false, true), (true, false), (true, true)] {
                 let situation = Situation { nesting, shared_pid };
                 let context = Context { capabilities, kernel: OLDEST_KERNEL, situation };
-                let given = Seccomp::Default.filter(capabilities, situation).expect("it compiles");
+                let given =
+                    Seccomp::Default.filter(CapabilitySet::from_bits(capabilities), situation).expect("it compiles");
                 let compiled = compile(&profile, &context).expect("it compiles");
                 assert!(given == Some(compiled), "{capabilities:#x} {situation:?}");
             }
@@ -124,7 +117,7 @@ mod tests {
     #[test]
     fn an_error_of_the_compiler_names_field_value_and_reason() {
         let odd = parse(br#"{ "defaultAction": "SCMP_ACT_SING" }"#).expect("a profile");
-        match Seccomp::Profile(odd).filter(0, Situation::default()) {
+        match Seccomp::Profile(odd).filter(CapabilitySet::EMPTY, Situation::default()) {
             Err(Error::Invalid { field, value, reason, .. }) => {
                 assert_eq!((field.as_str(), value.as_str()), ("seccomp.defaultAction", "SCMP_ACT_SING"));
                 assert!(reason.contains("not an action"), "{reason}");

@@ -6,13 +6,13 @@ use std::path::Path;
 use pod::config::{Config, Hooks, NamespaceKind, PodHints, parse};
 use pod::idmap::IdMap;
 use pod::seccomp::Seccomp;
-use pod::spec::{Container, DeviceKind, IoClass, IoPriority, MountKind, NamespaceMode, Personality, User};
-use pod::{Error, Namespace, PodOptions, Root};
+use pod::spec::{ContainerSpec, DeviceKind, IoClass, IoPriority, MountKind, NamespaceMode, Personality, User};
+use pod::{Error, Namespace, PodOptions, Root, WindowSize};
 use serde_json::{Value, json};
 
 const PLAIN: &str = include_str!("../../../fixtures/bundles/plain/config.json");
 
-fn read(config: &Value) -> Result<(Container, PodHints), Error> {
+fn read(config: &Value) -> Result<(ContainerSpec, PodHints), Error> {
     parse("c", Path::new("/bundle"), config.to_string().as_bytes())?.for_pod()
 }
 
@@ -56,19 +56,19 @@ fn refusal(config: &Value) -> (String, String) {
 fn what_is_honoured_arrives() {
     let (container, hints) = parse("c", Path::new("/bundle"), PLAIN.as_bytes()).unwrap().for_pod().unwrap();
     assert_eq!(container.root, Root::Dir("/bundle/rootfs".into()));
-    assert!(container.read_only && container.no_new_privileges);
-    assert_eq!(container.args, ["sh", "-c", "true"]);
-    assert_eq!(container.env, ["PATH=/usr/bin:/bin", "TERM=xterm"]);
-    assert_eq!(container.user, User::Ids { uid: 1000, gid: 1001, groups: vec![5, 6] });
-    assert_eq!(container.umask, 0o77);
-    let sets = container.capabilities;
-    assert_eq!((sets.bounding, sets.effective, sets.permitted), (1 << 5 | 1 << 10, 1 << 5, 1 << 5));
-    assert_eq!((sets.inheritable, sets.ambient), (0, 0));
-    assert_eq!((container.rlimits[0].soft, container.rlimits[0].hard), (512, 1024));
+    assert!(container.read_only && container.process.no_new_privileges);
+    assert_eq!(container.process.args, ["sh", "-c", "true"]);
+    assert_eq!(container.process.env, ["PATH=/usr/bin:/bin", "TERM=xterm"]);
+    assert_eq!(container.process.user, User::Ids { uid: 1000, gid: 1001, groups: vec![5, 6] });
+    assert_eq!(container.process.umask, 0o77);
+    let sets = container.process.capabilities;
+    let bits = [sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient].map(|set| set.bits());
+    assert_eq!(bits, [1 << 5 | 1 << 10, 1 << 5, 1 << 5, 0, 0]);
+    assert_eq!((container.process.rlimits[0].soft, container.process.rlimits[0].hard), (512, 1024));
     assert_eq!(container.mounts.len(), 8);
     let data = &container.mounts[7];
     assert_eq!(data.kind, MountKind::Bind { source: "/srv/data".into(), recursive: true });
-    assert_eq!((data.flags, data.data.as_str()), (libc::MS_RDONLY, ""));
+    assert_eq!((data.flags.bits(), data.data.as_str()), (libc::MS_RDONLY, ""));
     assert_eq!(container.mounts[1].data, "mode=755,size=65536k");
     assert_eq!(container.masked_paths.len(), 2);
     assert_eq!(
@@ -198,13 +198,13 @@ fn the_process_arrives() {
     });
     let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
     let container = &config.container;
-    assert_eq!(container.oom_score_adj, Some(-17));
-    let scheduler = container.scheduler.as_ref().unwrap();
+    assert_eq!(container.process.oom_score_adj, Some(-17));
+    let scheduler = container.process.scheduler.as_ref().unwrap();
     assert_eq!((scheduler.policy.as_str(), scheduler.runtime, scheduler.period), ("SCHED_DEADLINE", 10_000, 30_000));
     assert_eq!(scheduler.flags.len(), 2);
-    assert_eq!(container.io_priority.unwrap(), IoPriority { class: IoClass::Idle, priority: 3 });
-    assert_eq!(container.exec_cpu_affinity.initial.as_deref(), Some("0-1"));
-    assert_eq!(container.exec_cpu_affinity.last.as_deref(), Some("1"));
+    assert_eq!(container.process.io_priority.unwrap(), IoPriority { class: IoClass::Idle, priority: 3 });
+    assert_eq!(container.process.exec_cpu_affinity.initial.as_deref(), Some("0-1"));
+    assert_eq!(container.process.exec_cpu_affinity.last.as_deref(), Some("1"));
     assert_eq!(container.personality, Some(Personality::Linux32));
     assert_eq!(container.memory_policy.as_ref().unwrap().mode, "MPOL_BIND");
     assert_eq!(container.sysctl["kernel/sem"], "1 2 3 4");
@@ -213,7 +213,7 @@ fn the_process_arrives() {
     let fuse = &container.devices[0];
     assert_eq!((fuse.kind, fuse.major, fuse.minor, fuse.mode), (DeviceKind::Char, 10, 229, Some(0o666)));
     assert_eq!((fuse.uid, fuse.gid, container.devices[1].kind), (Some(5), Some(6), DeviceKind::Fifo));
-    assert_eq!((config.terminal, config.console_size), (true, Some((24, 80))));
+    assert_eq!((config.terminal, config.console_size), (true, Some(WindowSize { rows: 24, columns: 80 })));
     assert_eq!(config.cgroups_path.as_deref(), Some(Path::new("user.slice:podman:c1")));
     assert_eq!(config.annotations["org.example"], "kept");
     let hook = &config.hooks.create_runtime[0];
@@ -224,7 +224,7 @@ fn the_process_arrives() {
     assert_eq!(config.hooks.poststop[0].timeout, None);
     let kept: Hooks = serde_json::from_value(serde_json::to_value(&config.hooks).unwrap()).unwrap();
     assert_eq!(kept, config.hooks);
-    let kept: Container = serde_json::from_value(serde_json::to_value(container).unwrap()).unwrap();
+    let kept: ContainerSpec = serde_json::from_value(serde_json::to_value(container).unwrap()).unwrap();
     assert_eq!(kept, *container);
     assert_eq!(config.version, "1.3.0");
 }
@@ -242,7 +242,7 @@ fn what_may_be_left_out_may_be_left_out() {
     assert!(config.namespaces.is_empty() && config.hooks.is_empty() && config.container.mounts.is_empty());
     assert_eq!(config.container.root, Root::Dir("/abs".into()));
     assert_eq!((config.terminal, config.console_size), (false, None));
-    assert_eq!(config.container.umask, 0o022);
+    assert_eq!(config.container.process.umask, 0o022);
 }
 
 /// The specification wants a warning and no failure; a pod's container is
@@ -253,7 +253,7 @@ fn a_capability_that_does_not_exist_is_told() {
     assert_eq!(refusal(&config), ("process.capabilities".into(), "CAP_NOPE".into()));
     let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
     assert_eq!(left_out(&config), [("process.capabilities", "CAP_NOPE"), ("process.capabilities", "kill")]);
-    assert_eq!(config.container.capabilities.bounding, 1 << 5);
+    assert_eq!(config.container.process.capabilities.bounding.bits(), 1 << 5);
 }
 
 /// mount(2) takes what it does not apply to a bind, and the specification
@@ -270,7 +270,7 @@ fn options_that_a_bind_cannot_have_are_told() {
     let config = parse("c", Path::new("/bundle"), config.to_string().as_bytes()).unwrap();
     assert_eq!(left_out(&config), [("mounts[0].options", options)]);
     let mount = &config.container.mounts[0];
-    assert_eq!((mount.flags, mount.data.as_str()), (libc::MS_RDONLY, ""));
+    assert_eq!((mount.flags.bits(), mount.data.as_str()), (libc::MS_RDONLY, ""));
 }
 
 #[test]
@@ -396,14 +396,14 @@ fn what_is_not_honoured_is_refused_by_its_name() {
 
 #[test]
 fn what_a_container_cannot_have_is_refused() {
-    let good = Container::new("c", Root::Host);
+    let good = ContainerSpec::new("c", Root::Host);
     good.check().unwrap();
     let change = |change: Value| {
         let mut json = serde_json::to_value(&good).unwrap();
         for (name, value) in change.as_object().unwrap() {
             json[name] = value.clone();
         }
-        let container: Container = serde_json::from_value(json).unwrap();
+        let container: ContainerSpec = serde_json::from_value(json).unwrap();
         container.check()
     };
     let scheduler = |policy: &str, nice: i32, priority: i32, flags: &[&str], times: [u64; 3]| {
@@ -472,7 +472,7 @@ fn what_a_container_cannot_have_is_refused() {
 /// What an older podlet wrote down is still read.
 #[test]
 fn records_without_the_newer_fields_are_read() {
-    let mut container = serde_json::to_value(Container::new("c", Root::Host)).unwrap();
+    let mut container = serde_json::to_value(ContainerSpec::new("c", Root::Host)).unwrap();
     let newer = [
         "domainname",
         "sysctl",
@@ -487,8 +487,8 @@ fn records_without_the_newer_fields_are_read() {
         "net_devices",
     ];
     newer.iter().for_each(|name| assert!(container.as_object_mut().unwrap().remove(*name).is_some(), "{name}"));
-    let container: Container = serde_json::from_value(container).unwrap();
-    assert_eq!(container, Container::new("c", Root::Host));
+    let container: ContainerSpec = serde_json::from_value(container).unwrap();
+    assert_eq!(container, ContainerSpec::new("c", Root::Host));
     let mut options = serde_json::to_value(PodOptions::new("p")).unwrap();
     for name in ["domainname", "sysctl"] {
         assert!(options.as_object_mut().unwrap().remove(name).is_some(), "{name}");
@@ -502,8 +502,8 @@ fn records_without_the_newer_fields_are_read() {
 /// What is honoured only where the kernel can.
 #[test]
 fn an_apparmor_profile_needs_a_kernel_with_apparmor() {
-    let mut container = Container::new("c", Root::Host);
-    container.apparmor_profile = Some("crun-default".into());
+    let mut container = ContainerSpec::new("c", Root::Host);
+    container.process.apparmor_profile = Some("crun-default".into());
     let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|said| said.starts_with(b"Y"));
     match container.check() {
         Ok(()) => assert!(enabled),
@@ -584,7 +584,8 @@ fn every_option_of_the_specification_is_known() {
             (vec![&rclear, set], [flag, 0, 0, flag]),
         ] {
             let mount = mount("bind", &options);
-            let found = [mount.flags, mount.clear, mount.recursive_flags, mount.recursive_clear];
+            let found =
+                [mount.flags, mount.clear, mount.recursive_flags, mount.recursive_clear].map(|flags| flags.bits());
             assert_eq!(found, expected, "{options:?}");
         }
     }
@@ -595,13 +596,17 @@ fn every_option_of_the_specification_is_known() {
         ("lazytime", "nolazytime", MS_LAZYTIME),
         ("silent", "loud", MS_SILENT),
     ] {
-        assert_eq!(mount("tmpfs", &[set]).flags, flag, "{set}");
-        assert_eq!(mount("tmpfs", &[clear, "nomand"]).flags, 0, "{clear}");
-        assert_eq!(mount("tmpfs", &[set, clear]).flags, if clear == "defaults" { flag } else { 0 }, "{set} {clear}");
+        assert_eq!(mount("tmpfs", &[set]).flags.bits(), flag, "{set}");
+        assert_eq!(mount("tmpfs", &[clear, "nomand"]).flags.bits(), 0, "{clear}");
+        assert_eq!(
+            mount("tmpfs", &[set, clear]).flags.bits(),
+            if clear == "defaults" { flag } else { 0 },
+            "{set} {clear}"
+        );
         assert_eq!(mount("tmpfs", &[&format!("r{set}")]).data, format!("r{set}"), "has no recursive sister");
     }
     // Of the times of access the last one counts.
-    assert_eq!(mount("bind", &["noatime", "strictatime"]).flags, MS_STRICTATIME);
+    assert_eq!(mount("bind", &["noatime", "strictatime"]).flags.bits(), MS_STRICTATIME);
     for (name, kind) in [
         ("private", libc::MS_PRIVATE),
         ("slave", libc::MS_SLAVE),
@@ -609,9 +614,9 @@ fn every_option_of_the_specification_is_known() {
         ("unbindable", libc::MS_UNBINDABLE),
     ] {
         let recursive = format!("r{name}");
-        assert_eq!(mount("bind", &[name]).propagation, kind);
-        assert_eq!(mount("bind", &["slave", &recursive]).propagation, kind | libc::MS_REC);
-        assert_eq!(read(&with("/linux/rootfsPropagation", json!(name))).unwrap().0.root_propagation, kind);
+        assert_eq!(mount("bind", &[name]).propagation.bits(), kind);
+        assert_eq!(mount("bind", &["slave", &recursive]).propagation.bits(), kind | libc::MS_REC);
+        assert_eq!(read(&with("/linux/rootfsPropagation", json!(name))).unwrap().0.root_propagation.bits(), kind);
     }
 }
 

@@ -7,7 +7,7 @@ mod mutations;
 use std::path::Path;
 
 use pod::config::{MOST, parse};
-use pod::{Error, Pod, PodOptions, Store};
+use pod::{Error, Io, Pod, PodOptions, Store};
 
 /// Parses, takes in, plans: everything that happens before something is made.
 fn plan(store: &Store, bundle: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -16,7 +16,7 @@ fn plan(store: &Store, bundle: &Path, bytes: &[u8]) -> Result<(), Error> {
     (options.uid_maps, options.gid_maps, options.time_offsets) = (hints.uid_maps, hints.gid_maps, hints.time_offsets);
     options.adopt(&mut container)?;
     options.check()?;
-    let (hold, launch) = Pod::plan(store, &options, &container)?;
+    let (hold, launch) = Pod::plan(store, &options, &container, &Io::null().into())?;
     hold.encode()?;
     launch.encode()?;
     Ok(())

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use pod::CgroupManager;
 use pod::oci::{Runtime, SPECIFICATION};
 
 use log::{Format, Log};
@@ -52,7 +53,7 @@ pub struct Global {
     /// Write down what is done, too
     #[arg(long)]
     debug: bool,
-    /// Let systemd make cgroups: not here
+    /// Let systemd make the cgroup of a container, as a scope: linux.cgroupsPath is slice:prefix:name
     #[arg(long)]
     systemd_cgroup: bool,
     /// Accepted: an ordinary user is known as such
@@ -152,12 +153,7 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         return Ok(0);
     }
     let Some(command) = cli.command else { bail!("say what to do: see podlet-oci --help") };
-    if global.systemd_cgroup {
-        bail!(
-            "--systemd-cgroup: podlet-oci makes cgroups itself and does not ask systemd; choose the cgroupfs manager \
-             (podman --cgroup-manager=cgroupfs, SystemdCgroup = false for containerd)"
-        );
-    }
+    let manager = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
     match command {
         Command::Spec(spec) => return spec.run(),
         Command::Features(_) => return commands::features::run(),
@@ -177,12 +173,12 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         _ => Runtime::look(root)?,
     };
     match command {
-        Command::Create(create) => create.run(&runtime, log),
+        Command::Create(create) => create.run(&runtime, manager, log),
         Command::Start(start) => start.run(&runtime),
         Command::State(state) => state.run(&runtime),
         Command::Kill(kill) => kill.run(&runtime),
         Command::Delete(delete) => delete.run(&runtime, log),
-        Command::Run(run) => run.run(&runtime, log),
+        Command::Run(run) => run.run(&runtime, manager, log),
         Command::Exec(exec) => exec.run(&runtime, log),
         Command::Ps(ps) => ps.run(&runtime),
         Command::List(list) => list.run(&runtime, log),

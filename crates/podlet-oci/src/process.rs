@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use foreground::{Input, Relay};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pod::oci;
-use pod::{Io, Stdio};
+use pod::{Io, TerminalOptions, WindowSize, oci};
 
-use crate::console::{self, Proxy};
+use crate::console;
 
 /// Where a new process's terminal goes, if it has one.
 pub struct Terminal<'a> {
@@ -37,11 +37,11 @@ impl Terminal<'_> {
         }
     }
 
-    /// The standard streams of a process with or without one.
-    pub fn io(&self) -> Io {
+    /// The standard streams of a process with one, of this size, or without.
+    pub fn io(&self, size: Option<WindowSize>) -> Io {
         match self.wanted {
-            true => Io { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null },
-            false => Io::inherit(),
+            true => Io::Terminal(TerminalOptions { size: size.unwrap_or_default(), keeps_newlines: self.is_shown() }),
+            false => Io::inherit().into(),
         }
     }
 
@@ -51,10 +51,10 @@ impl Terminal<'_> {
     }
 
     /// Sends it away, or comes back with it to be shown.
-    pub fn hand_over(&self, console: Option<OwnedFd>) -> Result<Option<Proxy>> {
+    pub fn hand_over(&self, console: Option<pod::Terminal>) -> Result<Option<Relay>> {
         match (console, self.socket) {
-            (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", &console).map(|()| None),
-            (Some(console), None) => Ok(Some(Proxy::new(console))),
+            (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", console).map(|()| None),
+            (Some(console), None) => Ok(Some(Relay::new(console, Input::Ours, self.is_shown())?)),
             (None, _) => Ok(None),
         }
     }
@@ -73,16 +73,16 @@ pub struct Told {
 
 impl Told {
     /// Tells them; `kind` is what runc says of such a process.
-    pub fn tell(&self, process: &OwnedFd, kind: &str) -> Result<()> {
+    pub fn tell(&self, process: &oci::Process, kind: &str) -> Result<()> {
         write_pid(self.pid_file.as_deref(), process)?;
         self.pidfd_socket.as_ref().map_or(Ok(()), |socket| console::send(socket, kind, process))
     }
 }
 
 /// Writes a pid under another name, and renames it to `file`.
-fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
+fn write_pid(file: Option<&Path>, process: &oci::Process) -> Result<()> {
     let Some(path) = file else { return Ok(()) };
-    let pid = oci::pid_of(process)?.context("the process is gone already")?;
+    let pid = process.pid()?.context("the process is gone already")?;
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     // A killed command may have left one; what a link there leads to is not ours.
@@ -93,31 +93,13 @@ fn write_pid(file: Option<&Path>, process: &OwnedFd) -> Result<()> {
 
 /// Signals on their way to a process that may not have been born yet.
 pub struct Signals {
-    arrived: SignalFd,
+    arrived: foreground::Signals,
     /// Those that end a program, before it is there to be ended.
     ending: SignalFd,
 }
 
 /// What ends a program that does nothing about it.
 const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
-
-/// What stays our own: the end of children, the job control of the shell that
-/// runs us, a reader that has gone, and what a fault of ours raises. All else is
-/// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
-const OUR_OWN: [Signal; 12] = [
-    Signal::SIGCHLD,
-    Signal::SIGTSTP,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-    Signal::SIGPIPE,
-    Signal::SIGURG,
-    Signal::SIGSEGV,
-    Signal::SIGBUS,
-    Signal::SIGILL,
-    Signal::SIGFPE,
-    Signal::SIGTRAP,
-    Signal::SIGSYS,
-];
 
 /// The caller may ignore SIGCHLD, and so would we: then how a child ended could not
 /// be told.
@@ -131,13 +113,8 @@ impl Signals {
     /// From now on signals wait. Before anything is started, so that none is
     /// lost.
     pub fn hold() -> Result<Signals> {
-        let mut set = SigSet::all();
-        for signal in OUR_OWN {
-            set.remove(signal);
-        }
-        set.thread_block()?;
+        let arrived = foreground::Signals::hold()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let arrived = SignalFd::with_flags(&set, flags)?;
         Ok(Signals { arrived, ending: SignalFd::with_flags(&ENDING.into_iter().collect(), flags)? })
     }
 
@@ -148,41 +125,43 @@ impl Signals {
     }
 
     /// Waits for the end of our child, and comes back with its exit code.
-    pub fn wait_for(&mut self, process: &OwnedFd, mut proxy: Option<Proxy>) -> Result<u8> {
+    pub fn wait_for(&mut self, process: &oci::Process, mut relay: Option<Relay>) -> Result<u8> {
         loop {
             let mut fds = vec![
                 PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN),
                 PollFd::new(process.as_fd(), PollFlags::POLLIN),
             ];
-            fds.extend(proxy.iter().flat_map(Proxy::descriptors));
+            fds.extend(relay.iter().flat_map(Relay::descriptors));
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 result => result?,
             };
-            let ready: Vec<_> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
-            if ready[1] {
+            if fds[1].revents().is_some_and(|events| !events.is_empty()) {
                 break;
             }
-            while let Some(info) = self.arrived.read_signal()? {
-                match &proxy {
-                    Some(proxy) if info.ssi_signo == Signal::SIGWINCH as u32 => proxy.resize(),
+            while let Some(info) = self.arrived.next()? {
+                match &relay {
+                    Some(relay) if info.ssi_signo == Signal::SIGWINCH as u32 => relay.resize(),
                     // It may have ended in the meantime.
-                    _ => drop(oci::signal(process, info.ssi_signo as i32)),
+                    _ => {
+                        if let Ok(signal) = pod::Signal::new(info.ssi_signo as i32) {
+                            process.signal(signal).ok();
+                        }
+                    }
+                }
+                if let Some(relay) = relay.as_ref().filter(|_| info.ssi_signo == Signal::SIGCONT as u32) {
+                    relay.resume();
                 }
             }
-            if let Some(shown) = &mut proxy
-                && !shown.copy(ready.get(3).copied().unwrap_or(false), ready[2])
-            {
-                proxy = None;
-            }
+            relay.iter_mut().for_each(Relay::copy);
         }
-        if let Some(mut proxy) = proxy {
-            proxy.drain();
+        if let Some(mut relay) = relay {
+            relay.drain();
         }
-        let code = oci::wait(process)?;
+        let code = process.wait()?.shell_code();
         // What has come for a process that is gone is dropped; what comes now is
         // for us, while we clear up after it.
-        while self.arrived.read_signal()?.is_some() {}
+        while self.arrived.next()?.is_some() {}
         Ok(code)
     }
 }

@@ -19,10 +19,10 @@ type Entry = (&'static [&'static str], &'static [&'static str], &'static str);
 const RUN: &[&str] = &["run", "plan", "create"];
 const EVERY: &[&str] = &[];
 
-const NETWORK: &str = "a pod has no network but its loopback device yet (docs/limits.md)";
+const NETWORK: &str = "say it by --network, -p HOST:POD, --dns-option, --add-host and the like (docs/network.md)";
 const IMAGES: &str = "there are no images but `host` yet: use --rootfs DIR or --bundle DIR";
-const TERMINAL: &str = "there are no terminals in pods yet: a container in the foreground has podlet's own standard \
-                        streams (Ctrl-D ends its input, Ctrl-C three times kills it)";
+const DETACH: &str = "nobody of podlet's would keep the terminal: `podlet run -d` and `podlet exec -it` do it the other \
+                      way round";
 const NO_DAEMON: &str = "nobody of podlet's is there to do it: a supervisor can, with `podlet wait` and `podlet start`";
 const CONFIG: &str = "not an option yet: a bundle's config.json can say it (--bundle DIR, docs/oci.md)";
 const SHARE: &str = "a pod says with --share LIST which namespaces its containers share; the others are each one's own";
@@ -32,8 +32,7 @@ const LOGS: &str = "the log is what the container wrote, byte by byte, without t
                     stamp it yet (docs/limits.md)";
 
 const OPTIONS: &[Entry] = &[
-    (&["run", "plan", "exec"], &["-t", "--tty"], TERMINAL),
-    (EVERY, &["--detach-keys"], TERMINAL),
+    (EVERY, &["--detach-keys"], DETACH),
     (
         &["run", "plan", "start"],
         &["-a", "--attach"],
@@ -42,30 +41,7 @@ const OPTIONS: &[Entry] = &[
     ),
     (&["start"], &["-i", "--interactive"], "what is started again has no input: use `podlet run` without -d"),
     (EVERY, &["--sig-proxy"], "signals are always passed on, to what runs in the foreground"),
-    (
-        RUN,
-        &[
-            "--network",
-            "--net",
-            "-p",
-            "--publish",
-            "-P",
-            "--publish-all",
-            "--expose",
-            "--ip",
-            "--ip6",
-            "--mac-address",
-            "--network-alias",
-            "--dns",
-            "--dns-opt",
-            "--dns-option",
-            "--dns-search",
-            "--add-host",
-            "--no-hosts",
-            "--http-proxy",
-        ],
-        NETWORK,
-    ),
+    (RUN, &["--net", "-P", "--publish-all", "--expose", "--dns-opt", "--no-hosts", "--http-proxy"], NETWORK),
     (
         RUN,
         &[
@@ -186,10 +162,54 @@ const OPTIONS: &[Entry] = &[
     (&["rm"], &["-i", "--ignore"], "-f takes what is not there for removed"),
     (&["stop", "rm", "start", "restart"], &["--filter"], "`podlet ps -q --filter ...` prints the names to give"),
     (&["rm"], &["-t", "--time"], "`podlet stop -t S` first, or -f at once"),
+    (
+        &["network create"],
+        &["-d", "--driver", "--ipam-driver"],
+        "podlet's own networks are bridges: leave it away; others are CNI networks (`--network cni:NAME`, docs/cni.md)",
+    ),
+    (
+        &["network create"],
+        &["-o", "--opt"],
+        "say it by --mtu, --bridge, --isolated, --peer and --vxlan (`podlet network create --help`)",
+    ),
+    (&["network create"], &["--ip-range"], "pods get addresses of the whole subnet in turn: give a smaller --subnet"),
+    (
+        &["network create"],
+        &["--ipv6"],
+        "it has IPv6 where this machine has it: leave it away, or give a --subnet of it",
+    ),
+    (&["network create"], &["--interface-name"], "use --bridge NAME"),
+    (&["network create"], &["--disable-dns"], "there is no DNS server to be left out: names are in /etc/hosts"),
+    (&["network create"], &["--dns"], "pods say their servers: `podlet run --dns ADDRESS`"),
+    (&["network create"], &["--route"], "the pod's only way out is the gateway"),
+    (
+        &["network create"],
+        &["--label", "--ignore"],
+        "a network has no labels, and one of its name is refused: leave it away",
+    ),
+    (&["network rm"], &["-f", "--force", "-t", "--time"], "remove the pods that are in it first: `podlet rm -f POD`"),
+    (&["network prune"], &["-f", "--force"], "there is no need: it does not ask"),
+    (
+        &["network prune", "network ls"],
+        &["--filter"],
+        "there are no filters: `podlet network ls --format json` and jq(1)",
+    ),
+    (&["network ls"], &["-f", "-n", "--noheading", "--no-trunc"], "use --format json and jq(1), or -q"),
+    (&["network inspect"], &["-f", "--format"], "it prints JSON: jq(1) takes out what you want"),
     (&["restart"], &["--running"], "name them: `podlet ps -q` prints what runs"),
 ];
 
 const COMMANDS: &[Entry] = &[
+    (
+        &["network"],
+        &["connect", "disconnect"],
+        "a pod is in the networks that it was made with: remove it and make it anew with --network NAME, once for each",
+    ),
+    (&["network"], &["exists"], "`podlet network inspect NAME` fails where there is none"),
+    (&["network"], &["list"], "`podlet network ls` lists"),
+    (&["network"], &["remove", "delete"], "`podlet network rm` removes"),
+    (&["network"], &["show", "info"], "`podlet network inspect` prints all there is to know"),
+    (&["network"], &["update"], "a network is for good: remove it and make it anew; pods say their servers by --dns"),
     (EVERY, &["top"], "`podlet exec NAME ps` runs the container's own; `podlet inspect` tells pids and usage"),
     (EVERY, &["attach"], "there is no attach yet: `podlet logs -f` follows the output, `podlet exec` runs a shell"),
     (
@@ -203,19 +223,12 @@ const COMMANDS: &[Entry] = &[
     ),
     (EVERY, &["export"], "the root is a directory: tar(1) does it"),
     (EVERY, &["cp"], "the root is a directory, and -v binds others: cp(1) does it, or `podlet exec NAME tar c ...`"),
-    (EVERY, &["network", "port"], NETWORK),
     (EVERY, &["volume"], "volumes are directories of this machine: -v SRC:DST"),
     (EVERY, &["secret"], "there are no secrets yet: bind a file by -v SRC:DST:ro"),
     (EVERY, &["pod"], "every command takes pods: `podlet create POD`, `ps`, `stop POD`, `rm POD`"),
-    (EVERY, &["container"], "leave the word out: every command takes containers"),
     (EVERY, &["list", "ls"], "`podlet ps` lists"),
     (EVERY, &["delete", "remove"], "`podlet rm` removes"),
     (EVERY, &["stats"], "`podlet inspect` tells what is used, `podlet-oci events` goes on telling"),
-    (
-        EVERY,
-        &["pause", "unpause"],
-        "not a command yet: the library has Pod::freeze and thaw, podlet-oci pause and resume",
-    ),
     (EVERY, &["checkpoint", "restore"], "needs CRIU, which podlet does not drive"),
     (EVERY, &["rename"], "a name is for good: remove it and run it under another"),
     (EVERY, &["version"], "`podlet --version`"),
@@ -223,7 +236,7 @@ const COMMANDS: &[Entry] = &[
     (EVERY, &["prune"], "what dead pods left goes by itself; `podlet rm -a` removes what has ended"),
     (EVERY, &["kube", "play", "generate", "compose"], "not yet: `podlet create` and `podlet run --pod` make pods"),
     (EVERY, &["healthcheck", "auto-update"], NO_DAEMON),
-    (EVERY, &["init"], "`podlet run` makes and starts at once"),
+    (EVERY, &["init"], "`podlet container create` makes one without starting it"),
     (EVERY, &["mount", "unmount", "umount"], "the root is a directory: `podlet run --rootfs DIR` says which"),
     (EVERY, &["unshare", "machine"], "podlet has none: it runs where it is"),
     (EVERY, &["doctor"], "there is none yet: podlet says what is missing when something needs it"),
@@ -236,31 +249,55 @@ pub fn explain(error: &clap::Error) -> Option<String> {
         _ => None,
     };
     match error.kind() {
-        ErrorKind::InvalidSubcommand => Some(command(word(ContextKind::InvalidSubcommand)?)),
+        ErrorKind::InvalidSubcommand => {
+            let word = word(ContextKind::InvalidSubcommand)?;
+            Some(command(&asked_for(Some(word)), word))
+        }
         ErrorKind::UnknownArgument => {
             let word = word(ContextKind::InvalidArg)?;
-            word.starts_with('-').then(|| option(&asked_for(), word))
+            word.starts_with('-').then(|| option(&asked_for(None), word))
         }
         _ => None,
     }
 }
 
-/// The command on the command line, as far as that can be read.
-fn asked_for() -> String {
-    let words: Vec<_> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
-    let cli = Cli::command();
-    let names = || cli.get_subcommands().map(Command::get_name);
-    words.into_iter().find(|word| names().any(|name| name == word)).unwrap_or_default()
+/// The command on the command line before `end`, as far as that can be read: `run`,
+/// `network create`.
+fn asked_for(end: Option<&str>) -> String {
+    let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    command_of(words.take_while(|word| Some(word.as_str()) != end))
 }
 
-fn command(word: &str) -> String {
-    let cli = Cli::command();
-    let names = cli.get_subcommands().map(Command::get_name);
-    let help = "see `podlet --help`";
-    match find(COMMANDS, "", word).or_else(|| nearest(word, names).map(|name| format!("do you mean `podlet {name}`?")))
-    {
-        Some(advice) => format!("there is no command {word:?}: {advice}"),
-        None => format!("there is no command {word:?}: {help}"),
+fn command_of(words: impl Iterator<Item = String>) -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut command = &cli;
+    let mut names = Vec::new();
+    for word in words {
+        if let Some(found) = command.get_subcommands().find(|found| *found.get_name() == word) {
+            command = found;
+            names.push(word);
+        }
+    }
+    names.join(" ")
+}
+
+/// A command by its name, `network create`; the program itself if there is none.
+fn find_command<'a>(cli: &'a Command, name: &str) -> &'a Command {
+    name.split(' ').fold(cli, |command, word| command.find_subcommand(word).unwrap_or(command))
+}
+
+fn command(parent: &str, word: &str) -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    let program = format!("podlet {parent}").trim_end().to_string();
+    let names = find_command(&cli, parent).get_subcommands().map(Command::get_name);
+    let advice = find_exactly(parent, word).map(|(.., advice)| advice.to_string());
+    let meant = || nearest(word, names).map(|name| format!("do you mean `{program} {name}`?"));
+    let advice = advice.or_else(meant).unwrap_or_else(|| format!("see `{program} --help`"));
+    match parent {
+        "" => format!("there is no command {word:?}: {advice}"),
+        _ => format!("`{program}` has no command {word:?}: {advice}"),
     }
 }
 
@@ -270,7 +307,7 @@ pub fn option(command: &str, word: &str) -> String {
     let mut cli = Cli::command();
     // The options of a command are made when they are needed.
     cli.build();
-    let known = cli.find_subcommand(command).unwrap_or(&cli);
+    let known = find_command(&cli, command);
     let word = word.split_once('=').map_or(word, |(name, _)| name);
     let letters = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
     let is_known = |letter: char| known.get_arguments().any(|arg| arg.get_short() == Some(letter));
@@ -283,6 +320,13 @@ pub fn option(command: &str, word: &str) -> String {
         Some(advice) => format!("`{program}` has no option {word}: {advice}"),
         None => format!("`{program}` has no option {word}: see `{program} --help`"),
     }
+}
+
+/// What a command is for that `parent` does not have: those of all are the program's own.
+fn find_exactly(parent: &str, word: &str) -> Option<&'static Entry> {
+    let is_parents =
+        |commands: &[&str]| if parent.is_empty() { commands.is_empty() } else { commands.contains(&parent) };
+    COMMANDS.iter().find(|(commands, names, _)| names.contains(&word) && is_parents(commands))
 }
 
 fn find(table: &[Entry], command: &str, word: &str) -> Option<String> {
@@ -324,18 +368,18 @@ mod tests {
     use super::*;
 
     /// What `podman run --help` of podman 4.3 lists, but for what podlet has.
-    const PODMANS: &str = "--add-host --arch -a --attach --authfile --blkio-weight --blkio-weight-device \
+    const PODMANS: &str = "--arch -a --attach --authfile --blkio-weight --blkio-weight-device \
         --cgroup-conf --cgroup-parent --cgroupns --cgroups --chrootdirs --cidfile --conmon-pidfile --cpu-period \
         --cpu-quota --cpu-rt-period --cpu-rt-runtime --detach-keys --device-cgroup-rule --device-read-bps \
-        --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option \
-        --dns-search --env-host --env-merge --expose --group-add --health-cmd --health-interval --health-on-failure \
+        --device-read-iops --device-write-bps --device-write-iops --disable-content-trust \
+        --env-host --env-merge --expose --group-add --health-cmd --health-interval --health-on-failure \
         --health-retries --health-start-period --health-timeout --hostuser --http-proxy --image-volume --init \
-        --init-path --ip --ip6 --ipc --log-driver --log-opt --mac-address \
-        --memory-swappiness --mount --network --network-alias --no-healthcheck --no-hosts --oom-kill-disable --os \
+        --init-path --ipc --log-driver --log-opt \
+        --memory-swappiness --mount --no-healthcheck --no-hosts --oom-kill-disable --os \
         --passwd --passwd-entry --personality --pid --pidfile --platform --pod-id-file --preserve-fds --privileged \
-        -p --publish -P --publish-all --pull -q --quiet --read-only-tmpfs --replace --requires --restart --rmi \
+        -P --publish-all --pull -q --quiet --read-only-tmpfs --replace --requires --restart --rmi \
         --sdnotify --seccomp-policy --secret --shm-size --sig-proxy --stop-signal --stop-timeout --subgidname \
-        --subuidname --systemd --timeout --tls-verify -t --tty --tz --umask --unsetenv --unsetenv-all --userns --uts \
+        --subuidname --systemd --timeout --tls-verify --tz --umask --unsetenv --unsetenv-all --userns --uts \
         --variant --volumes-from";
 
     #[test]
@@ -350,7 +394,15 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         for command in cli.get_subcommands() {
-            assert!(find(COMMANDS, "", command.get_name()).is_none(), "{}", command.get_name());
+            assert!(find_exactly("", command.get_name()).is_none(), "{}", command.get_name());
+            for nested in command.get_subcommands() {
+                assert!(find_exactly(command.get_name(), nested.get_name()).is_none(), "{}", nested.get_name());
+                for name in nested.get_arguments().filter_map(|arg| arg.get_long()) {
+                    let (command, word) =
+                        (format!("{} {}", command.get_name(), nested.get_name()), format!("--{name}"));
+                    assert!(find(OPTIONS, &command, &word).is_none(), "{command} {word}");
+                }
+            }
             for arg in command.get_arguments() {
                 let short = arg.get_short().map(|letter| format!("-{letter}"));
                 let long = arg.get_long().map(|name| format!("--{name}"));
@@ -366,10 +418,20 @@ mod tests {
     fn what_is_nearest() {
         assert!(option("run", "--nmae=x").contains("do you mean --name?"), "{}", option("run", "--nmae=x"));
         assert!(option("run", "--volumes").contains("do you mean --volume?"));
-        assert!(option("run", "-it").contains("no option -t: there are no terminals"), "{}", option("run", "-it"));
         assert!(option("ps", "--frobnicate").contains("see `podlet ps --help`"));
-        assert!(command("strat").contains("do you mean `podlet start`?"));
-        assert!(command("top").contains("exec NAME ps") && !command("top").contains("stop"));
-        assert!(command("frobnicate").contains("see `podlet --help`"));
+        assert!(command("", "strat").contains("do you mean `podlet start`?"));
+        assert!(command("", "top").contains("exec NAME ps") && !command("", "top").contains("stop"));
+        assert!(command("", "frobnicate").contains("see `podlet --help`"));
+        assert!(command("network", "connect").starts_with("`podlet network` has no command \"connect\": a pod is in"));
+        assert!(command("network", "stats").contains("see `podlet network --help`"), "`podlet stats` is another");
+        assert!(command("network", "craete").contains("do you mean `podlet network create`?"));
+        assert!(
+            option("network create", "--driver")
+                .starts_with("`podlet network create` has no option --driver: podlet's")
+        );
+        assert!(option("network create", "--subent").contains("do you mean --subnet?"));
+        let words = |line: &str| command_of(line.split(' ').map(String::from));
+        assert_eq!(words("--root /x network create run --driver"), "network create");
+        assert_eq!((words("run host network"), words("nothing")), ("run".into(), "".into()));
     }
 }

@@ -1,30 +1,83 @@
 //! A process in the foreground: signals that podlet gets are passed on to it,
 //! and its exit becomes podlet's.
 //!
-//! The container has no terminal of its own, so a key on ours reaches it only
-//! as a signal that podlet passes on. A program may ignore that, and a shell
-//! without a prompt looks like one that hangs: so podlet says how to get out,
-//! and a third Ctrl-C gets the user out.
+//! With `-t` it has a terminal of its own, shown on ours. Without, a key on ours
+//! reaches it only as a signal that podlet passes on. A program may ignore that, and
+//! a shell without a prompt looks like one that hangs: so podlet says how to get
+//! out, and a third Ctrl-C gets the user out.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::Args;
+use foreground::{Input, Relay, Signals, own_size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use pod::{Exit, Process};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::siginfo;
+use pod::{Exit, Io, Process, TerminalOptions};
 
 use crate::output;
 
-/// Signals on their way to a process that may not have been born yet.
-pub struct Signals(SignalFd);
+/// What a process in the foreground has of a terminal.
+#[derive(Args, Clone, Copy)]
+pub struct TerminalArgs {
+    /// Pass on what is typed; without -t podlet's own input is the process's anyway
+    #[arg(short, long, conflicts_with = "detach")]
+    pub interactive: bool,
+    /// Give it a terminal of its own, shown on this one: with -i for a shell
+    #[arg(short, long)]
+    pub tty: bool,
+}
+
+impl TerminalArgs {
+    /// Nobody would keep the terminal of what runs on without podlet.
+    pub fn check(self, detach: bool) -> Result<()> {
+        if self.tty && detach {
+            bail!("--tty: ends with podlet, so there is none with --detach; leave one of them out");
+        }
+        Ok(())
+    }
+
+    /// The streams of a process in the foreground.
+    pub fn io(self) -> Io {
+        match self.tty {
+            true => Io::Terminal(TerminalOptions {
+                size: own_size().unwrap_or_default(),
+                keeps_newlines: self.keeps_newlines(),
+            }),
+            false => Io::inherit().into(),
+        }
+    }
+
+    /// Ours goes to the beginning of the next line itself, where it is not in raw mode.
+    fn keeps_newlines(self) -> bool {
+        !self.interactive && std::io::stdout().is_terminal()
+    }
+
+    /// Says in an environment what the terminal can do (environ(7)), as engines say
+    /// it, unless that is said there.
+    pub fn name_in(self, env: &mut Vec<String>) {
+        if self.tty && !env.iter().any(|variable| variable.starts_with("TERM=")) {
+            env.push("TERM=xterm".into());
+        }
+    }
+
+    /// Its terminal on ours, if it has one.
+    pub fn show(self, process: &mut Process) -> Result<Option<Relay>> {
+        let input = if self.interactive { Input::Ours } else { Input::None };
+        let terminal = process.terminal.take();
+        Ok(terminal.map(|terminal| Relay::new(terminal, input, self.keeps_newlines())).transpose()?)
+    }
+}
 
 /// What runs in the foreground.
 pub struct Foreground<'a> {
     signals: Signals,
     process: &'a Process,
+    /// Its terminal, if it has one.
+    relay: Option<Relay>,
     /// How it is called to the user.
     name: &'a str,
     /// Ends it and all that belongs to it.
@@ -40,48 +93,19 @@ const BEFORE_HINT: Duration = Duration::from_secs(1);
 /// So often Ctrl-C is pressed by a user that means it.
 const ENOUGH: u32 = 3;
 
-/// What stays podlet's own: the end of children, the job control of the shell that
-/// runs podlet, a reader that has gone, and what a fault of podlet raises. All else is
-/// passed on, the real-time signals too (systemd shuts down at SIGRTMIN+3).
-const ITS_OWN: [Signal; 12] = [
-    Signal::SIGCHLD,
-    Signal::SIGTSTP,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-    Signal::SIGPIPE,
-    Signal::SIGURG,
-    Signal::SIGSEGV,
-    Signal::SIGBUS,
-    Signal::SIGILL,
-    Signal::SIGFPE,
-    Signal::SIGTRAP,
-    Signal::SIGSYS,
-];
-
-impl Signals {
-    /// From now on signals wait. Before anything is started, so that none is
-    /// lost.
-    pub fn hold() -> Result<Signals> {
-        let mut set = SigSet::all();
-        for signal in ITS_OWN {
-            set.remove(signal);
-        }
-        set.thread_block()?;
-        Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
-    }
-}
-
 impl<'a> Foreground<'a> {
-    /// Signals go to `process` from now on, and a third Ctrl-C to `end`.
+    /// Signals go to `process` from now on, and a third Ctrl-C to `end`; `relay` is
+    /// for its terminal.
     pub fn new(
         signals: Signals,
         process: &'a Process,
+        relay: Option<Relay>,
         name: &'a str,
         end: &'a dyn Fn() -> pod::Result<()>,
     ) -> Foreground<'a> {
-        let is_somebody_there = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let is_somebody_there = relay.is_none() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         let hint_at = is_somebody_there.then(|| Instant::now() + BEFORE_HINT);
-        Foreground { signals, process, name, end, hint_at, interrupts: 0 }
+        Foreground { signals, process, relay, name, end, hint_at, interrupts: 0 }
     }
 
     /// Waits for its end.
@@ -94,20 +118,27 @@ impl<'a> Foreground<'a> {
     /// Whether it has.
     pub fn has_ended_by(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
-            let signals = self.signals.0.as_fd();
-            let mut fds =
-                [PollFd::new(signals, PollFlags::POLLIN), PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.process.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(self.relay.iter().flat_map(Relay::descriptors));
             let next = [deadline, self.hint_at].into_iter().flatten().min();
             match poll(&mut fds, until(next)) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 result => result?,
             };
             if fds[1].revents().is_some_and(|events| !events.is_empty()) {
+                // Our terminal is as it was from here on.
+                if let Some(mut relay) = self.relay.take() {
+                    relay.drain();
+                }
                 return Ok(true);
             }
-            while let Some(info) = self.signals.0.read_signal()? {
+            while let Some(info) = self.signals.next()? {
                 self.pass_on(&info)?;
             }
+            self.relay.iter_mut().for_each(Relay::copy);
             let now = Instant::now();
             if self.hint_at.take_if(|at| *at <= now).is_some() {
                 self.hint();
@@ -121,8 +152,21 @@ impl<'a> Foreground<'a> {
     fn pass_on(&mut self, info: &siginfo) -> Result<()> {
         /// Sent by the kernel, as a terminal does (sigaction(2)).
         const SI_KERNEL: i32 = 0x80;
+        if let Some(relay) = &self.relay {
+            match Signal::try_from(info.ssi_signo as i32) {
+                // The kernel tells who is in the foreground there.
+                Ok(Signal::SIGWINCH) => {
+                    relay.resize();
+                    return Ok(());
+                }
+                Ok(Signal::SIGCONT) => relay.resume(),
+                _ => {}
+            }
+        }
         // It may have ended in the meantime.
-        self.process.signal(info.ssi_signo as i32).ok();
+        if let Ok(signal) = pod::Signal::new(info.ssi_signo as i32) {
+            self.process.signal(signal).ok();
+        }
         if (info.ssi_signo, info.ssi_code) != (Signal::SIGINT as u32, SI_KERNEL) {
             return Ok(());
         }
@@ -140,7 +184,8 @@ impl<'a> Foreground<'a> {
 
     fn hint(&self) {
         output::note(format_args!(
-            "note: {} has no terminal of its own: Ctrl-D ends its input, Ctrl-C interrupts it, Ctrl-C three times kills it",
+            "note: {} has no terminal of its own (-it gives it one): Ctrl-D ends its input, Ctrl-C interrupts it, \
+             Ctrl-C three times kills it",
             self.name
         ));
     }

@@ -44,6 +44,8 @@ enum Command {
     /// Make an empty pod: pause and its namespaces
     #[command(disable_help_flag = true)]
     Create(commands::create::Create),
+    /// Make a container without starting it, and start it later
+    Container(commands::container::Container),
     /// List pods and their containers
     Ps(commands::ps::Ps),
     /// Print all there is to know of a pod or container, as JSON
@@ -60,14 +62,22 @@ enum Command {
     Kill(commands::kill::Kill),
     /// Stop containers: their stop signal first, SIGKILL for all in them after a while
     Stop(commands::stop::Stop),
-    /// Start containers that have ended again, in the background
+    /// Start containers that are created, or have ended, in the background
     Start(commands::start::Start),
     /// Stop containers and start them again; the pod and its network stay
     Restart(commands::restart::Restart),
+    /// Stop the time of containers: they get no processor until `unpause`
+    Pause(commands::pause::Pause),
+    /// Let what is paused go on
+    Unpause(commands::pause::Unpause),
     /// Change the limits of a pod or a container, also while it runs
     Update(commands::update::Update),
     /// Remove pods or containers and all that was made for them
     Rm(commands::rm::Rm),
+    /// Make, show and remove networks of pods
+    Network(commands::network::Network),
+    /// Change which of this machine's ports lead to a pod that runs
+    Port(commands::port::Port),
     /// Print the steps `run` would take, and take none
     #[command(disable_help_flag = true)]
     Plan(commands::plan::Plan),
@@ -115,6 +125,8 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         None => Store::default_root(),
     };
     let store = Store::open(root)?;
+    let networks = net::Networks::open(&store);
+    let store = net::docked(store, networks, |left| output::note(format_args!("note: {left}")));
     // `wait` does so itself, once it has what it looks for.
     if !matches!(cli.command, Command::Wait(_)) {
         Pod::sweep(&store);
@@ -122,6 +134,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Run(run) => run.run(&store),
         Command::Create(create) => create.run(&store),
+        Command::Container(container) => container.run(&store),
         Command::Ps(ps) => ps.run(&store),
         Command::Inspect(inspect) => inspect.run(&store),
         Command::Logs(logs) => logs.run(&store),
@@ -132,8 +145,12 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Stop(stop) => stop.run(&store),
         Command::Start(start) => start.run(&store),
         Command::Restart(restart) => restart.run(&store),
+        Command::Pause(pause) => pause.run(&store),
+        Command::Unpause(unpause) => unpause.run(&store),
         Command::Update(update) => update.run(&store),
         Command::Rm(rm) => rm.run(&store),
+        Command::Network(network) => network.run(&store),
+        Command::Port(port) => port.run(&store),
         Command::Plan(plan) => plan.run(&store),
     }
 }

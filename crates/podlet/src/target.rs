@@ -1,7 +1,7 @@
 //! `POD` or `POD/CONTAINER`.
 
 use anyhow::{Result, bail};
-use pod::{Error, Pod, Store};
+use pod::{Container, Error, Pod, Store};
 
 use crate::{FAILED, output};
 
@@ -28,30 +28,34 @@ impl Target {
     }
 
     /// The container that was named, or the pod's only one.
-    pub fn one(&self) -> Result<String> {
+    pub fn one(&self) -> Result<Container<'_>> {
         if let Some(name) = &self.container {
-            // Says so if it is not there.
-            self.pod.container(name)?;
-            return Ok(name.clone());
+            return Ok(self.pod.container(name)?);
         }
-        let mut names = self.pod.containers()?;
+        let mut containers = self.pod.containers()?;
         let pod = self.pod.name();
-        match (names.len(), names.pop()) {
-            (1, Some(name)) => Ok(name),
+        match (containers.len(), containers.pop()) {
+            (1, Some(only)) => Ok(only),
             (_, None) => bail!("pod {pod} has no containers"),
             (_, Some(last)) => bail!(
-                "pod {pod} has several containers: name one, such as {pod}/{last} (the others: {})",
-                names.join(", ")
+                "pod {pod} has several containers: name one, such as {pod}/{} (the others: {})",
+                last.name(),
+                containers.iter().map(Container::name).collect::<Vec<_>>().join(", ")
             ),
         }
     }
 
     /// The container that was named, or all of the pod's.
-    pub fn all(&self) -> Result<Vec<String>> {
+    pub fn all(&self) -> Result<Vec<Container<'_>>> {
         match &self.container {
             Some(_) => Ok(vec![self.one()?]),
             None => Ok(self.pod.containers()?),
         }
+    }
+
+    /// The names of [all](Target::all), for a pod that is about to be started.
+    pub fn names(&self) -> Result<Vec<String>> {
+        Ok(self.all()?.iter().map(|container| container.name().to_string()).collect())
     }
 }
 

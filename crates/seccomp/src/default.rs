@@ -39,8 +39,14 @@ pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
 ];
 
 /// [`DEFAULT_CAPABILITIES`], one bit each.
-pub fn default_capabilities() -> u64 {
-    DEFAULT_CAPABILITIES.iter().fold(0, |set, capability| set | capability.bitmask())
+pub const fn default_capabilities() -> u64 {
+    let (mut set, mut at) = (0, 0);
+    // Iterators are none of a constant's.
+    while at < DEFAULT_CAPABILITIES.len() {
+        set |= 1 << DEFAULT_CAPABILITIES[at] as u8;
+        at += 1;
+    }
+    set
 }
 
 /// The oldest kernel podlet runs on; the default profile asks for none newer.

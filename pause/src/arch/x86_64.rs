@@ -8,6 +8,7 @@ pub mod nr {
     pub const READ: usize = 0;
     pub const OPEN: usize = 2;
     pub const CLOSE: usize = 3;
+    pub const LSEEK: usize = 8;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
@@ -19,8 +20,12 @@ pub mod nr {
     pub const WAIT4: usize = 61;
     pub const FCNTL: usize = 72;
     pub const FUTEX: usize = 202;
+    pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
+    pub const OPENAT: usize = 257;
+    pub const UNLINKAT: usize = 263;
+    pub const RENAMEAT: usize = 264;
     pub const PPOLL: usize = 271;
     pub const ACCEPT4: usize = 288;
     pub const PIDFD_SEND_SIGNAL: usize = 424;

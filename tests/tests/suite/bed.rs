@@ -108,9 +108,9 @@ impl Bed {
     }
 
     /// A container that runs the probe.
-    pub fn container(&self, name: &str, script: &str) -> pod::Container {
+    pub fn container(&self, name: &str, script: &str) -> pod::ContainerSpec {
         let args = std::iter::once("/probe").chain(script.split_whitespace());
-        pod::Container::new(name, pod::Root::Dir(self.rootfs())).args(args)
+        pod::ContainerSpec::new(name, pod::Root::Dir(self.rootfs())).args(args)
     }
 
     pub fn expand(&self, line: &str) -> Vec<String> {
@@ -119,6 +119,13 @@ impl Bed {
             word.replace("DIR", &self.dir.display().to_string())
         };
         line.split_whitespace().map(expand).collect()
+    }
+
+    /// The command for another store than the test's own.
+    pub fn in_store(&self, root: &Path, line: &str) -> Command {
+        let mut command = Command::new(self.program("podlet"));
+        command.arg("--root").arg(root).args(self.expand(line)).stdin(Stdio::null());
+        command
     }
 
     /// The command, ready to be run. `ROOT` stands for `--rootfs` and its

@@ -3,13 +3,23 @@
 use std::ffi::CString;
 use std::process::ExitCode;
 
-use pod::{Container, Io, Pod, PodOptions, Root, Store};
+use pod::{ContainerSpec, Io, Pod, PodOptions, Root, Store, WindowSize};
 
 use crate::sys;
 
-#[path = "../../../crates/pod/examples/event_loop.rs"]
-#[allow(dead_code)] // Its `main`, which is for people.
-mod event_loop;
+// The examples, without their `main`, which is for people.
+#[path = "../../../crates/pod/examples/embed.rs"]
+#[allow(dead_code)]
+mod embed_example;
+#[path = "../../../crates/pod/examples/supervisor.rs"]
+#[allow(dead_code)]
+mod supervisor;
+#[path = "../../../crates/pod-tokio/examples/tasks.rs"]
+#[allow(dead_code)]
+mod tasks;
+#[path = "../../../crates/pod/examples/threads.rs"]
+#[allow(dead_code)]
+mod threads;
 
 /// `--embed STATE ROOTFS VERB ...`
 pub fn run(words: &[&str]) -> ExitCode {
@@ -39,17 +49,24 @@ pub fn run(words: &[&str]) -> ExitCode {
         }
         _ => {}
     }
+    if let ["terminal", pod, name, ref script @ ..] = *words {
+        let ended = on_a_terminal((state, rootfs), (pod, name), script);
+        return ended.unwrap_or_else(|error| {
+            eprintln!("{error}");
+            ExitCode::from(125)
+        });
+    }
     let store = Store::open(state).expect("a store");
     let container = |name: &str, script: &str| {
         let args = std::iter::once("/probe").chain(script.split_whitespace());
-        Container::new(name, Root::Dir(rootfs.into())).args(args)
+        ContainerSpec::new(name, Root::Dir(rootfs.into())).args(args)
     };
     match *words {
         // Keeps an attached pod with a container until it is killed; with a forked
         // child that has all its descriptors.
         ["attached", pod, fork] => {
             let pod = Pod::create(&store, PodOptions::new(pod)).expect("a pod");
-            pod.start(&container("a", "orphan block , block")).expect("a container");
+            pod.run(&container("a", "orphan block , block"), Io::log()).expect("a container");
             if fork == "fork" {
                 println!("child {}", sys::fork_that_blocks());
             }
@@ -61,27 +78,33 @@ pub fn run(words: &[&str]) -> ExitCode {
         // Starts a container, and ends at once without a word.
         ["leave", pod, name, ref script @ ..] => {
             let pod = Pod::open(&store, pod).expect("a pod");
-            let process = pod.start_with(&container(name, &script.join(" ")), Io::log()).expect("a container");
+            let process = pod.run(&container(name, &script.join(" ")), Io::log()).expect("a container");
             println!("started {}", process.name());
             loop {
                 std::thread::park();
             }
         }
-        // Waits as the example of docs/embedding.md does.
-        ["event-loop"] => {
-            let pod = Pod::create(&store, PodOptions::new("loop")).expect("a pod");
-            let waits = pod.start(&container("waits", "wait-file /go , exit 3")).expect("a container");
-            let goes = pod.start(&container("goes", "write /go on , exit 4")).expect("a container");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-            runtime.block_on(async {
-                for process in [&waits, &goes] {
-                    let exit = event_loop::end_of(process).await.expect("an end");
-                    println!("{} ended with {}", process.name(), exit.code());
-                }
-            });
-            pod.remove().expect("an end");
+        ["example", name] => {
+            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let shown = match name {
+                "threads" => threads::show(&store),
+                "supervisor" => supervisor::show(&store),
+                "tasks" => runtime().block_on(tasks::show(store)),
+                "embed" => embed_example::show(&store),
+                _ => panic!("no such example"),
+            };
+            shown.expect("it does what it shows");
             ExitCode::SUCCESS
         }
         _ => panic!("unknown: {words:?}"),
     }
+}
+
+/// Starts a container on a terminal, and ends as that does.
+fn on_a_terminal((state, rootfs): (&str, &str), (pod, name): (&str, &str), script: &[&str]) -> pod::Result<ExitCode> {
+    let pod = Pod::open(&Store::open(state)?, pod)?;
+    let args = std::iter::once("/probe").chain(script.iter().copied());
+    let container = ContainerSpec::new(name, Root::Dir(rootfs.into())).args(args);
+    let process = pod.run(&container, Io::terminal(WindowSize { rows: 24, columns: 80 }))?;
+    Ok(ExitCode::from(process.wait()?.shell_code()))
 }

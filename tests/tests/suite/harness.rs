@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::bed::Bed;
 use crate::leaks::{self, Snapshot};
 use crate::modes::{self, Mode};
-use crate::{Case, NEEDS_NEW_CALLS, cases, skips, sys};
+use crate::{Case, NEEDS_NEW_CALLS, cases, cni, skips, sys};
 
 /// No test takes longer; else it has hung. Times [`patience`].
 const LIMIT: Duration = Duration::from_secs(150);
@@ -33,6 +33,9 @@ const LONG_LIMIT: Duration = Duration::from_secs(3600);
 /// The variable that says how many times slower than usual this machine is; 1
 /// without it.
 const PATIENCE: &str = "PODLET_TEST_PATIENCE";
+/// Which network a pod is in for which none is named: none, or tests would change
+/// the machine's.
+pub const NETWORK: &str = "PODLET_NETWORK";
 /// What [`every`] is.
 const EVERY: &str = "PODLET_TEST_EVERY";
 /// What [`turn`] is.
@@ -113,7 +116,7 @@ pub fn all(args: &[&str]) -> ExitCode {
     let oci = if denied { cases::of_podlet_oci() } else { Vec::new() };
     let oci =
         oci.into_iter().flat_map(|(name, _)| modes.iter().map(move |&mode| (mode, name, crate::OCI_NEEDS_NEW_CALLS)));
-    let skips: Vec<_> = skips().into_iter().chain(without_new_calls).chain(oci).collect();
+    let skips: Vec<_> = skips(&modes).into_iter().chain(without_new_calls).chain(oci).collect();
     for (_, name, reason) in &skips {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");
     }
@@ -135,29 +138,11 @@ pub fn all(args: &[&str]) -> ExitCode {
         sys::deny(&NEW_CALLS);
     }
     println!("\nrunning {} tests", queue.len());
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                while let Some((name, mode)) = queue.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let began = Instant::now();
-                    let output = base.run(name, *mode, long);
-                    let seconds = began.elapsed().as_secs_f32();
-                    match output {
-                        Ok(()) => println!("test {name} [{}] ... ok ({seconds:.1}s)", mode.name()),
-                        Err(told) => {
-                            println!("test {name} [{}] ... FAILED ({seconds:.1}s)", mode.name());
-                            let title = format!("---- {name} [{}] ----", mode.name());
-                            failures.lock().expect("no panics").push((title, told));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().expect("no panics");
+    let count = queue.len();
+    let (alone, queue): (Vec<_>, Vec<_>) = queue.into_iter().partition(|(name, mode)| cases::runs_alone(name, *mode));
+    let mut failures = base.run_all(&queue, jobs, long);
+    failures.extend(base.run_all(&alone, 1, long));
     for (title, told) in &failures {
         println!("\n{title}\n{told}");
     }
@@ -172,7 +157,7 @@ pub fn all(args: &[&str]) -> ExitCode {
     let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
-        queue.len() - failures.len(),
+        count - failures.len(),
         failures.len(),
         skipped.len(),
         filtered_out,
@@ -219,6 +204,32 @@ impl Base {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("mode");
     }
 
+    /// Runs tests, so many at once. Which failed, and what they said.
+    fn run_all(&self, queue: &[(&str, Mode)], jobs: usize, long: Option<usize>) -> Vec<(String, String)> {
+        let next = AtomicUsize::new(0);
+        let failures = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.max(1) {
+                scope.spawn(|| {
+                    while let Some((name, mode)) = queue.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let began = Instant::now();
+                        let output = self.run(name, *mode, long);
+                        let seconds = began.elapsed().as_secs_f32();
+                        match output {
+                            Ok(()) => println!("test {name} [{}] ... ok ({seconds:.1}s)", mode.name()),
+                            Err(told) => {
+                                println!("test {name} [{}] ... FAILED ({seconds:.1}s)", mode.name());
+                                let title = format!("---- {name} [{}] ----", mode.name());
+                                failures.lock().expect("no panics").push((title, told));
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        failures.into_inner().expect("no panics")
+    }
+
     /// Runs one test. What it said, if it failed.
     fn run(&self, name: &str, mode: Mode, long: Option<usize>) -> Result<(), String> {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
@@ -237,6 +248,9 @@ impl Base {
         command.env("PODLET_SUITE", &self.dir).env("RUST_BACKTRACE", "0").current_dir("/");
         command.env(PATIENCE, patience().to_string());
         command.env(TURN, turn().to_string());
+        // A test of networks has a network namespace of its own, and takes this away.
+        command.env(NETWORK, "none");
+        command.envs(std::env::var_os(cni::PLUGINS).map(|dirs| (cni::PLUGINS, dirs)));
         command.envs(long.map(|every| (EVERY, every.to_string())));
         let ended = command.status().expect("the suite runs itself");
         modes::remove_cgroup(&cgroup);

@@ -20,14 +20,17 @@
 //! (`make test-kill`, `make test-soak`); `PODLET_TEST_BIN` names a directory with
 //! the commands `podlet`, `podlet-oci` and `podlet-old-order`, without it cargo
 //! builds them; `PODLET_TEST_FORMER` one with `podlet` and `podlet-oci` of the
-//! build before (`make test-versions`); `PODLET_TEST_PATIENCE` says how many times
+//! build before (`make test-versions`); `PODLET_TEST_CNI` directories of CNI plugins
+//! (`make test-cni`); `PODLET_TEST_PATIENCE` says how many times
 //! slower than usual the machine is.
 
 mod bed;
+mod cni;
 mod embed;
 mod harness;
 mod leaks;
 mod modes;
+mod space;
 mod sys;
 mod tracer;
 
@@ -63,6 +66,18 @@ fn needs_programs() -> Vec<(bool, &'static [Mode], &'static str, &'static str)> 
         ),
         (cases::podman().is_some(), &[Mode::Vm], "podman_limits_memory", "podman is not installed; .ci/run does that"),
         (cases::ip().is_some(), USUAL, "network_devices_of_a_config", "iproute2 is not installed; .ci/run does that"),
+        (
+            cases::iptables(),
+            &[Mode::Root, Mode::Mapped, Mode::Vm],
+            "a_firewall_of_others_is_named_where_a_pod_is_made",
+            "iptables is not installed; .ci/run does that",
+        ),
+        (
+            cases::iptables(),
+            &[Mode::Root, Mode::Mapped],
+            "rules_of_iptables_legacy_are_said_to_be_unseen",
+            "iptables is not installed; .ci/run does that",
+        ),
         (
             cases::strace().is_some(),
             USUAL,
@@ -100,10 +115,20 @@ const SKIPS_WITH_BUSYBOX: &[Skip] = &[
     (Mode::Root, "network_devices_of_a_config", "its script needs nsenter and ip of util-linux and iproute2"),
 ];
 
+/// The modes that make networks.
+const NETWORKS: [Mode; 2] = [Mode::Root, Mode::Mapped];
+
 /// Where, which test, and why.
 type Skip = (Mode, &'static str, &'static str);
 
-fn skips() -> Vec<Skip> {
+/// What mode root leaves to mode vm where that is asked for, too.
+fn left_to_vm() -> Vec<Skip> {
+    let on_it = cases::ON_THE_MACHINE.iter().map(|test| (Mode::Root, *test, "mode vm does it on the machine itself"));
+    let too_long = "takes too long on a machine that is emulated; `--mode root` has it";
+    on_it.chain(cases::of_networks_for_long().into_iter().map(|(test, _)| (Mode::Root, test, too_long))).collect()
+}
+
+fn skips(modes: &[Mode]) -> Vec<Skip> {
     let is_pure = modes::hierarchy().is_some_and(|path| path.ends_with("cgroup"));
     let is_busybox = std::fs::canonicalize("/bin/sh").is_ok_and(|path| path.ends_with("busybox"));
     let with_runc = is_pure && cases::runc().is_some();
@@ -111,11 +136,28 @@ fn skips() -> Vec<Skip> {
     let on_this = on_this.into_iter().filter(|(is, _)| *is).flat_map(|(_, skips)| skips);
     let missing = needs_programs().into_iter().filter(|(is_there, ..)| !is_there);
     let missing = missing.flat_map(|(_, modes, test, reason)| modes.iter().map(move |mode| (*mode, test, reason)));
-    SKIPS.iter().chain(on_this).copied().chain(missing).collect()
+    let networks = space::lacks().map(|lack| (cases::of_networks(), lack)).into_iter();
+    let networks = networks.flat_map(|(tests, lack)| tests.into_iter().map(move |(test, _)| (test, lack)));
+    let networks =
+        networks.flat_map(|(test, lack)| [Mode::Root, Mode::Mapped, Mode::Vm].map(|mode| (mode, test, lack)));
+    let plugins = cni::lacks().filter(|_| space::lacks().is_none()).map(|lack| (cases::of_plugins(), lack)).into_iter();
+    let plugins = plugins.flat_map(|(tests, lack)| tests.into_iter().map(move |(test, _)| (test, lack)));
+    let plugins = plugins.flat_map(|(test, lack)| NETWORKS.map(|mode| (mode, test, lack)));
+    let in_vm = if modes.contains(&Mode::Vm) { left_to_vm() } else { Vec::new() };
+    let pasta = cases::without_pasta().map(|lack| (cases::of_pasta(), lack)).into_iter();
+    let pasta = pasta.flat_map(|(tests, lack)| tests.into_iter().map(move |(test, _)| (Mode::User, test, lack)));
+    let missing = missing.chain(networks).chain(plugins).chain(pasta);
+    SKIPS.iter().chain(on_this).copied().chain(missing).chain(in_vm).collect()
 }
 
 /// Why nothing of podlet-oci runs without them.
 const OCI_NEEDS_NEW_CALLS: &str = "podlet-oci needs the new calls, and says so";
+
+/// Why what runs with the machine's files is root's without them.
+const HOST_NEEDS_NEW_CALLS: &str = "the image `host` takes detached trees for an ordinary user";
+
+/// Modes of users that do not have the machine's root.
+const USERS: &[Mode] = &[Mode::User, Mode::Mapped, Mode::Delegated];
 
 /// What needs the calls that `--deny new-calls` denies.
 const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
@@ -125,6 +167,11 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
     (
         &Mode::USUAL,
         "cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches",
+        "the old order is the one that a mate with CAP_SYS_PTRACE can catch",
+    ),
+    (
+        &Mode::USUAL,
+        "a_mate_with_ptrace_gets_nothing_of_who_makes_a_pid_namespace",
         "the old order is the one that a mate with CAP_SYS_PTRACE can catch",
     ),
     (&Mode::USUAL, "cve_2024_5154_planted_passwd", "without openat2 a linked passwd is refused before it is read"),
@@ -139,8 +186,39 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
         "without openat2 a working directory behind a link is refused",
     ),
     (&Mode::USUAL, "places_in_the_image", "without openat2 targets behind links are refused"),
+    (
+        &Mode::USUAL,
+        "a_volume_behind_a_link_of_the_image_to_its_proc_is_there",
+        "without openat2 targets behind links are refused",
+    ),
+    (
+        &[Mode::Root, Mode::Mapped],
+        "what_is_mounted_in_a_layer_is_not_seen_by_the_lookup_of_a_user",
+        "without openat2 a mount of the same file system is not told from the layer",
+    ),
+    (USERS, "the_examples_do_what_they_say", HOST_NEEDS_NEW_CALLS),
+    (
+        &[Mode::Root],
+        "the_examples_do_what_they_say",
+        "without the new calls a container of the image `host` has a /dev/shm of its own",
+    ),
+    (USERS, "a_shell_has_job_control_and_the_size_of_the_window", HOST_NEEDS_NEW_CALLS),
+    (USERS, "keys_mean_nothing_to_a_terminal_in_raw_mode", HOST_NEEDS_NEW_CALLS),
+    (USERS, "the_callers_terminal_is_as_it_was_whatever_ends_podlet", HOST_NEEDS_NEW_CALLS),
+    (USERS, "stopped_and_continued_it_goes_on", HOST_NEEDS_NEW_CALLS),
+    (USERS, "a_terminal_without_input", HOST_NEEDS_NEW_CALLS),
+    (USERS, "an_input_that_is_no_terminal", HOST_NEEDS_NEW_CALLS),
+    (USERS, "more_than_a_terminal_holds_in_both_directions", HOST_NEEDS_NEW_CALLS),
+    (USERS, "a_terminal_that_is_closed_can_be_opened_again", HOST_NEEDS_NEW_CALLS),
+    (USERS, "what_a_terminal_can_do_is_said_once", HOST_NEEDS_NEW_CALLS),
+    (USERS, "a_plan_shows_the_terminal", HOST_NEEDS_NEW_CALLS),
     (&Mode::USUAL, "a_pods_user_namespace_has_its_maps", "root's pods with a user namespace take detached trees"),
     (&[Mode::Root], "user_namespace_of_a_config", "root's pods with a user namespace take detached trees"),
+    (
+        &[Mode::Root],
+        "a_pods_user_namespace_owns_layers_of_the_machines",
+        "root's pods with a user namespace take detached trees",
+    ),
     (
         &[Mode::Root],
         "nothing_of_pause_can_be_written_in_the_proc_of_a_user_namespace",
@@ -180,6 +258,7 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
         "two_containers_find_each_other_on_localhost_and_in_shared_memory",
         "the pod's /dev/shm is a detached tree",
     ),
+    (USERS, "a_terminal_with_the_machines_files", "an ordinary user's host image takes detached trees"),
     (&Mode::USUAL, "a_bundle_without_defaults_gets_none", "it looks for a filter, and the one that denies is there"),
     (&Mode::USUAL, "unconfined_lifts_it", "the filter that denies is there whatever is lifted"),
     (&Mode::USUAL, "plan_changes_nothing", "it looks for the new calls in the plan"),
@@ -211,6 +290,7 @@ fn main() -> std::process::ExitCode {
         ["--supervise", mode, test, dir, cgroup] => harness::supervise(mode, test, dir, cgroup),
         ["--guard", mode, test, dir] => harness::guard(mode, test, dir),
         ["--body", mode, test, dir] => harness::body(mode, test, dir),
+        ["--lacks"] => space::look(),
         ["--trace", log, what, ref command @ ..] => tracer::main(log, what, command),
         ["--embed", ref rest @ ..] => embed::run(rest),
         ref rest => harness::all(rest),

@@ -4,11 +4,12 @@
 //! Entered by a process of its own, before anything of the test happens.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode as Permissions, SFlag, mknod};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
@@ -30,7 +31,8 @@ pub enum Mode {
     /// current distribution gives them.
     Delegated,
     /// As `Root`, on a machine where nothing is missing: every controller is
-    /// in cgroup v2, root has every capability. Only if it is asked for.
+    /// in cgroup v2, root has every capability, and networks are made on the machine
+    /// itself. Only if it is asked for.
     Vm,
 }
 
@@ -116,7 +118,10 @@ impl Mode {
                     own_mounts();
                 }
             }
-            Mode::User => become_user(),
+            Mode::User => {
+                give_tun(dir);
+                become_user();
+            }
             Mode::Mapped => {
                 become_user();
                 let (uid, gid) = (Uid::effective(), Gid::effective());
@@ -159,6 +164,22 @@ fn become_user() {
         // Or the files of /proc/self would be root's until the next execve.
         nix::sys::prctl::set_dumpable(true).expect("dumpable");
     }
+}
+
+/// Everybody may open /dev/net/tun, as udev has it; a machine without that lets only
+/// root.
+fn give_tun(dir: &Path) {
+    let tun = Path::new("/dev/net/tun");
+    let is_everybodys = |meta: fs::Metadata| meta.permissions().mode() & 0o006 == 0o006;
+    if !Uid::effective().is_root() || !tun.exists() || fs::metadata(tun).is_ok_and(is_everybodys) {
+        return;
+    }
+    own_mounts();
+    let (ours, none): (_, Option<&str>) = (dir.join("tun"), None);
+    let device = fs::metadata(tun).expect("the device").rdev();
+    mknod(&ours, SFlag::S_IFCHR, Permissions::empty(), device).expect("a device");
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o666)).expect("mode");
+    mount(Some(&ours), tun, none, MsFlags::MS_BIND, none).expect("covering /dev/net/tun");
 }
 
 fn own_mounts() {

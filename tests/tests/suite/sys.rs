@@ -20,6 +20,17 @@ pub fn fork_that_blocks() -> u32 {
     }
 }
 
+/// Gives a file an extended attribute.
+pub fn set_attribute(path: &std::path::Path, name: &str, value: &str) {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    let name = CString::new(name).expect("a name");
+    // SAFETY: two C strings, and a buffer of the size that is said.
+    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    nix::errno::Errno::result(result).expect("setxattr");
+}
+
 /// Forks a child that executes a command, once what comes with its pid is
 /// dropped.
 pub fn fork_that_executes(command: &[&str]) -> (nix::unistd::Pid, std::io::PipeWriter) {
@@ -58,6 +69,20 @@ pub fn deny(calls: &[libc::c_long]) {
             assert_eq!(result, 0, "a seccomp filter: {}", Error::last_os_error());
         }
     }
+}
+
+/// Takes a variable from this process and from all that come of it. Only before
+/// it has any other thread.
+pub fn forget_variable(name: &str) {
+    // SAFETY: nobody reads the environment meanwhile: there is no other thread.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// Gives this process, and all that come of it, a variable. Only before it has any
+/// other thread.
+pub fn set_variable(name: &str, value: impl AsRef<std::ffi::OsStr>) {
+    // SAFETY: nobody reads the environment meanwhile: there is no other thread.
+    unsafe { std::env::set_var(name, value) };
 }
 
 /// Takes a capability from this process's bounding set, and with that from all
@@ -211,9 +236,9 @@ pub fn in_cgroup_namespace(command: &mut std::process::Command) {
 }
 
 /// Whether something can be read, or will never be, within some milliseconds.
-pub fn is_readable(file: &std::fs::File) -> bool {
+pub fn is_readable(file: impl std::os::fd::AsFd) -> bool {
     use std::os::fd::AsRawFd;
-    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one structure, which outlives the call.
     unsafe { libc::poll(&raw mut poll, 1, 10) == 1 }
 }

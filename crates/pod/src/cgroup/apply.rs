@@ -15,7 +15,7 @@ use crate::kernel::{bpf, cgroupfs};
 use crate::resources::{Present, Resources, Write, device_rules};
 
 impl Present {
-    fn of(dir: &Path) -> Present {
+    pub(super) fn of(dir: &Path) -> Present {
         Present { bfq: dir.join("io.bfq.weight").exists() }
     }
 }
@@ -57,7 +57,7 @@ impl Resources {
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the limit, its value and the cure.
-    pub fn apply(&self, dir: &Path, hierarchy_root: &Path) -> Result<()> {
+    pub(crate) fn apply(&self, dir: &Path, hierarchy_root: &Path) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
@@ -74,19 +74,11 @@ impl Resources {
         attach(dir, &self.devices)
     }
 
-    /// Sets what `change` sets in a cgroup that has these limits, and leaves
-    /// the rest; the new limits. If one cannot be set, none is.
+    /// The new limits, and what is written for them, where they are now others.
     ///
     /// # Errors
-    /// As [`apply`](Resources::apply); for device rules; and for a memory limit
-    /// below what is used, if the limits say `check_before_update`.
-    pub fn update(&self, change: &Resources, dir: &Path, hierarchy_root: &Path) -> Result<Resources> {
-        self.update_all(change, &[dir.into()], hierarchy_root)
-    }
-
-    /// [`update`](Resources::update) in several cgroups, each in the one before
-    /// it, that all have these limits.
-    pub(crate) fn update_all(&self, change: &Resources, dirs: &[PathBuf], hierarchy_root: &Path) -> Result<Resources> {
+    /// As [`update_all`](Resources::update_all), for what needs nothing written.
+    pub(super) fn changes<'a>(&self, change: &Resources, dirs: &'a [PathBuf]) -> Result<(Resources, Changes<'a>)> {
         let new = self.changed_by(change)?;
         let mut changes = Vec::new();
         for dir in dirs {
@@ -96,6 +88,18 @@ impl Resources {
             check_used(&new, dir, &writes)?;
             changes.push((dir, writes));
         }
+        Ok((new, changes))
+    }
+
+    /// Sets what `change` sets in cgroups that all have these limits, each in the
+    /// one before it, and leaves the rest; the new limits. If one cannot be set,
+    /// none is.
+    ///
+    /// # Errors
+    /// As [`apply`](Resources::apply); for device rules; and for a memory limit
+    /// below what is used, if the limits say `check_before_update`.
+    pub(crate) fn update_all(&self, change: &Resources, dirs: &[PathBuf], hierarchy_root: &Path) -> Result<Resources> {
+        let (new, changes) = self.changes(change, dirs)?;
         for (dir, writes) in &changes {
             for write in by_controller(writes) {
                 controllers::enable(hierarchy_root, dir, write)?;
@@ -117,6 +121,9 @@ impl Resources {
         Ok(new)
     }
 }
+
+/// What is written, by cgroup.
+type Changes<'a> = Vec<(&'a PathBuf, Vec<Write>)>;
 
 /// A limit of memory must not be below what is used, if that is asked for.
 fn check_used(new: &Resources, dir: &Path, writes: &[Write]) -> Result<()> {

@@ -15,7 +15,7 @@
 //! Of version 1, which has no such option, a new cgroup namespace shows each
 //! hierarchy from where the container is, mostly its root. To put every
 //! container into a cgroup of each would take longer than all the rest of a
-//! start, so that is left, and told: see [`Container::reaches`].
+//! start, so that is left, and told: see [`ContainerSpec::reaches`].
 //!
 //! [cgroups(7)]: https://man7.org/linux/man-pages/man7/cgroups.7.html
 
@@ -31,7 +31,7 @@ use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs;
 use crate::resources::Resources;
 use crate::seccomp::Seccomp;
-use crate::spec::{Container, PodOptions};
+use crate::spec::{ContainerSpec, PodOptions};
 
 /// The inner one; crun's name for what it is to crun, too.
 const INNER: &str = "container";
@@ -77,12 +77,12 @@ pub(crate) fn both(dir: &Path, doubled: bool) -> Vec<PathBuf> {
     std::iter::once(dir.to_path_buf()).chain(inner).collect()
 }
 
-impl Container {
+impl ContainerSpec {
     /// Whether it can come to mount something: by a capability, or because its
     /// filter may let it make namespaces.
     pub(crate) fn may_mount(&self) -> bool {
-        let sets = &self.capabilities;
-        let capable = (sets.bounding | sets.permitted) & Capability::CAP_SYS_ADMIN.bitmask() != 0;
+        let sets = &self.process.capabilities;
+        let capable = sets.bounding.union(sets.permitted).contains(Capability::CAP_SYS_ADMIN);
         capable || self.nesting || self.seccomp != Seccomp::Default
     }
 

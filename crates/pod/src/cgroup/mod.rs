@@ -10,7 +10,7 @@
 //! On a machine that still has v1 hierarchies the unified one beside them
 //! serves to track and to kill. Where no cgroup can be made there is none, and
 //! a container that shares the pod's pid namespace is ended by looking for the
-//! processes in its mount namespace (see `Pod::stop`).
+//! processes in its mount namespace (see `Container::stop`).
 
 pub(crate) mod apply;
 mod controllers;
@@ -18,6 +18,10 @@ pub(crate) mod doubled;
 pub(crate) mod oom;
 pub(crate) mod pod_tree;
 pub mod stats;
+#[cfg_attr(not(feature = "systemd"), path = "no_systemd.rs")]
+pub(crate) mod systemd;
+mod unit;
+pub(crate) mod way;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek};
@@ -33,7 +37,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Context, Error, Result};
 use crate::kernel::cgroupfs::{all_processes, hierarchy, is_gone, parse_pids, remove_empty};
-use crate::kernel::{procfs, syscalls};
+use crate::kernel::{files, procfs, syscalls};
 use crate::resources::Resources;
 
 /// This process's own cgroup, as a path below the hierarchy.
@@ -215,8 +219,15 @@ pub(crate) fn is_empty(dir: &Path, wanted: u64) -> Result<bool> {
 
 /// Whether this line is in `cgroup.events` now.
 fn says(dir: &Path, wanted: &str) -> Result<bool> {
-    let events = read(dir, "cgroup.events")?.unwrap_or_default();
-    Ok(events.lines().any(|line| line == wanted))
+    let path = dir.join("cgroup.events");
+    // Two lines, which one call reads.
+    let mut bytes = [0; 256];
+    let mut read = || files::open_once(&path, OFlag::O_RDONLY)?.read(&mut bytes);
+    let size = match read() {
+        Err(error) if is_gone(&error) => 0,
+        size => size.doing(|| format!("reading {}", path.display()))?,
+    };
+    Ok(bytes[..size].split(|byte| *byte == b'\n').any(|line| line == wanted.as_bytes()))
 }
 
 /// Waits for `populated 0`.
@@ -232,18 +243,46 @@ pub(crate) fn wait_thawed(dir: &Path, cancel: Option<&OwnedFd>) -> Result<()> {
     wait_event(dir, "frozen 0", None, cancel).map(drop)
 }
 
-/// Freezes everything in a cgroup and below, or lets it go on, and waits until
-/// that is done. A cgroup that is not there has nothing to freeze.
-pub(crate) fn freeze(dir: &Path, on: bool) -> Result<()> {
+/// Freezes everything in a cgroup and below, and waits until that is done. A
+/// cgroup that is not there has nothing to freeze.
+pub(crate) fn freeze(dir: &Path) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    match fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" }) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        result => result.doing(|| format!("freezing the cgroup {}", dir.display()))?,
-    }
-    if wait_event(dir, if on { "frozen 1" } else { "frozen 0" }, Some(PATIENCE), None)? {
+    if !set_freeze(dir, true)? || wait_event(dir, "frozen 1", Some(PATIENCE), None)? {
         return Ok(());
     }
+    // What cannot be frozen goes on, all of it.
+    set_freeze(dir, false)?;
     Err(Error::Deadline { what: format!("freezing {}", dir.display()), after: PATIENCE })
+}
+
+/// Lets a frozen cgroup go on. Below a frozen one it stands still until that goes
+/// on, too.
+pub(crate) fn let_go_on(dir: &Path) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    if !set_freeze(dir, false)? {
+        return Ok(());
+    }
+    for above in dir.ancestors().skip(1) {
+        match freezes(above)? {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => break,
+        }
+    }
+    match wait_event(dir, "frozen 0", Some(PATIENCE), None)? {
+        true => Ok(()),
+        false => {
+            Err(Error::Deadline { what: format!("the end of the freezing of {}", dir.display()), after: PATIENCE })
+        }
+    }
+}
+
+/// Whether the cgroup is there.
+fn set_freeze(dir: &Path, on: bool) -> Result<bool> {
+    match fs::write(dir.join("cgroup.freeze"), if on { "1" } else { "0" }) {
+        Err(error) if is_gone(&error) => Ok(false),
+        result => result.map(|()| true).doing(|| format!("freezing the cgroup {}", dir.display())),
+    }
 }
 
 /// What an event would tell is asked for this often, too: where several

@@ -16,6 +16,7 @@ use crate::kernel::record_file;
 /// Whose memory was used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OomLevel {
     /// The container was at its limit.
     Container,

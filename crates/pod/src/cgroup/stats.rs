@@ -10,6 +10,7 @@ use serde::Serialize;
 
 /// What a cgroup and those below have used.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Stats {
     /// Processor time.
     pub cpu: Option<CpuStats>,
@@ -25,6 +26,7 @@ pub struct Stats {
 
 /// `cpu.stat`; times in microseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct CpuStats {
     /// All time.
     pub usage_usec: u64,
@@ -42,6 +44,7 @@ pub struct CpuStats {
 
 /// Memory, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct MemoryStats {
     /// In use.
     pub current: u64,
@@ -62,6 +65,7 @@ pub struct MemoryStats {
 
 /// Processes and threads.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct PidsStats {
     /// That are there.
     pub current: u64,
@@ -71,6 +75,7 @@ pub struct PidsStats {
 
 /// `io.stat` of a disk.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct IoStats {
     /// Bytes read.
     pub rbytes: u64,
@@ -88,6 +93,7 @@ pub struct IoStats {
 
 /// Huge pages of a size, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct HugetlbStats {
     /// In use.
     pub current: u64,

@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::resources::Resources;
 use crate::seccomp::{self, Seccomp};
-use crate::spec::{Container, Device, DeviceKind, MemoryPolicy, Personality};
+use crate::spec::{ContainerSpec, Device, DeviceKind, MemoryPolicy, Personality};
 
 /// `file` is the same as it stands in the file.
-pub(super) fn read(container: &mut Container, linux: &Linux, file: &Value) -> Result<()> {
+pub(super) fn read(container: &mut ContainerSpec, linux: &Linux, file: &Value) -> Result<()> {
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(Into::into).collect();
     container.masked_paths = paths(linux.masked_paths());
     container.readonly_paths = paths(linux.readonly_paths());

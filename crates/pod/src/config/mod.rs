@@ -1,4 +1,4 @@
-//! From an OCI `config.json` to a [`Config`], and from that to a [`Container`]
+//! From an OCI `config.json` to a [`Config`], and from that to a [`ContainerSpec`]
 //! of a pod.
 //!
 //! The file is read as the runtime specification 1.3 has it. Every property it
@@ -33,7 +33,8 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::files;
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{Container, Root, TimeOffsets, check_path, check_string, propagation};
+use crate::kernel::terminal::WindowSize;
+use crate::spec::{ContainerSpec, Propagation, Root, TimeOffsets, check_path, check_string, propagation};
 use paths::{normal, without_parents};
 use strict::Strict;
 
@@ -42,12 +43,13 @@ pub const MOST: u64 = 4 << 20;
 
 /// A config.json, read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// It says what to run. Without that it can be created and not be started.
     pub has_process: bool,
     /// Everything that is the container's own. Its namespaces are the pod's until
     /// [`Config::for_pod`].
-    pub container: Container,
+    pub container: ContainerSpec,
     /// `ociVersion`: 1.x.
     pub version: String,
     /// As listed, each kind at most once.
@@ -62,8 +64,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// `process.terminal`.
     pub terminal: bool,
-    /// Rows and columns; only with `terminal`.
-    pub console_size: Option<(u16, u16)>,
+    /// `process.consoleSize`; only with `terminal`.
+    pub console_size: Option<WindowSize>,
     /// As given: absolute, or relative to a cgroup of the runtime's choice.
     pub cgroups_path: Option<PathBuf>,
     /// Only with a uts namespace.
@@ -81,6 +83,7 @@ pub struct Config {
 
 /// What a config says of namespaces that belong to the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PodHints {
     /// Namespaces it wants new ones of.
     pub share: BTreeSet<Namespace>,
@@ -206,16 +209,16 @@ fn read_root(
     root: &oci_spec::runtime::Root,
     process: &Process,
     linux: &Linux,
-) -> Result<Container> {
+) -> Result<ContainerSpec> {
     if root.path().as_os_str().is_empty() {
         return Err(missing("root.path"));
     }
     check_string("root.path", &root.path().to_string_lossy())?;
     check_path("process.cwd", &without_parents(process.cwd()))?;
-    let mut container = Container::new(name, Root::Dir(normal(&bundle.join(root.path()))));
+    let mut container = ContainerSpec::new(name, Root::Dir(normal(&bundle.join(root.path()))));
     container.read_only = root.readonly().unwrap_or(false);
     container.root_propagation = match linux.rootfs_propagation().as_deref() {
-        None | Some("") => 0,
+        None | Some("") => Propagation::UNSET,
         Some(name) => propagation(name).ok_or_else(|| {
             let reason = "one of private, slave, shared, unbindable, or these with an r in front";
             Error::invalid("linux.rootfsPropagation", name, reason)
@@ -241,7 +244,7 @@ fn wrong_type(file: &Value, error: serde_json::Error) -> Error {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
+pub fn read_process(container: &ContainerSpec, bytes: &[u8]) -> Result<Config> {
     let malformed = |error: serde_json::Error| Error::malformed("process.json", error);
     // Looked at alone, so that it cannot say more than a process.
     let Strict(mut process) = serde_json::from_slice(bytes).map_err(malformed)?;
@@ -252,23 +255,7 @@ pub fn read_process(container: &Container, bytes: &[u8]) -> Result<Config> {
     let whole = serde_json::json!({ "ociVersion": "1.0.0", "root": { "path": "rootfs" }, "process": process });
     let bytes = serde_json::to_vec(&whole).map_err(malformed)?;
     let mut config = parse(&container.name, Path::new("/"), &bytes)?;
-    let read = config.container;
-    config.container = Container {
-        args: read.args,
-        env: read.env,
-        cwd: read.cwd,
-        user: read.user,
-        umask: read.umask,
-        capabilities: read.capabilities,
-        no_new_privileges: read.no_new_privileges,
-        rlimits: read.rlimits,
-        oom_score_adj: read.oom_score_adj,
-        scheduler: read.scheduler,
-        io_priority: read.io_priority,
-        exec_cpu_affinity: read.exec_cpu_affinity,
-        apparmor_profile: read.apparmor_profile,
-        ..container.clone()
-    };
+    config.container = ContainerSpec { process: config.container.process, ..container.clone() };
     Ok(config)
 }
 
@@ -287,13 +274,13 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Invalid`] for what a container of a pod cannot have.
-    pub fn for_pod(mut self) -> Result<(Container, PodHints)> {
+    pub fn for_pod(mut self) -> Result<(ContainerSpec, PodHints)> {
         self.needs_process()?;
         if let Some(Ignored { field, value, reason }) = self.left_out.first() {
             return Err(Error::invalid(field, value, *reason));
         }
         if self.terminal {
-            let reason = "a pod's container has no terminal: set it to false, or use podlet-oci";
+            let reason = "in a pod who starts a container gives it a terminal (`podlet run -t`), not its config: say so, set it to false, or use podlet-oci";
             return Err(Error::invalid("process.terminal", "true", reason));
         }
         if let Some((list, _)) = self.hooks.lists().into_iter().find(|(_, hooks)| !hooks.is_empty()) {

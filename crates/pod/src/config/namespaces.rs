@@ -9,7 +9,7 @@ use super::types::{NamespaceEntry, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{Container, NamespaceMode, TimeOffsets, check_string, sysctl};
+use crate::spec::{ContainerSpec, NamespaceMode, TimeOffsets, check_string, sysctl};
 
 pub(super) fn entries(linux: &Linux) -> Result<Vec<NamespaceEntry>> {
     let mut entries: Vec<NamespaceEntry> = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn id_maps(
 }
 
 /// Refuses what would be done to a namespace that is the machine's own.
-pub(super) fn check_own(container: &Container, namespaces: &[NamespaceEntry]) -> Result<()> {
+pub(super) fn check_own(container: &ContainerSpec, namespaces: &[NamespaceEntry]) -> Result<()> {
     let listed = |kind| namespaces.iter().any(|entry| entry.kind == kind);
     for name in container.sysctl.keys() {
         let kind = match sysctl::parse(name)?.namespace {
@@ -94,7 +94,7 @@ pub(super) fn check_own(container: &Container, namespaces: &[NamespaceEntry]) ->
 /// Host and domain name, which need a uts namespace.
 pub(super) fn names(
     spec: &Spec,
-    container: &Container,
+    container: &ContainerSpec,
     namespaces: &[NamespaceEntry],
 ) -> Result<(Option<String>, Option<String>)> {
     let uts = namespaces.iter().any(|entry| entry.kind == NamespaceKind::Uts);

@@ -6,8 +6,10 @@ use serde_json::Value;
 use super::paths::without_parents;
 use super::types::Ignored;
 use crate::error::{Error, Result};
+use crate::kernel::capabilities::CapabilitySet;
+use crate::kernel::terminal::WindowSize;
 use crate::spec::{
-    CapabilitySets, Container, CpuAffinity, IoClass, IoPriority, Rlimit, Scheduler, User, check_string,
+    CapabilitySets, ContainerSpec, CpuAffinity, IoClass, IoPriority, Rlimit, Scheduler, User, check_string,
     parse_capability,
 };
 
@@ -48,30 +50,30 @@ impl TakenOut {
 
 /// Fills in what belongs to the process.
 pub(super) fn read(
-    container: &mut Container,
+    container: &mut ContainerSpec,
     process: &Process,
     taken: &TakenOut,
     left_out: &mut Vec<Ignored>,
 ) -> Result<()> {
-    container.args = process.args().clone().unwrap_or_default();
-    container.env = process.env().clone().unwrap_or_default();
-    container.cwd = without_parents(process.cwd());
+    container.process.args = process.args().clone().unwrap_or_default();
+    container.process.env = process.env().clone().unwrap_or_default();
+    container.process.cwd = without_parents(process.cwd());
     let user = process.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
-    container.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
-    container.umask = user.umask().unwrap_or(0o022);
-    container.no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    container.capabilities = capabilities(&taken.capabilities, left_out)?;
+    container.process.user = User::Ids { uid: user.uid(), gid: user.gid(), groups };
+    container.process.umask = user.umask().unwrap_or(0o022);
+    container.process.no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    container.process.capabilities = capabilities(&taken.capabilities, left_out)?;
     for limit in process.rlimits().iter().flatten() {
         let name = limit.typ().to_string();
-        if container.rlimits.iter().any(|other| other.name == name) {
+        if container.process.rlimits.iter().any(|other| other.name == name) {
             return Err(Error::invalid("process.rlimits", name, "stands there twice"));
         }
-        container.rlimits.push(Rlimit { name, soft: limit.soft(), hard: limit.hard() });
+        container.process.rlimits.push(Rlimit { name, soft: limit.soft(), hard: limit.hard() });
     }
-    container.oom_score_adj = process.oom_score_adj();
-    container.scheduler = scheduler(&taken.scheduler)?;
-    container.io_priority = match process.io_priority() {
+    container.process.oom_score_adj = process.oom_score_adj();
+    container.process.scheduler = scheduler(&taken.scheduler)?;
+    container.process.io_priority = match process.io_priority() {
         None => None,
         Some(io) => {
             let class = match io.class() {
@@ -85,8 +87,8 @@ pub(super) fn read(
             Some(IoPriority { class, priority })
         }
     };
-    container.exec_cpu_affinity = affinity(&taken.processors)?;
-    container.apparmor_profile = process.apparmor_profile().clone().filter(|profile| !profile.is_empty());
+    container.process.exec_cpu_affinity = affinity(&taken.processors)?;
+    container.process.apparmor_profile = process.apparmor_profile().clone().filter(|profile| !profile.is_empty());
     Ok(())
 }
 
@@ -113,12 +115,12 @@ fn processors(list: &str) -> Option<String> {
 }
 
 fn capabilities(value: &Value, left_out: &mut Vec<Ignored>) -> Result<CapabilitySets> {
-    let mut set = |name: &str| -> Result<u64> {
+    let mut set = |name: &str| -> Result<CapabilitySet> {
         let field = format!("process.capabilities.{name}");
-        let mut set = 0;
+        let mut set = CapabilitySet::EMPTY;
         for name in strings(&field, &value[name])? {
             match parse_capability(&name) {
-                Ok(capability) if name.starts_with("CAP_") => set |= capability.bitmask(),
+                Ok(capability) if name.starts_with("CAP_") => set.insert(capability),
                 _ if left_out.iter().any(|other| other.value == name) => {}
                 _ => left_out.push(Ignored {
                     field: "process.capabilities".into(),
@@ -139,11 +141,9 @@ fn capabilities(value: &Value, left_out: &mut Vec<Ignored>) -> Result<Capability
         inheritable: set("inheritable")?,
         ambient: set("ambient")?,
     };
-    let beyond = sets.ambient & !(sets.inheritable & sets.permitted);
-    sets.ambient &= !beyond;
-    let mut names: Vec<_> = caps::all().into_iter().filter(|capability| beyond & capability.bitmask() != 0).collect();
-    names.sort_by_key(|capability| capability.index());
-    left_out.extend(names.into_iter().map(|capability| Ignored {
+    let beyond = sets.ambient.difference(sets.inheritable.intersection(sets.permitted));
+    sets.ambient = sets.ambient.difference(beyond);
+    left_out.extend(beyond.iter().map(|capability| Ignored {
         field: "process.capabilities.ambient".into(),
         value: capability.to_string(),
         reason: "the kernel has it ambient only where it is inheritable and permitted, too",
@@ -199,14 +199,13 @@ fn strings(field: &str, value: &Value) -> Result<Vec<String>> {
     }
 }
 
-/// Rows and columns of the terminal. Without one the specification has them
-/// ignored.
-pub(super) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
+/// The size of the terminal. Without one the specification has it ignored.
+pub(super) fn console_size(process: &Process) -> Result<Option<WindowSize>> {
     let terminal = process.terminal().unwrap_or(false);
     let Some(size) = process.console_size().filter(|_| terminal) else { return Ok(None) };
     let cells = |field: &str, cells: u64| {
         u16::try_from(cells).map_err(|_| Error::invalid(field, cells.to_string(), "at most 65535"))
     };
     let rows = cells("process.consoleSize.height", size.height())?;
-    Ok(Some((rows, cells("process.consoleSize.width", size.width())?)))
+    Ok(Some(WindowSize { rows, columns: cells("process.consoleSize.width", size.width())? }))
 }

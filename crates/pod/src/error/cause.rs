@@ -13,7 +13,7 @@ pub struct Number(pub i32);
 
 impl Number {
     /// The same by its name, if it has one.
-    pub fn errno(self) -> Errno {
+    pub(crate) fn errno(self) -> Errno {
         Errno::from_raw(self.0)
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn of_step(purpose: Option<&Purpose>, kind: StepKind, errno: Errno) -
 
 /// Where only the purpose tells.
 fn of_purpose(purpose: &Purpose, kind: StepKind, errno: Errno) -> Option<&'static str> {
-    use StepKind::{MountSetattr, Openat, Openat2, Write};
+    use StepKind::{Fsconfig, Fsmount, Fsopen, Ioctl, Mount, MountSetattr, OpenTree, Openat, Openat2, Write};
     Some(match (purpose, kind, errno) {
         (Purpose::Sysctl { .. }, Openat2 { .. } | Openat, Errno::ENOENT | Errno::EACCES) => {
             "this kernel has no such parameter, or lets nobody but the machine's root set it"
@@ -45,7 +45,33 @@ fn of_purpose(purpose: &Purpose, kind: StepKind, errno: Errno) -> Option<&'stati
             "root of a user namespace that makes itself root of another one needs CAP_SETFCAP"
         }
         (Purpose::AppArmorProfile, Write, Errno::ENOENT) => "no profile of that name is loaded",
+        (Purpose::Terminal, Openat2 { .. } | Openat, Errno::ENOENT | Errno::ENOTDIR)
+        | (Purpose::Terminal, Ioctl, Errno::ENOTTY) => "it takes a devpts of the container's own on /dev/pts",
+        (Purpose::Terminal, Openat2 { .. } | Openat, Errno::ENOSPC) => {
+            "no terminal is left: see the sysctls kernel.pty.max and kernel.pty.reserve"
+        }
         (Purpose::MountOptions(_), MountSetattr { idmap: false }, Errno::EINVAL) => "nothing is mounted there",
+        (Purpose::Overlay, OpenTree | Openat | Fsconfig | Mount(_), Errno::ENOENT | Errno::ENOTDIR) => {
+            "one of its directories has gone, or is not to be seen by this user"
+        }
+        (Purpose::Overlay, Fsconfig | Mount(_), Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            "the kernel does not take one of its directories as a layer, and its log (dmesg) says which: where changes go \
+             has to be on a local file system with extended attributes; none may be on an overlay of many layers, nor \
+             lie on what another user namespace mounted; mapped ids take Linux 5.19"
+        }
+        (Purpose::Overlay, Fsconfig | Mount(_), Errno::ELOOP) => {
+            "one of its directories is another one, or lies in one"
+        }
+        (Purpose::Overlay, Fsconfig | Mount(_), Errno::EBUSY) => {
+            "another overlay writes to its upper or work directory"
+        }
+        (Purpose::Overlay, Fsconfig | Mount(_), Errno::ESTALE) => {
+            "its upper directory was made for other layers: take an empty one"
+        }
+        (Purpose::Overlay, Fsopen | Fsconfig | Fsmount | Mount(_), Errno::EPERM | Errno::EACCES) => {
+            "this kernel or sandbox does not let this user mount an overlay, or the user has no rights in one of its \
+             directories"
+        }
         _ => return None,
     })
 }

@@ -108,7 +108,7 @@ pub enum Error {
         /// What was being done, and to which object.
         doing: String,
         /// What the kernel said.
-        errno: Errno,
+        errno: Number,
         /// The error that said so.
         cause: Cause,
     },
@@ -153,22 +153,25 @@ impl Error {
         Error::invalid(field, "", cause.to_string()).because(cause)
     }
 
-    /// [`Error::Os`] or [`Error::Failed`], as the cause is.
-    pub(crate) fn failed(doing: impl Into<String>, cause: impl Into<Cause>) -> Error {
+    /// [`Error::Os`] or [`Error::Failed`], as the cause is: what was being done, and
+    /// what was said to it.
+    pub fn failed(doing: impl Into<String>, cause: impl Into<Cause>) -> Error {
         let (doing, cause) = (doing.into(), cause.into());
         match cause.number() {
-            Some(number) => Error::Os { doing, errno: number.errno(), cause },
+            Some(number) => Error::Os { doing, errno: number, cause },
             None => Error::Failed { doing, cause },
         }
     }
 
-    pub(crate) fn corrupt(path: &Path, reason: impl Into<String>) -> Error {
+    /// [`Error::Corrupt`]: a file of the state directory, and what is wrong with it.
+    pub fn corrupt(path: &Path, reason: impl Into<String>) -> Error {
         Error::Corrupt { path: path.display().to_string(), reason: reason.into(), cause: None }
     }
 
     /// The same with what it was caused by, of an error that may have a cause
     /// besides its reason.
-    pub(crate) fn because(mut self, by: impl Into<Cause>) -> Error {
+    #[must_use]
+    pub fn because(mut self, by: impl Into<Cause>) -> Error {
         if let Error::Invalid { cause, .. } | Error::Corrupt { cause, .. } | Error::Hook { cause, .. } = &mut self {
             *cause = Some(by.into());
         }
@@ -232,14 +235,12 @@ impl Display for Error {
                 "pod {pod} is full: its exit table has {} entries; remove containers or wait for execs to end",
                 pause::table::ENTRIES
             ),
-            Error::Os { doing, errno, cause } => {
+            Error::Os { doing, errno, .. } => {
                 write!(f, "{}: ", readable(doing, 600))?;
-                match (errno, cause.number()) {
+                match errno.errno() {
                     // The number of one that has no name must stand somewhere.
-                    (Errno::UnknownErrno, Some(Number(number))) => {
-                        write!(f, "error number {number}: {}", errno.desc())
-                    }
-                    _ => f.write_str(errno.desc()),
+                    unknown @ Errno::UnknownErrno => write!(f, "error number {}: {}", errno.0, unknown.desc()),
+                    errno => f.write_str(errno.desc()),
                 }
             }
             Error::Failed { doing, cause } => {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Purpose {
     /// A mount on this path of the container.
     Mount(PathBuf),
+    /// The overlay that the root of the container is.
+    Overlay,
     /// Other options for what is mounted on this path of the container.
     MountOptions(PathBuf),
     /// This path of the container is covered (`linux.maskedPaths` of the OCI
@@ -44,6 +46,8 @@ pub enum Purpose {
     OomScoreAdj,
     /// The AppArmor profile.
     AppArmorProfile,
+    /// The terminal that the process gets (pty(7)).
+    Terminal,
     /// The id maps of a user namespace.
     IdMap {
         /// Root of the namespace is root of the one around it.
@@ -55,6 +59,7 @@ impl Display for Purpose {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Purpose::Mount(path) | Purpose::MountOptions(path) => write!(f, "the mount on {}", path.display()),
+            Purpose::Overlay => f.write_str("the overlay of the root"),
             Purpose::Mask(path) => write!(f, "masking {}", path.display()),
             Purpose::ReadOnly(path) => write!(f, "making {} read-only", path.display()),
             Purpose::Device(path) => write!(f, "the device {}", path.display()),
@@ -63,6 +68,7 @@ impl Display for Purpose {
             Purpose::MachineMount(path) => write!(f, "the machine's mount on {}", path.display()),
             Purpose::JoinedRoot => f.write_str("the root in the mount namespace that is joined"),
             Purpose::WorkingDirectory => f.write_str("the working directory"),
+            Purpose::Terminal => f.write_str("the terminal"),
             Purpose::Sysctl { path } => path.display().fmt(f),
             Purpose::OomScoreAdj | Purpose::AppArmorProfile | Purpose::IdMap { .. } => Ok(()),
         }
@@ -155,6 +161,7 @@ step_kinds! {
     MoveMount = "move_mount",
     Munmap = "munmap",
     OpenProc = "open_proc",
+    Empty = "empty",
     OpenTree = "open_tree",
     Openat = "openat",
     Personality = "personality",

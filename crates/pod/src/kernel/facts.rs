@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::capabilities::CapabilitySet;
 use super::idmap::parse_map;
 use super::{probe, procfs, syscalls};
 use crate::error::{Context, Result};
@@ -27,12 +28,15 @@ pub struct Facts {
     pub setgroups: bool,
     /// Group 5, which owns terminals, exists here.
     pub tty_group: bool,
-    /// Capabilities that can be given on, one bit each.
-    pub capabilities: u64,
+    /// Capabilities that can be given on.
+    pub capabilities: CapabilitySet,
     /// The kernel's highest capability.
     pub last_capability: u64,
     /// New system calls that work.
     pub calls: Calls,
+    /// A procfs can be made for another pid namespace than the caller's (its
+    /// option `pidns`, Linux 6.17).
+    pub pidns: bool,
     /// The pid namespace, by inode.
     pub pids: u64,
 }
@@ -40,6 +44,26 @@ pub struct Facts {
 /// The inode of the machine's first user namespace (`USER_NS_INIT_INO` of
 /// linux/nsfs.h): all ids are in there.
 const INITIAL_USERS: u64 = 0xEFFF_FFFD;
+
+#[cfg(test)]
+impl Facts {
+    /// The machine's root, on a kernel that has everything.
+    pub(crate) fn of_root() -> Facts {
+        Facts {
+            uid: 0,
+            gid: 0,
+            privileged: true,
+            initial_users: true,
+            setgroups: true,
+            tty_group: true,
+            capabilities: CapabilitySet::from_bits((1 << 41) - 1),
+            last_capability: 40,
+            calls: Calls::ALL,
+            pidns: true,
+            pids: 1,
+        }
+    }
+}
 
 impl Facts {
     /// The facts of the calling thread.
@@ -64,9 +88,11 @@ impl Facts {
             // Only a user namespace can forbid it.
             setgroups: initial_users || read("/proc/self/setgroups")?.trim() == "allow",
             tty_group,
-            capabilities: effective & own.bounding,
+            capabilities: CapabilitySet::from_bits(effective & own.bounding),
             last_capability: syscalls::last_capability(),
             calls: probe::probe_calls(privileged),
+            // Only who may mount could ask for it.
+            pidns: probe::release() >= (6, 17),
             pids: own.pids,
         })
     }
@@ -77,7 +103,7 @@ impl Facts {
     /// its own all, else those of the caller.
     pub fn grantable(&self) -> Vec<caps::Capability> {
         let all = caps::all().into_iter().filter(|cap| u64::from(cap.index()) <= self.last_capability);
-        let mut all: Vec<_> = all.filter(|cap| !self.privileged || self.capabilities & cap.bitmask() != 0).collect();
+        let mut all: Vec<_> = all.filter(|cap| !self.privileged || self.capabilities.contains(*cap)).collect();
         all.sort_by_key(|cap| cap.index());
         all
     }

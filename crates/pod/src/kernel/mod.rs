@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 pub(crate) mod bpf;
+pub mod capabilities;
 pub(crate) mod cgroupfs;
 pub(crate) mod changes;
 pub mod facts;
@@ -15,8 +16,10 @@ pub(crate) mod netlink;
 pub(crate) mod probe;
 pub(crate) mod procfs;
 pub(crate) mod record_file;
+pub mod signal;
 pub(crate) mod spawn;
 pub(crate) mod syscalls;
+pub mod terminal;
 pub(crate) mod walk;
 
 /// After SIGKILL the kernel has this long to end processes.

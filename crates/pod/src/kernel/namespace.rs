@@ -9,6 +9,7 @@ use crate::error::Error;
 /// A kind of namespace that a pod's containers may share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Namespace {
     /// Network devices, addresses, ports.
     Net,

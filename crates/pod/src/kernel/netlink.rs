@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use ::netlink::{Family, Message, Reply, Socket, attributes, find, number};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
 use crate::error::{Context, Error, Result, io_error};
 
@@ -100,135 +100,88 @@ struct Address {
 }
 
 /// A conversation with the kernel.
-struct Route {
-    socket: OwnedFd,
-    sequence: u32,
-}
+struct Route(Socket);
 
-const ACK: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
-const DUMP: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-const NEW: u16 = ACK | (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+const NEW: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+/// The sizes of struct ifinfomsg and struct ifaddrmsg.
+const LINK: usize = 16;
+const ADDRESS: usize = 8;
 
 impl Route {
     fn open() -> nix::Result<Route> {
-        let protocol = SockProtocol::NetlinkRoute;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        Ok(Route { socket, sequence: 0 })
+        Socket::open(Family::Route).map(Route).map_err(|error| error.errno)
     }
 
     fn index_of(&mut self, name: &str) -> nix::Result<Option<i32>> {
-        let mut body = link(0, 0, 0);
-        attribute(&mut body, libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat());
-        match self.ask(libc::RTM_GETLINK, ACK, &body) {
+        let question = link(libc::RTM_GETLINK, 0, 0, 0).with(|with| {
+            with.str(libc::IFLA_IFNAME, name);
+        });
+        match self.ask(&question) {
             Err(Errno::ENODEV) => Ok(None),
             Err(errno) => Err(errno),
-            Ok(replies) => Ok(replies.iter().find_map(|(_, body)| word(body, 4)).map(|index| index as i32)),
+            Ok(replies) => Ok(replies.iter().find_map(|reply| number(&reply.body, 4)).map(|index| index as i32)),
         }
     }
 
     fn addresses_of(&mut self, index: i32) -> nix::Result<Vec<Address>> {
-        let replies = self.ask(libc::RTM_GETADDR, DUMP, &[0; 8])?;
+        let question = Message::new("", libc::RTM_GETADDR, &[0; ADDRESS]).flags(libc::NLM_F_DUMP);
+        let replies = self.ask(&question)?;
         let read = |body: &[u8]| {
             let (family, prefix, scope) = (*body.first()?, *body.get(1)?, *body.get(3)?);
-            let attributes = attributes(body.get(8..)?);
-            let flags = attributes.iter().find(|(kind, _)| *kind == libc::IFA_FLAGS);
-            let flags = flags.and_then(|(_, value)| word(value, 0)).unwrap_or_else(|| body[2].into());
-            let ours = word(body, 4)? as i32 == index;
+            let attributes = attributes(body, ADDRESS);
+            let flags = find(&attributes, libc::IFA_FLAGS);
+            let flags = flags.and_then(|value| number(value, 0)).unwrap_or_else(|| body[2].into());
+            let ours = number(body, 4)? as i32 == index;
             let given = scope == libc::RT_SCOPE_UNIVERSE && flags & libc::IFA_F_PERMANENT != 0;
             let kept = [libc::IFA_LOCAL, libc::IFA_ADDRESS, libc::IFA_BROADCAST];
-            let attributes = attributes.into_iter().filter(|(kind, _)| kept.contains(kind)).collect();
+            let attributes = attributes.into_iter().filter(|(kind, _)| kept.contains(kind));
+            let attributes = attributes.map(|(kind, value)| (kind, value.to_vec())).collect();
             (ours && given).then_some(Address { family, prefix, flags, attributes })
         };
-        Ok(replies.iter().filter_map(|(_, body)| read(body)).collect())
+        Ok(replies.iter().filter_map(|reply| read(&reply.body)).collect())
     }
 
     fn move_link(&mut self, index: i32, new_name: &str, to: BorrowedFd<'_>) -> nix::Result<()> {
         // The kernel renames only what is down.
-        self.ask(libc::RTM_NEWLINK, ACK, &link(index, 0, libc::IFF_UP as u32))?;
-        let mut body = link(index, 0, 0);
-        attribute(&mut body, libc::IFLA_NET_NS_FD, &to.as_raw_fd().to_ne_bytes());
-        attribute(&mut body, libc::IFLA_IFNAME, &[new_name.as_bytes(), b"\0"].concat());
-        self.ask(libc::RTM_NEWLINK, ACK, &body).map(drop)
+        self.ask(&link(libc::RTM_NEWLINK, index, 0, libc::IFF_UP as u32))?;
+        let request = link(libc::RTM_NEWLINK, index, 0, 0).with(|with| {
+            with.u32(libc::IFLA_NET_NS_FD, to.as_raw_fd() as u32).str(libc::IFLA_IFNAME, new_name);
+        });
+        self.ask(&request).map(drop)
     }
 
     fn settle(&mut self, name: &str, addresses: &[Address]) -> nix::Result<()> {
         let index = self.index_of(name)?.ok_or(Errno::ENODEV)?;
         addresses.iter().try_for_each(|address| self.add_address(index, address))?;
-        self.ask(libc::RTM_NEWLINK, ACK, &link(index, libc::IFF_UP as u32, libc::IFF_UP as u32)).map(drop)
+        self.ask(&link(libc::RTM_NEWLINK, index, libc::IFF_UP as u32, libc::IFF_UP as u32)).map(drop)
     }
 
     fn add_address(&mut self, index: i32, address: &Address) -> nix::Result<()> {
-        let mut body = vec![address.family, address.prefix, 0, libc::RT_SCOPE_UNIVERSE];
-        body.extend_from_slice(&index.to_ne_bytes());
-        for (kind, value) in &address.attributes {
-            attribute(&mut body, *kind, value);
-        }
+        let mut fixed = vec![address.family, address.prefix, 0, libc::RT_SCOPE_UNIVERSE];
+        fixed.extend_from_slice(&index.to_ne_bytes());
         // No other machine had the address when it was given first.
         let flags = address.flags & (libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE) | libc::IFA_F_NODAD;
-        attribute(&mut body, libc::IFA_FLAGS, &flags.to_ne_bytes());
-        self.ask(libc::RTM_NEWADDR, NEW, &body).map(drop)
-    }
-
-    /// Sends one request; the replies, by kind, up to the one that ends them.
-    fn ask(&mut self, kind: u16, flags: u16, body: &[u8]) -> nix::Result<Vec<(u16, Vec<u8>)>> {
-        self.sequence += 1;
-        // struct nlmsghdr: length, type, flags, sequence, port.
-        let mut message = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
-        message.extend_from_slice(&kind.to_ne_bytes());
-        message.extend_from_slice(&flags.to_ne_bytes());
-        message.extend_from_slice(&self.sequence.to_ne_bytes());
-        message.extend_from_slice(&0u32.to_ne_bytes());
-        message.extend_from_slice(body);
-        sendto(self.socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        let mut replies = Vec::new();
-        let mut buffer = vec![0u8; 64 << 10];
-        loop {
-            let size = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            let mut rest = &buffer[..size];
-            while let (Some(length), Some(kind)) = (word(rest, 0), rest.get(4..6)) {
-                let length = (length as usize).clamp(16, rest.len().max(16));
-                let body = rest.get(16..length).ok_or(Errno::EBADMSG)?;
-                match i32::from(u16::from_ne_bytes([kind[0], kind[1]])) {
-                    libc::NLMSG_DONE => return Ok(replies),
-                    libc::NLMSG_ERROR => match word(body, 0).ok_or(Errno::EBADMSG)? as i32 {
-                        0 => return Ok(replies),
-                        error => return Err(Errno::from_raw(-error)),
-                    },
-                    kind => replies.push((kind as u16, body.to_vec())),
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let request = Message::new("", libc::RTM_NEWADDR, &fixed).flags(NEW).with(|with| {
+            for (kind, value) in &address.attributes {
+                with.bytes(*kind, value);
             }
-        }
+            with.u32(libc::IFA_FLAGS, flags);
+        });
+        self.ask(&request).map(drop)
+    }
+
+    /// Sends one request; what is answered. The caller says what was being done.
+    fn ask(&mut self, request: &Message) -> nix::Result<Vec<Reply>> {
+        self.0.ask(request).map_err(|error| error.errno)
     }
 }
 
-/// struct ifinfomsg: family, type, index, flags, which of them change.
-fn link(index: i32, flags: u32, change: u32) -> Vec<u8> {
-    let mut body = vec![0; 4];
-    body.extend_from_slice(&index.to_ne_bytes());
-    body.extend_from_slice(&flags.to_ne_bytes());
-    body.extend_from_slice(&change.to_ne_bytes());
-    body
-}
-
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    body.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
-    body.extend_from_slice(&kind.to_ne_bytes());
-    body.extend_from_slice(value);
-    body.resize(body.len().next_multiple_of(4), 0);
-}
-
-fn attributes(mut rest: &[u8]) -> Vec<(u16, Vec<u8>)> {
-    let mut found = Vec::new();
-    while let [a, b, c, d, ..] = *rest {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let Some(value) = rest.get(4..length) else { break };
-        found.push((u16::from_ne_bytes([c, d]), value.to_vec()));
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+/// A request about a link, by struct ifinfomsg: family, type, index, flags, which
+/// of them change.
+fn link(kind: u16, index: i32, flags: u32, change: u32) -> Message {
+    let mut fixed = vec![0; LINK];
+    fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+    fixed[8..12].copy_from_slice(&flags.to_ne_bytes());
+    fixed[12..].copy_from_slice(&change.to_ne_bytes());
+    Message::new("", kind, &fixed)
 }

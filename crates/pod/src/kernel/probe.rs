@@ -37,7 +37,17 @@ pub(crate) fn probe_calls(privileged: bool) -> Calls {
     Calls {
         openat2: works(libc::SYS_openat2, false),
         mounts: mounts.iter().all(|(number, ambiguous)| works(*number, *ambiguous)),
+        layers: release() >= (6, 5),
     }
+}
+
+/// The kernel's version. Only who may make an overlay could see by trying whether
+/// its layers can be given one by one.
+pub(crate) fn release() -> (u32, u32) {
+    let Ok(name) = nix::sys::utsname::uname() else { return (0, 0) };
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Opens a directory by a path in which nothing is a link.
@@ -88,11 +98,13 @@ pub struct Calls {
     /// All of `open_tree(2)`, `move_mount(2)`, `fsopen(2)`, `fsconfig(2)`,
     /// `fsmount(2)` and `mount_setattr(2)`.
     pub mounts: bool,
+    /// overlayfs takes its layers one by one (`lowerdir+`, Linux 6.5).
+    pub layers: bool,
 }
 
 impl Calls {
-    /// All of them, as on every kernel from 5.15 on outside of sandboxes.
-    pub const ALL: Calls = Calls { openat2: true, mounts: true };
+    /// All of them, as on every kernel from 6.5 on outside of sandboxes.
+    pub const ALL: Calls = Calls { openat2: true, mounts: true, layers: true };
 
     /// Whether the new mount calls work; else plans use the legacy mount API.
     pub fn new_mount_api(self) -> bool {

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::{PATIENCE, procfs, syscalls};
+use super::{PATIENCE, files, procfs, syscalls};
 use crate::error::{Context, Error, Result};
 
 /// What is asked of a process that may have ended: `None` if it has. Any other
@@ -85,7 +86,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
 pub(crate) fn read(path: impl AsRef<Path>) -> std::io::Result<String> {
     let mut bytes = Vec::with_capacity(4096);
     // A `File` by itself is asked for its size first, which is 0 there.
-    fs::File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    files::open_once(path.as_ref(), OFlag::O_RDONLY)?.take(u64::MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8(bytes).unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned()))
 }
 
@@ -134,6 +135,27 @@ pub(crate) fn processes_in(mounts: MountNamespace) -> Result<Vec<u32>> {
 fn select(pids: Vec<u32>, mounts: MountNamespace) -> Result<Vec<u32>> {
     let is_in = |pid| Ok((mount_namespace(pid)? == Some(mounts)).then_some(pid));
     pids.into_iter().filter_map(|pid| is_in(pid).transpose()).collect()
+}
+
+/// Stops a process (SIGSTOP), and waits until it stands still or has ended.
+///
+/// # Errors
+/// [`Error::Deadline`], [`Error::Os`].
+pub(crate) fn stand_still(pidfd: &OwnedFd, pid: u32) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    // Gone already is as good.
+    syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGSTOP).ok();
+    loop {
+        match stat(pid)? {
+            Some(stat) if !matches!(stat.state, b'T' | b't' | b'Z' | b'X') => {}
+            _ => return Ok(()),
+        }
+        if Instant::now() > end {
+            return Err(Error::Deadline { what: format!("process {pid} to stop"), after: PATIENCE });
+        }
+        // Nothing tells of it but to the parent.
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Kills what is in a mount namespace, of the processes that `candidates` finds.
@@ -306,6 +328,13 @@ pub(crate) fn mounts_in(namespace: &fs::File) -> Result<Vec<Seen>> {
         let thread = std::thread::Builder::new().spawn_scoped(scope, entered).doing(context)?;
         thread.join().unwrap_or_else(|_| Err(Error::failed(context(), io::Error::other("the thread for it panicked"))))
     })
+}
+
+/// The number of the mount that an open file is on.
+pub(crate) fn mount_number(file: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    let text = read(&path).doing(|| format!("reading {path}"))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
 
 fn read_mounts(path: &str) -> Result<Vec<Seen>> {

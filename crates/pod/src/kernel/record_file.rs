@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Newer`]; [`Error::Corrupt`], also for what is no plain file.
 pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some((mut file, meta)) = files::open_own(path, File::options().read(true))? else { return Ok(None) };
+    let Some((mut file, meta)) = files::open_own(path, OFlag::O_RDONLY)? else { return Ok(None) };
     let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
     if size > MOST {
         return Err(Error::corrupt(path, format!("larger than {MOST} bytes")));

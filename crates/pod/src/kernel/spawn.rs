@@ -71,6 +71,8 @@ pub(crate) struct Birthplace<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// `CLONE_NEW*`: which namespaces are made for it.
     pub namespaces: u64,
+    /// It waits for a word on its report before it begins.
+    pub waits: bool,
 }
 
 /// Starts `program` as a child of this process with the name `argv0`, with
@@ -89,7 +91,8 @@ pub(crate) fn spawn(
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let given: Vec<i32> = given.iter().map(|fd| fd.as_raw_fd()).collect();
     let mut moved = vec![-1i32; given.len() + 1];
-    let argv = [argv0.as_ptr(), std::ptr::null()];
+    let waits = if birthplace.waits { c"waits".as_ptr() } else { std::ptr::null() };
+    let argv = [argv0.as_ptr(), waits, std::ptr::null()];
     let envp = [std::ptr::null()];
     let mut birth = Birth {
         program: program.as_raw_fd(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use pause::table::{TABLE_SIZE, Table};
 
+use super::signal::Signal;
 use crate::error::io_error;
 
 pub(super) fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
@@ -47,6 +48,14 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<
         return Err(Errno::EMFILE);
     }
     Ok((message.bytes, descriptor))
+}
+
+/// Entries of a directory, packed as getdents64(2) has them: how many bytes that
+/// are, 0 at the end.
+pub(crate) fn read_entries(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<usize> {
+    // SAFETY: the kernel writes at most so many bytes.
+    let size = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(size).map(|size| size as usize)
 }
 
 /// Whether descriptor `number` is a standard stream: open, and meant to be
@@ -88,26 +97,8 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()
 pub(crate) enum End {
     /// By itself, with this code.
     Exited(i32),
-    /// By the signal of this number; real-time ones have no name in `nix`.
-    Killed(i32),
-}
-
-impl End {
-    /// A signal as people know it.
-    pub(crate) fn name(signal: i32) -> String {
-        match nix::sys::signal::Signal::try_from(signal) {
-            Ok(signal) => signal.to_string(),
-            Err(_) => format!("signal {signal}"),
-        }
-    }
-
-    /// As a shell tells it: the code, or 128 and the signal's number.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            End::Exited(code) => code as u8,
-            End::Killed(signal) => 128 + signal as u8,
-        }
-    }
+    /// By this signal.
+    Killed { signal: Signal, core_dumped: bool },
 }
 
 /// Waits for the end of a child, `waitid(2)`.
@@ -130,7 +121,10 @@ pub(crate) fn wait_end(pidfd: BorrowedFd<'_>) -> nix::Result<End> {
     }
     // SAFETY: for the end of a child the kernel fills this part in.
     let status = unsafe { info.si_status() };
-    Ok(if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed(status) })
+    Ok(match info.si_code {
+        libc::CLD_EXITED => End::Exited(status),
+        code => End::Killed { signal: Signal::of_kernel(status), core_dumped: code == libc::CLD_DUMPED },
+    })
 }
 
 /// Waits for the end of a child. If the embedder waits for all children (or

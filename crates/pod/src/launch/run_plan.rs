@@ -8,7 +8,7 @@
 //!   users    the user namespace asked for one for an idmapped mount
 //!   ready    I hold                          pause
 //!   runtime  run the hooks, I wait           C, of a bundle that has some
-//!   console  here is the terminal            C
+//!   console  here is the terminal            H or C
 //!   created  I wait to be started            C, of a bundle
 //!   exec     next is execve                  C
 //!   listener here is the filter's descriptor C, with a filter that asks somebody
@@ -25,9 +25,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
 use pause::wire::Record;
 
+use super::terminal::Terminal;
+use crate::cgroup::way::Way;
 use crate::error::{Context, Error, Number, Result, StepKind};
 use crate::kernel::procfs::{MountNamespace, mount_namespace_of};
 use crate::kernel::spawn::{self, Child};
@@ -50,8 +52,8 @@ pub(crate) struct Launched {
     pub pidfd: OwnedFd,
     /// Its mount namespace, if the plan tells.
     pub mounts: Option<MountNamespace>,
-    /// The controlling end of its terminal, if it has one.
-    pub console: Option<OwnedFd>,
+    /// Its terminal, if it has one.
+    pub terminal: Option<Terminal>,
 }
 
 /// What a plan may stop for until it is answered.
@@ -86,13 +88,13 @@ pub(crate) struct LaunchRequest<'a> {
     pub title: &'a CStr,
     /// The plan, [sealed](seal).
     pub sealed: OwnedFd,
-    /// The descriptors the plan asks for; itself, the report and the program
-    /// come by themselves.
+    /// The descriptors the plan asks for; itself, the report, the program and
+    /// the socket pair of its processes come by themselves.
     pub fds: &'a [(Given, BorrowedFd<'a>)],
     /// The same, but the new process is to be the only one that has them.
     pub handed_over: Vec<(Given, OwnedFd)>,
-    /// Where the process is born.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Where the process is born, or what gets it there.
+    pub cgroup: Option<&'a Way>,
     /// Writes down which process was born.
     pub note: Option<Note<'a>>,
     /// Does what a plan asks for.
@@ -101,6 +103,14 @@ pub(crate) struct LaunchRequest<'a> {
     pub program_dirs: &'a [PathBuf],
     /// Once it can be read the launch is given up.
     pub cancel: Option<&'a OwnedFd>,
+}
+
+/// The answer to a plan that asks for nothing but id maps.
+pub(crate) fn only_maps<'a>(map: impl Fn(u32) -> Result<()> + 'a) -> impl Fn(Question<'_>) -> Result<()> + 'a {
+    move |question| match question {
+        Question::Maps(pid) => map(pid),
+        Question::Runtime(..) | Question::Listener { .. } => Ok(()),
+    }
 }
 
 /// What is done as soon as it is known who was born. A plan that waits for it
@@ -130,17 +140,23 @@ pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<La
     let starting = |what: &'static str| move || format!("starting {object}: {what}");
     let program = syscalls::program_file(c"podlet", pause::PROGRAM, request.program_dirs)
         .doing(starting("making the sealed program (see the sysctl vm.memfd_noexec)"))?;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .doing(starting("making the report socket"))?;
+    let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = pair().doing(starting("making the report socket"))?;
     let mut fds =
         vec![(Given::Plan, request.sealed.as_fd()), (Given::Report, theirs.as_fd()), (Given::Program, program.as_fd())];
     fds.extend(request.fds);
-    let handed_over = std::mem::take(&mut request.handed_over);
+    let mut handed_over = std::mem::take(&mut request.handed_over);
+    if plan.wants(Given::Maker) {
+        let (maker, made) = pair().doing(starting("making a socket pair"))?;
+        handed_over.extend([(Given::Maker, maker), (Given::Made, made)]);
+    }
     fds.extend(handed_over.iter().map(|(given, fd)| (*given, fd.as_fd())));
     let find = |wanted: &Given| fds.iter().find(|(given, _)| given == wanted).map(|(_, fd)| *fd);
     let given: Option<Vec<_>> = plan.given().iter().map(find).collect();
     let given = given.ok_or_else(|| Error::failed(starting("a descriptor is missing")(), Errno::EBADF))?;
-    let place = spawn::Birthplace { cgroup: request.cgroup, namespaces: plan.born_in() };
+    let (cgroup, entrance) = request.cgroup.map(Way::parts).unzip();
+    let (cgroup, entrance) = (cgroup.flatten(), entrance.flatten());
+    let place = spawn::Birthplace { cgroup, namespaces: plan.born_in(), waits: entrance.is_some() };
     let child = spawn::spawn(program.as_fd(), request.title, &given, place);
     let child = child.map_err(|errno| {
         let what = match errno {
@@ -158,23 +174,27 @@ pub(crate) fn run_plan(plan: &Plan, mut request: LaunchRequest<'_>) -> Result<La
     // Only the new process's end is left open: its closing ends the report.
     drop((handed_over, theirs));
     let mut heard = Report::default();
-    let result = listen(plan, &request, &child, &ours, &mut heard);
-    drop(ours);
+    let moved = entrance.map_or(Ok(()), |entrance| entrance.move_in(child.pid()).and_then(|()| acknowledge(&ours)));
+    let result = moved.and_then(|()| listen(plan, &request, &child, &ours, &mut heard));
     if result.is_err() {
         child.kill();
+        heard.born = heard.born.or_else(|| unheard(&ours));
         if let Some(born) = &heard.born {
             kill(born);
             // Not ours if pause adopted it.
             syscalls::reap(born.as_fd());
         }
     }
+    drop(ours);
     // Who was only its launcher has served.
     if result.is_err() || plan.born_in() == 0 {
         child.reap();
     }
     result?;
     match heard {
-        Report { born: Some(pidfd), mounts, console, .. } => Ok(Launched { pidfd, mounts, console }),
+        Report { born: Some(pidfd), mounts, console, .. } => {
+            Ok(Launched { pidfd, mounts, terminal: console.map(Terminal::from) })
+        }
         _ => Err(Error::Died { object: object.into() }),
     }
 }
@@ -260,6 +280,16 @@ fn listen(plan: &Plan, request: &LaunchRequest<'_>, child: &Child, report: &Owne
         }
         pass_on(heard, request.answer)
     })
+}
+
+/// The process of which nothing was heard, because the report was not read to its
+/// end: it may have told all there was to tell, and execute its program by now.
+/// Who has yet to be told of is ended by who tells it, in vain from now on.
+fn unheard(report: &OwnedFd) -> Option<OwnedFd> {
+    // What was sent before can be read.
+    shutdown(report.as_raw_fd(), Shutdown::Read).ok()?;
+    let records = std::iter::from_fn(|| receive(report).ok().flatten());
+    records.filter(|(record, _)| matches!(record.kind, Record::BORN | Record::USERS)).find_map(|(_, born)| born)
 }
 
 /// Reads a report to its end.
@@ -354,4 +384,39 @@ fn receive(socket: &OwnedFd) -> nix::Result<Option<(Record, Option<OwnedFd>)>> {
 fn kill(pidfd: &OwnedFd) {
     // It may be gone already.
     syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::process::Command;
+
+    use nix::sys::socket::{ControlMessage, sendmsg};
+
+    use super::*;
+
+    fn tell(report: &OwnedFd, kind: u32, descriptor: &OwnedFd) -> nix::Result<usize> {
+        let bytes: Vec<u8> = [kind, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let fds = [descriptor.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(report.as_raw_fd(), &[IoSlice::new(&bytes)], &control, MsgFlags::MSG_NOSIGNAL, None)
+    }
+
+    #[test]
+    fn a_process_of_which_nothing_was_heard_is_found_in_the_report() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
+        let mut born = Command::new("sleep").arg("60").spawn().expect("a process");
+        let pidfd = syscalls::pidfd_open(born.id()).expect("its pidfd");
+        let null = OwnedFd::from(File::open("/dev/null").expect("/dev/null"));
+        for (kind, descriptor) in [(Record::CONSOLE, &null), (Record::BORN, &pidfd), (Record::EXEC, &null)] {
+            tell(&theirs, kind, descriptor).expect("a record");
+        }
+        let found = unheard(&ours).expect("the one that was told of");
+        assert_eq!(syscalls::pid_of(found.as_fd()).expect("its pid"), Some(born.id()));
+        // From now on whoever makes a process learns that nobody hears of it.
+        assert_eq!(tell(&theirs, Record::BORN, &pidfd), Err(Errno::EPIPE));
+        assert!(unheard(&ours).is_none());
+        born.kill().and_then(|()| born.wait()).expect("its end");
+    }
 }

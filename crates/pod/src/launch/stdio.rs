@@ -1,72 +1,244 @@
-//! The standard streams of a new process.
+//! The standard streams of a new process, and this program's ends of them.
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{Uid, fchown};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+use crate::kernel::terminal::WindowSize;
 use crate::kernel::{files, syscalls};
+use crate::plan::input::TerminalOptions;
+use crate::spec::{ContainerSpec, Mount, MountKind};
 
 /// One of a process's standard streams.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub enum Stdio {
     /// `/dev/null`.
     #[default]
     Null,
     /// This program's own.
     Inherit,
+    /// One end of a pipe (pipe(7)); the other one is this program's.
+    Piped,
     /// The container's log file, which `podlet logs` reads. Not for stdin.
     Log,
     /// This descriptor.
     Fd(OwnedFd),
 }
 
-/// The standard streams.
+/// What a new process has as standard streams: three of any kind, or a
+/// terminal.
+///
+/// ```
+/// use pod::{Io, Stdio, WindowSize};
+///
+/// let talk = Io::piped().stderr(Stdio::Inherit);
+/// let screen = Io::terminal(WindowSize { rows: 24, columns: 80 });
+/// ```
+#[derive(Debug)]
+pub enum Io {
+    /// Three streams.
+    Streams(Streams),
+    /// A terminal from the container's own devpts, which is the controlling
+    /// one of the process's session, and `/dev/console` if that is a
+    /// container's first.
+    Terminal(TerminalOptions),
+}
+
+/// Three standard streams.
 #[derive(Debug, Default)]
-pub struct Io {
-    /// Descriptor 0.
-    pub stdin: Stdio,
-    /// Descriptor 1.
-    pub stdout: Stdio,
-    /// Descriptor 2.
-    pub stderr: Stdio,
+pub struct Streams {
+    stdin: Stdio,
+    stdout: Stdio,
+    stderr: Stdio,
 }
 
 impl Io {
+    /// No input, and no output.
+    pub fn null() -> Streams {
+        Streams::default()
+    }
+
     /// No input; output to the container's log.
-    pub fn log() -> Io {
-        Io { stdin: Stdio::Null, stdout: Stdio::Log, stderr: Stdio::Log }
+    pub fn log() -> Streams {
+        Io::null().stdout(Stdio::Log).stderr(Stdio::Log)
     }
 
     /// This program's own.
-    pub fn inherit() -> Io {
-        Io { stdin: Stdio::Inherit, stdout: Stdio::Inherit, stderr: Stdio::Inherit }
+    pub fn inherit() -> Streams {
+        Streams { stdin: Stdio::Inherit, stdout: Stdio::Inherit, stderr: Stdio::Inherit }
+    }
+
+    /// A pipe for each.
+    pub fn piped() -> Streams {
+        Streams { stdin: Stdio::Piped, stdout: Stdio::Piped, stderr: Stdio::Piped }
+    }
+
+    /// A terminal of this size.
+    pub fn terminal(size: WindowSize) -> Io {
+        Io::Terminal(TerminalOptions { size, keeps_newlines: false })
+    }
+
+    /// The terminal, if it is one.
+    pub(crate) fn terminal_options(&self) -> Option<TerminalOptions> {
+        match self {
+            Io::Streams(_) => None,
+            Io::Terminal(options) => Some(*options),
+        }
+    }
+
+    /// Whether a process can have it.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Io::Streams(Streams { stdin: Stdio::Log, .. }) => {
+                Err(Error::invalid("stdin", "log", "the log is for output: give it another stream"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a process of a pod's container can have it.
+    pub(crate) fn check_for(&self, container: &ContainerSpec) -> Result<()> {
+        self.check()?;
+        let is_it = |mount: &Mount| mount.kind == MountKind::Devpts && mount.target == Path::new("/dev/pts");
+        if self.terminal_options().is_none() || container.mounts.iter().any(is_it) {
+            return Ok(());
+        }
+        let reason = "a terminal comes from the container's own devpts, and it has none: add a mount of that kind on \
+                      /dev/pts";
+        Err(Error::invalid("terminal", &container.name, reason))
     }
 }
 
-/// The three standard streams of a pod's process, which its user, `user` on
-/// this machine, may open anew; `log` is where [`Stdio::Log`] goes.
+impl Default for Io {
+    fn default() -> Io {
+        Io::null().into()
+    }
+}
+
+impl From<Streams> for Io {
+    fn from(streams: Streams) -> Io {
+        Io::Streams(streams)
+    }
+}
+
+impl Streams {
+    /// With this as descriptor 0.
+    pub fn stdin(self, stdin: Stdio) -> Streams {
+        Streams { stdin, ..self }
+    }
+
+    /// With this as descriptor 1.
+    pub fn stdout(self, stdout: Stdio) -> Streams {
+        Streams { stdout, ..self }
+    }
+
+    /// With this as descriptor 2.
+    pub fn stderr(self, stderr: Stdio) -> Streams {
+        Streams { stderr, ..self }
+    }
+}
+
+/// This program's ends of the pipes among a new process's streams.
+#[derive(Debug, Default)]
+pub(crate) struct PipeEnds {
+    pub stdin: Option<PipeWriter>,
+    pub stdout: Option<PipeReader>,
+    pub stderr: Option<PipeReader>,
+}
+
+/// How the user of a process, who has this number on this machine, comes to
+/// open its streams anew.
 ///
 /// Programs open `/dev/stdout`, and the kernel then asks what the user may do
-/// with the pipe or file behind it, as if it had not been open already. So a
-/// pipe may be opened by everybody, and the log be written. That opens them to
-/// nobody else: a pipe can only be reached through the `/proc/PID/fd` of a
-/// process that has it, for which ptrace(2) must be permitted, and the log lies
-/// in a directory of its owner's alone. Nothing gets another owner (as runc and
-/// crun do it): whoever made the pipe goes on using it. What is a file, a named
-/// pipe or a terminal of the caller's stays exactly as it is.
-pub(crate) fn open_streams(io: Io, log: &Path, user: u32) -> [Result<OwnedFd>; 3] {
-    [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)].map(|(stdio, number)| {
+/// with the pipe or file behind it, as if it had not been open already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reopening {
+    /// A pipe may be opened by everybody, and the log be written. That opens
+    /// them to nobody else: a pipe can only be reached through the
+    /// `/proc/PID/fd` of a process that has it, for which ptrace(2) must be
+    /// permitted, and the log lies in a directory of its owner's alone. Nothing
+    /// gets another owner: whoever made the pipe goes on using it. What is a
+    /// file, a named pipe or a terminal of the caller's stays exactly as it is.
+    ByMode(u32),
+    /// All but `/dev/null` gets that owner, as runc and crun do it.
+    ByOwner(u32),
+}
+
+impl Reopening {
+    fn permit(self, stream: &OwnedFd, is_log: bool) -> nix::Result<()> {
+        match self {
+            Reopening::ByMode(user) => let_open(stream, is_log, user),
+            Reopening::ByOwner(user) => give(stream, user),
+        }
+    }
+}
+
+/// Opens the standard streams of a process; `log` is where [`Stdio::Log`]
+/// goes. They are to be closed here once it has them: else those that read
+/// what it writes never come to an end. One that gets a terminal has none
+/// before that.
+pub(crate) fn open(io: Io, log: &Path, reopening: Reopening) -> Result<([OwnedFd; 3], PipeEnds)> {
+    let Streams { stdin, stdout, stderr } = match io {
+        Io::Streams(streams) => streams,
+        Io::Terminal(_) => Io::null(),
+    };
+    let mut ours = PipeEnds::default();
+    let mut open = |stdio: Stdio, number| -> Result<OwnedFd> {
         let is_log = matches!(stdio, Stdio::Log);
-        let stream = open_stdio(stdio, number, log)?;
+        let stream = open_one(stdio, number, log, &mut ours)?;
         // One that is somebody else's can only be left as it is.
-        let_open(&stream, is_log, user).ok();
+        reopening.permit(&stream, is_log).ok();
         Ok(stream)
+    };
+    let theirs = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+    Ok((theirs, ours))
+}
+
+/// The process's end of a pipe, whose other one is kept.
+fn pipe(number: i32, ours: &mut PipeEnds) -> Result<OwnedFd> {
+    let (reader, writer) =
+        std::io::pipe().doing(|| format!("making a pipe for descriptor {number} of the new process"))?;
+    Ok(match number {
+        0 => {
+            ours.stdin = Some(writer);
+            reader.into()
+        }
+        _ => {
+            let end = if number == 1 { &mut ours.stdout } else { &mut ours.stderr };
+            *end = Some(reader);
+            writer.into()
+        }
+    })
+}
+
+fn open_one(stdio: Stdio, number: i32, log: &Path, ours: &mut PipeEnds) -> Result<OwnedFd> {
+    let context = || format!("opening descriptor {number} of the new process");
+    Ok(match stdio {
+        Stdio::Fd(fd) => fd,
+        Stdio::Piped => pipe(number, ours)?,
+        // Where this program has none, the number may be a descriptor of ours.
+        Stdio::Inherit if syscalls::is_stdio(number) => match number {
+            0 => std::io::stdin().as_fd().try_clone_to_owned(),
+            1 => std::io::stdout().as_fd().try_clone_to_owned(),
+            _ => std::io::stderr().as_fd().try_clone_to_owned(),
+        }
+        .doing(context)?,
+        Stdio::Null | Stdio::Inherit => File::options().read(true).write(true).open("/dev/null").doing(context)?.into(),
+        Stdio::Log => {
+            files::check_place(log)?;
+            let mut options = File::options();
+            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
+        }
     })
 }
 
@@ -88,27 +260,13 @@ fn let_open(stream: &OwnedFd, is_log: bool, user: u32) -> nix::Result<()> {
 /// Where pipes are that have no name (statfs(2)).
 const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
 
-/// Opens one of the standard streams; `log` is where [`Stdio::Log`] goes.
-pub(crate) fn open_stdio(stdio: Stdio, number: i32, log: &Path) -> Result<OwnedFd> {
-    let context = || format!("opening descriptor {number} of the new process");
-    Ok(match stdio {
-        Stdio::Null => File::options().read(true).write(true).open("/dev/null").doing(context)?.into(),
-        Stdio::Fd(fd) => fd,
-        // Where this program has none, the number may be a descriptor of ours.
-        Stdio::Inherit if !syscalls::is_stdio(number) => return open_stdio(Stdio::Null, number, log),
-        Stdio::Inherit => match number {
-            0 => std::io::stdin().as_fd().try_clone_to_owned(),
-            1 => std::io::stdout().as_fd().try_clone_to_owned(),
-            _ => std::io::stderr().as_fd().try_clone_to_owned(),
-        }
-        .doing(context)?,
-        Stdio::Log => {
-            files::check_place(log)?;
-            let mut options = File::options();
-            options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
-        }
-    })
+fn give(stream: &OwnedFd, user: u32) -> nix::Result<()> {
+    let meta = fstat(stream)?;
+    let is_null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
+    if meta.st_uid == user || is_null {
+        return Ok(());
+    }
+    fchown(stream, Some(Uid::from_raw(user)), None)
 }
 
 /// A process title, as `ps` shows it.

@@ -10,11 +10,12 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{Seen, mounts};
 use crate::plan::input::{Below, LegacyMounts};
 use crate::spec::users::Users;
-use crate::spec::{Container, Mount, MountKind, Root};
+use crate::spec::{ContainerSpec, Mount, MountKind, Root};
 
 /// The facts for `container`, or what of it takes the new calls.
-pub(crate) fn look_up(container: &Container, users: &Users, overlays: bool) -> Result<LegacyMounts> {
-    refuse(container, users, overlays)?;
+/// `is_overlay` says what its root is.
+pub(crate) fn look_up(container: &ContainerSpec, users: &Users, is_overlay: bool) -> Result<LegacyMounts> {
+    refuse(container, users, is_overlay)?;
     let all = read_mounts()?;
     let of = |path: &Path| -> Result<Vec<Below>> {
         let path = fs::canonicalize(path).doing(|| format!("looking at {}", path.display()))?;
@@ -26,24 +27,24 @@ pub(crate) fn look_up(container: &Container, users: &Users, overlays: bool) -> R
         _ => Ok(Vec::new()),
     };
     let sources = container.mounts.iter().map(source).collect::<Result<_>>()?;
-    let root = if overlays { Vec::new() } else { of(container.root.path())? };
+    let root = container.root.dir().map(of).transpose()?.unwrap_or_default();
     Ok(LegacyMounts { root, sources })
 }
 
-fn refuse(container: &Container, users: &Users, overlays: bool) -> Result<()> {
+fn refuse(container: &ContainerSpec, users: &Users, is_overlay: bool) -> Result<()> {
     const WHY: &str = "takes open_tree(2), move_mount(2), mount_setattr(2) and openat2(2), which are denied here";
     let no = |field: &str, value: &str| Err(Error::invalid(field, value, WHY));
     if matches!(users, Users::New { .. }) {
         return no("share", "user");
     }
-    if container.root == Root::Host && !overlays {
+    if container.root == Root::Host && !is_overlay {
         return no("image", "host");
     }
-    if container.root.path() == Path::new("/") && container.root != Root::Host {
+    if container.root.dir() == Some(Path::new("/")) {
         return no("rootfs", "/");
     }
     let shared = |propagation: u64| propagation & libc::MS_SHARED != 0;
-    if shared(container.root_propagation) {
+    if shared(container.root_propagation.bits()) {
         return no("rootfsPropagation", "shared");
     }
     for mount in &container.mounts {
@@ -51,7 +52,7 @@ fn refuse(container: &Container, users: &Users, overlays: bool) -> Result<()> {
         match mount {
             Mount { ids: Some(_), .. } => return no(&field, "idmap"),
             Mount { copy_up: true, .. } => return no(&field, "tmpcopyup"),
-            mount if shared(mount.propagation) => return no(&field, "shared"),
+            mount if shared(mount.propagation.bits()) => return no(&field, "shared"),
             _ => {}
         }
     }
@@ -66,8 +67,8 @@ fn read_mounts() -> Result<Vec<(PathBuf, u64)>> {
             read.option(option);
         }
         // This one is not shown.
-        let relaxed = read.flags & (libc::MS_NOATIME | libc::MS_RELATIME) != 0;
-        (seen.point, read.flags | if relaxed { 0 } else { libc::MS_STRICTATIME })
+        let relaxed = read.flags.bits() & (libc::MS_NOATIME | libc::MS_RELATIME) != 0;
+        (seen.point, read.flags.bits() | if relaxed { 0 } else { libc::MS_STRICTATIME })
     };
     Ok(mounts()?.into_iter().map(seen).collect())
 }

@@ -16,11 +16,12 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 
+use super::root_files::RootFiles;
 use crate::error::{Context, Result};
 use crate::kernel::idmap::{self, IdMap, show_maps};
 use crate::kernel::walk::{self, OpenDir, Visitor};
 use crate::kernel::{files, mount_api, probe};
-use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
+use crate::launch::run_plan::{LaunchRequest, only_maps, run_plan, seal};
 use crate::plan::input::Policy;
 use crate::plan::mounts::flags::tmpfs_attributes;
 use crate::plan::mounts::fresh::file_system_options;
@@ -47,10 +48,7 @@ pub(crate) fn user_namespace(ids: &MountIds, program_dirs: &[PathBuf]) -> Result
         handed_over: Vec::new(),
         cgroup: None,
         note: None,
-        answer: &|question| match question {
-            Question::Maps(pid) => write_maps(pid),
-            Question::Runtime(..) | Question::Listener { .. } => Ok(()),
-        },
+        answer: &only_maps(write_maps),
         program_dirs,
         cancel: None,
     };
@@ -63,7 +61,7 @@ pub(crate) fn user_namespace(ids: &MountIds, program_dirs: &[PathBuf]) -> Result
 ///
 /// Whatever comes out is found again below the root, with links that lead out
 /// of it refused, when the mount is made.
-pub(crate) fn behind_links(root: &Path, earlier: &[Mount], target: &Path) -> Option<PathBuf> {
+pub(crate) fn behind_links(root: &RootFiles, earlier: &[Mount], target: &Path) -> Option<PathBuf> {
     const MOST: usize = 40;
     let mut left: Vec<PathBuf> = parts(target).collect();
     left.reverse();
@@ -74,7 +72,7 @@ pub(crate) fn behind_links(root: &Path, earlier: &[Mount], target: &Path) -> Opt
             place.pop();
             continue;
         }
-        let Some(link) = seen(root, earlier, &place.join(&part)).and_then(|path| fs::read_link(path).ok()) else {
+        let Some(link) = seen(earlier, &place.join(&part)).and_then(|seen| seen.read_link(root)) else {
             place.push(part);
             continue;
         };
@@ -87,22 +85,45 @@ pub(crate) fn behind_links(root: &Path, earlier: &[Mount], target: &Path) -> Opt
         }
         left.extend(parts(&link).collect::<Vec<_>>().into_iter().rev());
     }
-    let is_there = seen(root, earlier, &place).is_some_and(|path| fs::symlink_metadata(path).is_ok());
+    let is_there = seen(earlier, &place).is_some_and(|seen| seen.is_there(root));
     (links > 0 && !is_there).then(|| Path::new("/").join(place))
 }
 
-/// Where the machine has what the container sees at `place` once what comes
-/// `earlier` is mounted; `None` if that is a file system that is still empty.
-fn seen(root: &Path, earlier: &[Mount], place: &Path) -> Option<PathBuf> {
+/// What the container sees at a place once what comes earlier is mounted.
+enum Seen {
+    /// What its root has there.
+    InRoot(PathBuf),
+    /// What the machine has there.
+    Outside(PathBuf),
+}
+
+impl Seen {
+    fn read_link(&self, root: &RootFiles) -> Option<PathBuf> {
+        match self {
+            Seen::InRoot(place) => root.read_link(place),
+            Seen::Outside(path) => fs::read_link(path).ok(),
+        }
+    }
+
+    fn is_there(&self, root: &RootFiles) -> bool {
+        match self {
+            Seen::InRoot(place) => root.has(place),
+            Seen::Outside(path) => fs::symlink_metadata(path).is_ok(),
+        }
+    }
+}
+
+/// `None` if that is a file system that is still empty.
+fn seen(earlier: &[Mount], place: &Path) -> Option<Seen> {
     let absolute = Path::new("/").join(place);
     let covering = earlier.iter().rev().find_map(|mount| {
         let below = absolute.strip_prefix(&mount.target).ok()?;
         (below != Path::new("") && !matches!(mount.kind, MountKind::Remount { .. })).then_some((mount, below))
     });
     match covering {
-        None => Some(root.join(place)),
+        None => Some(Seen::InRoot(place.into())),
         Some((mount, below)) => match &mount.kind {
-            MountKind::Bind { source, .. } => Some(source.join(below)),
+            MountKind::Bind { source, .. } => Some(Seen::Outside(source.join(below))),
             _ => None,
         },
     }

@@ -3,18 +3,16 @@
 //! The image is not trusted: its files are found without leaving it, are only
 //! read if they are plain files, and never more than a megabyte of them.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 
+use super::root_files::RootFiles;
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
-use crate::kernel::{files, probe};
+use crate::kernel::files;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, User};
+use crate::spec::{ProcessSpec, User};
 
 /// More than the passwd or group file of any image has, in bytes.
 const MOST: u64 = 16 << 20;
@@ -29,22 +27,16 @@ pub(crate) struct Found {
 
 impl Found {
     /// Gives a process this user's `HOME`, unless its environment has one.
-    pub fn give_home(&self, process: &mut Container) {
+    pub fn give_home(&self, process: &mut ProcessSpec) {
         if process.env_value("HOME").is_none() {
             self.replace_home(process);
         }
     }
 
     /// Gives a process this user's `HOME`: the directory in passwd, or `/`.
-    pub fn replace_home(&self, process: &mut Container) {
+    pub fn replace_home(&self, process: &mut ProcessSpec) {
         process.set_env("HOME", self.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/"));
     }
-}
-
-/// The root of an image, to look things up in.
-pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(root, flags, Mode::empty()).doing(|| format!("opening the root file system {}", root.display()))
 }
 
 /// Looks `user` up in the image at `root`, and checks that its ids exist in
@@ -53,8 +45,14 @@ pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// [`Error::Invalid`] for a name that is not there or an id that cannot be.
 pub(crate) fn look_up(root: &Path, user: &User, users: &Users, facts: &Facts) -> Result<Found> {
-    let root = open_root(root)?;
-    let root = root.as_fd();
+    look_up_in(&RootFiles::of_dir(root)?, user, users, facts)
+}
+
+/// The same where the image is already open.
+///
+/// # Errors
+/// As [`look_up`].
+pub(crate) fn look_up_in(root: &RootFiles, user: &User, users: &Users, facts: &Facts) -> Result<Found> {
     let setgroups = users.setgroups(facts);
     let found = match user {
         User::Ids { uid, gid, groups } => {
@@ -160,9 +158,9 @@ fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 /// A text file of the image; one that is not there is empty.
-fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
+fn read(root: &RootFiles, path: &str) -> Result<String> {
     let context = || format!("reading /{path} of the image");
-    let found = match probe::open_in_root(root, Path::new(path), OFlag::O_PATH) {
+    let found = match root.open(Path::new(path)) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
         found => found.doing(context)?,
     };
@@ -202,11 +200,11 @@ mod tests {
     #[test]
     fn a_file_that_is_too_large_is_not_read_in_part() {
         let dir = tempfile::tempdir().expect("a directory");
-        let root = std::fs::File::open(dir.path()).expect("a root");
-        assert_eq!(read(root.as_fd(), "passwd"), Ok(String::new()));
+        let root = RootFiles::of_dir(dir.path()).expect("a root");
+        assert_eq!(read(&root, "passwd"), Ok(String::new()));
         let file = std::fs::File::create(dir.path().join("passwd")).expect("a file");
         file.set_len(MOST + 1).expect("a large one");
-        let error = read(root.as_fd(), "passwd").expect_err("too large").to_string();
+        let error = read(&root, "passwd").expect_err("too large").to_string();
         assert!(error.contains("/passwd") && error.contains("larger than"), "{error}");
     }
 
@@ -234,10 +232,10 @@ mod tests {
         let image = tempfile::tempdir().unwrap();
         std::fs::create_dir(image.path().join("etc")).unwrap();
         std::os::unix::fs::symlink("/proc/self/environ", image.path().join("etc/passwd")).unwrap();
-        let root = open_root(image.path()).unwrap();
-        assert_eq!(read(root.as_fd(), "etc/passwd").unwrap(), "");
+        let root = RootFiles::of_dir(image.path()).unwrap();
+        assert_eq!(read(&root, "etc/passwd").unwrap(), "");
         std::fs::remove_file(image.path().join("etc/passwd")).unwrap();
-        nix::unistd::mkfifo(&image.path().join("etc/passwd"), Mode::from_bits_truncate(0o600)).unwrap();
-        assert!(read(root.as_fd(), "etc/passwd").is_err());
+        nix::unistd::mkfifo(&image.path().join("etc/passwd"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        assert!(read(&root, "etc/passwd").is_err());
     }
 }

@@ -1,5 +1,8 @@
 //! Which ids a pod's user namespace has, and who may write that down.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
+
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::idmap::{IdMap, parse_map};
@@ -81,24 +84,37 @@ fn read_if_there(path: &str) -> Result<String> {
 /// newuidmap(1) and newgidmap(1), which may map ranges the caller may not.
 pub(crate) fn map_by_helper(pid: u32, users: &Users) -> Result<()> {
     for (program, maps) in ["newuidmap", "newgidmap"].into_iter().zip(users.of_outer()) {
-        let mut command = std::process::Command::new(program);
+        let mut command = Command::new(program);
         command.arg(pid.to_string());
         for map in maps {
             command.args([map.inside, map.outside, map.count].map(|id| id.to_string()));
         }
-        match command.output() {
-            // Somebody else in this program waited for our child; the kernel
-            // will say if the maps are missing.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {}
-            Err(error) => return Err(error).doing(|| format!("running {program}")),
-            Ok(output) if output.status.success() => {}
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        match run(command).doing(|| format!("running {program}"))? {
+            None => {}
+            Some(said) => {
+                let said = String::from_utf8_lossy(&said).trim().to_string();
                 return Err(Error::invalid(program, said, "it refused the ranges of /etc/subuid and /etc/subgid"));
             }
         }
     }
     Ok(())
+}
+
+/// What it says on its stderr if it ends in failure. `Command::output` would
+/// panic where the pipe cannot be read.
+fn run(mut command: Command) -> std::io::Result<Option<Vec<u8>>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut said = Vec::new();
+    let read = child.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut said));
+    let status = match child.wait() {
+        Ok(status) => status,
+        // Somebody else in this program waited for our child; the kernel will
+        // say if the maps are missing.
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    read?;
+    Ok((!status.success()).then_some(said))
 }
 
 #[cfg(test)]

@@ -12,24 +12,31 @@ use std::path::PathBuf;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
 use super::exec::Inside;
-use super::id_maps::{give, write_maps};
+use super::id_maps::write_maps;
 use super::namespaces::{Namespaces, OpenedMntns};
-use super::record::{PROCESS, ProcessRecord, RECORD, RecordedMntns, START_SOCKET, Status, UNFINISHED};
+use super::record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET, Status, UNFINISHED};
 use super::{Instance, cgroup_path, hooks};
+use crate::cgroup::systemd::{self, Planned};
+use crate::cgroup::way::Way;
 use crate::cgroup::{self, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::{MountNamespace, ProcessId, innermost_pid};
 use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
+use crate::launch::placeholder::Placeholder;
 use crate::launch::run_plan::{self, LaunchRequest, Launched, Note, Question, run_plan};
-use crate::launch::stdio::{self, Io};
+use crate::launch::stdio::{self, Io, PipeEnds, Reopening};
 use crate::lookup::prepared::Prepared;
 use crate::plan::{Given, Plan};
+use crate::store::records::LOG;
 
 impl Instance {
     /// A cgroup that nobody is in, to be the container's.
-    pub(super) fn take_cgroup(&mut self, cgroup: Option<PathBuf>) -> Result<()> {
+    pub(super) fn take_cgroup(&mut self, cgroup: Option<PathBuf>, scope: Option<&Planned>) -> Result<()> {
         let mut made = cgroup.as_deref().map(cgroup_path::missing).transpose()?.unwrap_or_default();
-        if let Some(cgroup) = cgroup.as_deref().filter(|_| self.record.doubled && made.is_empty()) {
+        if let Some(scope) = scope {
+            made.clear();
+            self.record.scope = Some(scope.scope.clone());
+        } else if let Some(cgroup) = cgroup.as_deref().filter(|_| self.record.doubled && made.is_empty()) {
             // Of a cgroup that stays.
             made.push(doubled::birthplace(cgroup, true));
         }
@@ -40,25 +47,24 @@ impl Instance {
     }
 
     /// Has the container's process born, and everything made that it needs.
+    /// Comes back with it, and with our ends of its streams.
     pub(super) fn make(
         &mut self,
         (plan, sealed): (&Plan, OwnedFd),
         namespaces: &Namespaces,
         prepared: &Prepared,
-        io: Io,
-        preserved: Vec<OwnedFd>,
+        (io, preserved): (Io, Vec<OwnedFd>),
+        scope: Option<Planned>,
         waits: bool,
-    ) -> Result<Launched> {
+    ) -> Result<(Launched, PipeEnds)> {
         let program_dirs = run_plan::program_dirs(self.dir.path());
         let outside = prepared.make_outside(&self.record.users, &program_dirs)?;
         record_file::write_record(&self.dir.join(RECORD), &self.record)?;
-        if let Some(cgroup) = self.cgroup() {
-            cgroup_path::make(cgroup)?;
-            doubled::limit(cgroup, self.record.doubled, &self.record.container.resources)?;
-        }
+        let placeholder = self.make_cgroup(scope, &program_dirs)?;
         let start_socket = waits.then(|| self.make_start_socket()).transpose()?;
-        let streams = self.open_streams(io, prepared)?;
-        let birthplace = self.birthplace().map(|dir| cgroup::open_dir(&dir)).transpose()?;
+        let owner = idmap::on_machine(prepared.ids().uid, self.record.users.uids());
+        let (streams, pipes) = stdio::open(io, &self.dir.join(LOG), Reopening::ByOwner(owner))?;
+        let birthplace = self.birthplace().map(|dir| self.way_to(cgroup::open_dir(&dir), &dir)).transpose()?;
         let place = self.open_place(namespaces)?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =
             [Given::Stdin, Given::Stdout, Given::Stderr].into_iter().zip(streams.iter().map(AsFd::as_fd)).collect();
@@ -69,13 +75,43 @@ impl Instance {
         fds.extend(place.iter().map(|place| (Given::Place, place.as_fd())));
         fds.extend(outside.iter().map(|(given, fd)| (*given, fd.as_fd())));
         let (born, process) = self.launch(plan, sealed, &fds, birthplace.as_ref(), &program_dirs)?;
+        drop(placeholder);
         let made = process.ok_or_else(|| Error::Died { object: self.object() });
-        let made = made.and_then(|process| self.note_made().map(|()| process));
+        let made = made.and_then(|process| {
+            self.uncount_placeholder()?;
+            self.note_made().map(|()| process)
+        });
         self.process = Some(made.inspect_err(|_| {
             syscalls::pidfd_signal(born.pidfd.as_fd(), libc::SIGKILL).ok();
             syscalls::reap(born.pidfd.as_fd());
         })?);
-        Ok(born)
+        Ok((born, pipes))
+    }
+
+    /// Makes its cgroup, with its limits. What comes back keeps it there until its
+    /// process is.
+    fn make_cgroup(&mut self, scope: Option<Planned>, program_dirs: &[PathBuf]) -> Result<Option<Placeholder>> {
+        let Some(cgroup) = self.record.cgroup.clone() else { return Ok(None) };
+        let Record { doubled, container, .. } = &self.record;
+        let Some(mut scope) = scope else {
+            cgroup_path::make(&cgroup)?;
+            return doubled::limit(&cgroup, *doubled, &container.resources).map(|()| None);
+        };
+        let placeholder = Placeholder::new(&format!("podlet-oci:scope {}", self.record.id), program_dirs)?;
+        scope.start(placeholder.pid(), format!("podlet-oci container {}", self.record.id), &container.resources)?;
+        if *doubled {
+            // A cgroup that has processes cannot pass on controllers.
+            placeholder.move_to(&doubled::birthplace(&cgroup, true))?;
+        }
+        doubled::limit(&cgroup, *doubled, &container.resources.with_one_more())?;
+        self.record.scope = Some(scope.scope);
+        record_file::write_record(&self.dir.join(RECORD), &self.record)?;
+        Ok(Some(placeholder))
+    }
+
+    fn uncount_placeholder(&self) -> Result<()> {
+        let Some((scope, cgroup)) = self.record.scope.as_ref().zip(self.cgroup()) else { return Ok(()) };
+        systemd::uncount(scope, &self.record.container.resources, &doubled::both(cgroup, self.record.doubled))
     }
 
     /// Executes the plan, and does meanwhile what its process asks for. Comes
@@ -85,7 +121,7 @@ impl Instance {
         plan: &Plan,
         sealed: OwnedFd,
         fds: &[(Given, BorrowedFd<'_>)],
-        birthplace: Option<&OwnedFd>,
+        birthplace: Option<&Way>,
         program_dirs: &[PathBuf],
     ) -> Result<(Launched, Option<ProcessRecord>)> {
         let object = self.object();
@@ -104,7 +140,7 @@ impl Instance {
             sealed,
             fds,
             handed_over: Vec::new(),
-            cgroup: birthplace.map(AsFd::as_fd),
+            cgroup: birthplace,
             note: waits_once.then_some(Note { with_mounts, write: &note }),
             answer: &|question| match question {
                 Question::Maps(pid) => write_maps(pid, &self.record.users),
@@ -129,17 +165,6 @@ impl Instance {
             }
         })?;
         Ok((born, noted.get()))
-    }
-
-    /// Its standard streams, which are its user's.
-    fn open_streams(&self, io: Io, prepared: &Prepared) -> Result<[OwnedFd; 3]> {
-        let streams = [(io.stdin, 0), (io.stdout, 1), (io.stderr, 2)];
-        let streams = streams.map(|(stdio, number)| stdio::open_stdio(stdio, number, &self.dir.join("log")));
-        let [stdin, stdout, stderr] = streams;
-        let streams = [stdin?, stdout?, stderr?];
-        let owner = idmap::on_machine(prepared.ids().uid, self.record.users.uids());
-        streams.iter().for_each(|stream| give(stream, owner));
-        Ok(streams)
     }
 
     /// Where its root is to be in the caller's mount namespace, if it is there.
@@ -204,7 +229,7 @@ impl Instance {
         }
         hooks.create_container.iter().try_for_each(|hook| {
             let state = super::State { pid: innermost_pid(pid)?.ok_or_else(gone)?, ..state.clone() };
-            let inside = Inside { cwd: self.rootfs(), env: self.record.container.env.clone(), ids: None };
+            let inside = Inside { cwd: self.rootfs(), env: self.record.container.process.env.clone(), ids: None };
             self.run_inside("createContainer", hook, &state, pidfd, inside)
         })
     }

@@ -9,11 +9,11 @@ use std::path::Path;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::kernel::files;
-use crate::spec::{Container, Mount, MountKind};
+use crate::spec::{ContainerSpec, Mount, MountKind};
 
 /// Changes the container accordingly.
-pub(super) fn follow(container: &mut Container) {
-    let root = container.root.path().to_path_buf();
+pub(super) fn follow(container: &mut ContainerSpec) {
+    let root = container.root.dir().unwrap_or(Path::new("/")).to_path_buf();
     let tmpfs = container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Tmpfs);
     for mount in tmpfs.filter(|mount| !mount.data.split(',').any(|option| option.starts_with("mode="))) {
         if let Some(mode) = mode_in_image(&root, mount) {
@@ -21,8 +21,8 @@ pub(super) fn follow(container: &mut Container) {
             mount.data = if data.is_empty() { format!("mode={mode:o}") } else { format!("{data},mode={mode:o}") };
         }
     }
-    last_wins(&mut container.env);
-    drop_empty_home(&mut container.env);
+    last_wins(&mut container.process.env);
+    drop_empty_home(&mut container.process.env);
 }
 
 /// A tmpfs is as open as the directory that it covers.

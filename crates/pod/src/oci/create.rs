@@ -7,29 +7,33 @@ use std::time::SystemTime;
 use super::dir::{Dir, Held};
 use super::id_maps::seen_inside;
 use super::namespaces::{self, Namespaces, OpenedMntns};
+use super::process::Process;
 use super::record::{Attached, RECORD, Record, RecordedMntns};
 use super::shared_mntns::{check_among_others, stays_below};
-use super::{Instance, Runtime, cgroup_path, check_id, compat, hooks, seccomp_agent};
+use super::{Instance, Runtime, cgroup_path, check_id, compat, hooks, scope, seccomp_agent};
+use crate::cgroup::systemd::Planned;
 use crate::cgroup::{apply, doubled};
 use crate::config::{Config, Ignored};
 use crate::error::{Context, Error, Result};
+use crate::kernel::capabilities::CapabilitySet;
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::syscalls;
-use crate::launch::run_plan::seal;
+use crate::launch::run_plan::{Launched, seal};
 use crate::launch::stdio::Io;
 use crate::lookup::prepared::Prepared;
 use crate::plan::Plan;
-use crate::plan::input::{Isolation, MachineMount};
+use crate::plan::input::{ContainerInput, Isolation, MachineMount, TerminalOptions};
 use crate::plan::oci_create::{self, Bundle, MntnsMode};
-use crate::plan::terminal::Terminal;
 use crate::spec::users::Users;
-use crate::spec::{CapabilitySets, Container, Root};
+use crate::spec::{CapabilitySets, CgroupManager, ContainerSpec, Root};
 
 /// How a container is made, besides what its config says.
 #[derive(Debug)]
 pub struct CreateOptions {
-    /// Its standard streams, unless it has a terminal.
+    /// Its standard streams, or its terminal: that if and only if
+    /// `process.terminal` of its config is true. `process.consoleSize` comes
+    /// before the size that stands here.
     pub io: Io,
     /// Descriptors it gets from 3 on.
     pub preserved: Vec<OwnedFd>,
@@ -40,9 +44,8 @@ pub struct CreateOptions {
     pub pivot: bool,
     /// It gets a session keyring of its own.
     pub keyring: bool,
-    /// If it has a terminal, a newline comes out of it as that: see
-    /// [`Terminal::keeps_newlines`].
-    pub keeps_newlines: bool,
+    /// Who makes its cgroup, which is what `linux.cgroupsPath` is for.
+    pub cgroup_manager: CgroupManager,
     /// Once it can be read, whatever is waited for is given up, hooks included,
     /// with [`Error::GivenUp`]: a signalfd(2) of a program that has these
     /// signals wait. One message is read for each thing that is given up.
@@ -57,7 +60,7 @@ impl Default for CreateOptions {
             env: Vec::new(),
             pivot: true,
             keyring: true,
-            keeps_newlines: false,
+            cgroup_manager: CgroupManager::Cgroupfs,
             cancel: None,
         }
     }
@@ -65,13 +68,12 @@ impl Default for CreateOptions {
 
 /// A container that was just made.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Created {
     /// The container.
     pub instance: Instance,
-    /// Its process, a child of this program.
-    pub process: OwnedFd,
-    /// The controlling end of its terminal.
-    pub console: Option<OwnedFd>,
+    /// Its process.
+    pub process: Process,
     /// Capabilities that could not be granted.
     pub left_out: Vec<Ignored>,
 }
@@ -126,18 +128,21 @@ impl Runtime {
         let plan = checked.plan(&setup);
         let sealed = seal(&plan)?;
         let record = checked.record(&setup, &plan);
-        let Checked { facts, namespaces, prepared, cgroup, left_out, .. } = checked;
+        let Checked { facts, namespaces, prepared, cgroup, scope, left_out, .. } = checked;
 
         // Held until it is made: whoever finds it waits.
         let (dir, held) = Dir::make(&dir, RECORD)?.ok_or_else(exists)?;
         let mut instance = Instance { dir, record, process: None, facts, cancel: setup.cancel.take() };
-        if let Err(error) = instance.take_cgroup(cgroup) {
+        if let Err(error) = instance.take_cgroup(cgroup, scope.as_ref()) {
             // Refused: nothing was done that a hook could have to undo.
             instance.erase(&held).ok();
             return Err(error);
         }
-        match instance.make((&plan, sealed), &namespaces, &prepared, setup.io, setup.preserved, waits) {
-            Ok(born) => Ok((Created { instance, process: born.pidfd, console: born.console, left_out }, held)),
+        match instance.make((&plan, sealed), &namespaces, &prepared, (setup.io, setup.preserved), scope, waits) {
+            Ok((Launched { pidfd, terminal, .. }, pipes)) => {
+                let process = Process::new(pidfd, pipes, terminal);
+                Ok((Created { instance, process, left_out }, held))
+            }
             Err(error) => {
                 // What went wrong first is what counts. Hooks that have run
                 // may have made something, too.
@@ -161,11 +166,14 @@ struct Checked<'a> {
     facts: Facts,
     namespaces: Namespaces,
     /// As its config has it.
-    container: Container,
+    container: ContainerSpec,
     /// Capabilities that cannot be granted.
     left_out: Vec<Ignored>,
+    terminal: Option<TerminalOptions>,
     prepared: Prepared,
     cgroup: Option<PathBuf>,
+    /// What makes the cgroup, if we do not.
+    scope: Option<Planned>,
     mounts: RecordedMntns,
     /// What of the machine's mounts has to go from below a root that is not
     /// pivoted.
@@ -177,16 +185,24 @@ impl<'a> Checked<'a> {
     fn look_up(id: &'a str, config: &'a Config, setup: &CreateOptions, waits: bool) -> Result<Checked<'a>> {
         let facts = Facts::read()?;
         check_calls(&facts)?;
+        let terminal = terminal_of(config, &setup.io)?;
         let namespaces = namespaces::prepare(config, &facts)?;
         seccomp_agent::check(&config.container.seccomp, waits)?;
         let mut container = asked_for(config, setup)?;
         let left_out = match namespaces.users {
             // The specification wants what cannot be granted left out.
-            Users::Caller => restrict(&mut container.capabilities, facts.capabilities),
+            Users::Caller => restrict(&mut container.process.capabilities, facts.capabilities),
             _ => Vec::new(),
         };
         let prepared = Prepared::of_bundle(&container, &namespaces.users, &facts)?;
-        let cgroup = cgroup_path::find(&facts, config.cgroups_path.as_deref(), id)?;
+        let scope = match setup.cgroup_manager {
+            CgroupManager::Cgroupfs => None,
+            CgroupManager::Systemd => Some(scope::find(&facts, config, &container.resources, id)?),
+        };
+        let cgroup = match &scope {
+            Some(scope) => Some(scope.dir.clone()),
+            None => cgroup_path::find(&facts, config.cgroups_path.as_deref(), id)?,
+        };
         apply::check_reachable(&container.resources, &facts, cgroup.as_deref())?;
         if !namespaces.mounts.are_own() {
             check_among_others(&container, cgroup.is_some() || namespaces.makes(Namespace::Pid))?;
@@ -196,7 +212,7 @@ impl<'a> Checked<'a> {
             OpenedMntns::Own => RecordedMntns::Own,
             OpenedMntns::Joined(_) => RecordedMntns::Joined,
             OpenedMntns::Callers(_, namespace) => {
-                RecordedMntns::Callers(Attached::new(*namespace, id, created, container.root.path())?)
+                RecordedMntns::Callers(Attached::new(*namespace, id, created, prepared.root())?)
             }
         };
         let below = if setup.pivot { None } else { stays_below(&namespaces.mounts)? };
@@ -209,8 +225,10 @@ impl<'a> Checked<'a> {
             namespaces,
             container,
             left_out,
+            terminal,
             prepared,
             cgroup,
+            scope,
             mounts,
             below,
         })
@@ -221,7 +239,7 @@ impl<'a> Checked<'a> {
         let Checked { config, waits, facts, namespaces, .. } = self;
         let isolation = Isolation::of_bundle(&namespaces.users, self.cgroup.is_some());
         oci_create::plan(&Bundle {
-            launch: self.prepared.launch(isolation, facts),
+            launch: ContainerInput { terminal: self.terminal, ..self.prepared.launch(isolation, facts) },
             made: namespaces.made,
             joined: &namespaces.joined.iter().map(|(namespace, _)| *namespace).collect::<Vec<_>>(),
             mounts: match &self.mounts {
@@ -230,9 +248,6 @@ impl<'a> Checked<'a> {
                 RecordedMntns::Callers(attached) => MntnsMode::Callers { mark: &attached.mark },
             },
             time_offsets: config.time_offsets,
-            terminal: config
-                .terminal
-                .then_some(Terminal { size: config.console_size, keeps_newlines: setup.keeps_newlines }),
             stops: hooks::stops_before_root(&config.hooks, &self.container),
             below: self.below.as_deref(),
             keyring: setup.keyring,
@@ -248,8 +263,9 @@ impl<'a> Checked<'a> {
         let Checked { config, facts, namespaces, container, .. } = self;
         // The environment is the config's: what this process gets besides, and
         // its user's HOME, is not for others.
-        let mut env = container.env.clone();
-        env.retain(|variable| !setup.env.contains(variable));
+        let mut recorded = self.prepared.container().clone();
+        recorded.process.env = container.process.env.clone();
+        recorded.process.env.retain(|variable| !setup.env.contains(variable));
         let (late_steps, late_kinds) = plan.late_steps().into_iter().unzip();
         Record {
             id: self.id.into(),
@@ -260,11 +276,12 @@ impl<'a> Checked<'a> {
             pids: facts.pids,
             ends_as_one: namespaces.makes(Namespace::Pid),
             has_process: config.has_process,
-            container: Container { env, ..self.prepared.container().clone() },
+            container: recorded,
             users: namespaces.users.clone(),
             hooks: config.hooks.clone(),
             cgroup: None,
             made_cgroups: Vec::new(),
+            scope: None,
             doubled: namespaces.makes(Namespace::Cgroup) && could_lift(container) && !doubled::is_delegated(),
             mounts: self.mounts.clone(),
             late_steps,
@@ -285,11 +302,26 @@ fn check_calls(facts: &Facts) -> Result<()> {
     Err(Error::invalid("system calls", "", reason))
 }
 
+/// The terminal that a config asks for. The caller has to know of it, who gets
+/// its other end.
+fn terminal_of(config: &Config, io: &Io) -> Result<Option<TerminalOptions>> {
+    io.check()?;
+    let wrong = |reason| Err(Error::invalid("process.terminal", config.terminal.to_string(), reason));
+    match (config.terminal, io.terminal_options()) {
+        (true, None) => wrong("whoever creates it gives it other streams: give it a terminal (CreateOptions::io)"),
+        (false, Some(_)) => wrong("whoever creates it expects a terminal: give it other streams (CreateOptions::io)"),
+        (_, options) => Ok(options.map(|options| {
+            let size = config.console_size.unwrap_or(options.size);
+            TerminalOptions { size, ..options }
+        })),
+    }
+}
+
 /// The container of a config, as runtimes for bundles understand it.
-fn asked_for(config: &Config, setup: &CreateOptions) -> Result<Container> {
+fn asked_for(config: &Config, setup: &CreateOptions) -> Result<ContainerSpec> {
     let mut container = config.container.clone();
     container.name = "container".into();
-    container.env.extend(setup.env.iter().cloned());
+    container.process.env.extend(setup.env.iter().cloned());
     if let Root::Dir(path) = &mut container.root {
         // Where it is attached must be where it is found.
         *path = path.canonicalize().doing(|| format!("finding the root file system {}", path.display()))?;
@@ -300,22 +332,20 @@ fn asked_for(config: &Config, setup: &CreateOptions) -> Result<Container> {
 }
 
 /// Whether a container has limits, and may mount the files that they are in.
-fn could_lift(container: &Container) -> bool {
+fn could_lift(container: &ContainerSpec) -> bool {
     container.may_mount() && !container.resources.without_devices().is_empty()
 }
 
 /// Takes away the capabilities that are not among `grantable`, and says which.
-fn restrict(sets: &mut CapabilitySets, grantable: u64) -> Vec<Ignored> {
-    let mut denied = 0;
+fn restrict(sets: &mut CapabilitySets, grantable: CapabilitySet) -> Vec<Ignored> {
+    let mut denied = CapabilitySet::EMPTY;
     for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable, &mut sets.ambient]
     {
-        denied |= *set & !grantable;
-        *set &= grantable;
+        denied = denied.union(set.difference(grantable));
+        *set = set.intersection(grantable);
     }
     let reason = "podlet-oci was not given it itself, or the kernel does not know it";
-    let is_denied = |capability: &caps::Capability| denied & capability.bitmask() != 0;
-    let mut names: Vec<_> =
-        caps::all().into_iter().filter(is_denied).map(|capability| capability.to_string()).collect();
+    let mut names: Vec<_> = denied.iter().map(|capability| capability.to_string()).collect();
     names.sort();
     names.into_iter().map(|value| Ignored { field: "process.capabilities".into(), value, reason }).collect()
 }

@@ -55,6 +55,10 @@ fn end(dir: &Dir, id: &str) -> Result<bool> {
         syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
         syscalls::wait_readable(&pidfd, Some(PATIENCE)).ok();
     }
+    if let Some((scope, cgroup)) = asked.as_ref().and_then(|asked| asked.scope.as_ref()).zip(cgroup.as_ref()) {
+        scope.remove(cgroup)?;
+        return Ok(true);
+    }
     match (&cgroup, asked) {
         (Some(cgroup), Some(asked)) if asked.made_cgroups.is_empty() => cgroup::kill(cgroup, PATIENCE)?,
         (Some(_), Some(asked)) => cgroup_path::remove(&asked.made_cgroups, false)?,

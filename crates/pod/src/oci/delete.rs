@@ -27,7 +27,7 @@ impl Instance {
             loop {
                 self.process = self.process.or_else(|| self.unfinished());
                 self.end()?;
-                if let (None, Some(cgroup)) = (self.process, self.cgroup()) {
+                if let (None, Some(cgroup)) = (self.process, self.own_cgroup()?) {
                     // Only H or C is there, and may not have begun to run: the
                     // creator waits for that. The next container of this id is not
                     // ours to end.
@@ -79,7 +79,9 @@ impl Instance {
         if let RecordedMntns::Callers(attached) = &self.record.mounts {
             attached.detach(self.rootfs(), &self.object())?;
         }
-        if let Some(cgroup) = self.cgroup() {
+        if let (Some(scope), Some(cgroup)) = (self.scope()?, self.cgroup()) {
+            scope.remove(cgroup)?;
+        } else if let Some(cgroup) = self.cgroup() {
             match &self.record.made_cgroups[..] {
                 // It stays; what is in there does not. The rule: all of it ended
                 // with its first process. A cgroup that is killed serves no

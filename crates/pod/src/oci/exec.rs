@@ -6,29 +6,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::process::Process;
 use super::record::{State, Status};
-use super::{Instance, compat, hooks, id_maps, seccomp_agent};
+use super::{Instance, compat, hooks, seccomp_agent};
 use crate::cgroup;
 use crate::config::{Hook, NamespaceKind};
 use crate::error::{Context, Error, Result};
 use crate::kernel::idmap;
 use crate::launch::run_plan::{self, LaunchRequest, Launched, Question, run_plan, seal};
-use crate::launch::stdio::{self, Io, Stdio};
+use crate::launch::stdio::{self, Io, Reopening};
 use crate::lookup::passwd::{self, Found};
+use crate::lookup::root_files;
+use crate::plan::Given;
 use crate::plan::oci_exec::{self, Enter};
-use crate::plan::{Given, terminal};
-use crate::spec::Container;
 use crate::spec::users::Ids;
+use crate::spec::{ContainerSpec, ProcessSpec};
+use crate::store::records::LOG;
 
 /// Another process to run in a container.
 #[derive(Debug)]
 pub struct ExecOptions {
-    /// What it is to be: of a container only what is a process's own counts.
-    /// Begin with [`Instance::container`].
-    pub process: Container,
-    /// It gets such a terminal.
-    pub terminal: Option<terminal::Terminal>,
-    /// Its standard streams, unless it has a terminal.
+    /// What it is to be. Begin with that of [`Instance::spec`].
+    pub process: ProcessSpec,
+    /// Its standard streams, or its terminal.
     pub io: Io,
     /// Descriptors it gets from 3 on.
     pub preserved: Vec<OwnedFd>,
@@ -37,15 +37,6 @@ pub struct ExecOptions {
     /// Once it can be read, whatever is waited for is given up: see
     /// [`CreateOptions::cancel`](super::CreateOptions).
     pub cancel: Option<OwnedFd>,
-}
-
-/// A process that was just started in a container.
-#[derive(Debug)]
-pub struct ExecProcess {
-    /// A child of this program.
-    pub process: OwnedFd,
-    /// The controlling end of its terminal.
-    pub console: Option<OwnedFd>,
 }
 
 /// How a hook runs in a container.
@@ -59,7 +50,7 @@ pub(super) struct Inside<'a> {
 
 impl Instance {
     /// What the container was made from.
-    pub fn container(&self) -> &Container {
+    pub fn spec(&self) -> &ContainerSpec {
         &self.record.container
     }
 
@@ -67,7 +58,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::State`] if it does not run, [`Error::Exec`], [`Error::Invalid`].
-    pub fn exec(&self, extra: ExecOptions) -> Result<ExecProcess> {
+    pub fn exec(&self, extra: ExecOptions) -> Result<Process> {
         let wanted: &[Status] = match extra.even_paused {
             true => &[Status::Running, Status::Created, Status::Paused],
             false => &[Status::Running, Status::Created],
@@ -75,29 +66,28 @@ impl Instance {
         self.expect(wanted, "cannot be executed in")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be executed in");
         let pidfd = self.pidfd()?.ok_or_else(gone)?;
-        let mut process = extra.process;
+        let mut process = ContainerSpec { process: extra.process, ..self.record.container.clone() };
         process.check()?;
+        extra.io.check()?;
         let pid = crate::kernel::syscalls::pid_of(pidfd.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let root = format!("/proc/{pid}/root");
-        let found = passwd::look_up(Path::new(&root), &process.user, &self.record.users, &self.facts)?;
-        compat::drop_empty_home(&mut process.env);
-        found.give_home(&mut process);
-        let Io { stdin, stdout, stderr } = extra.io;
-        let open = |stdio: Stdio, number| stdio::open_stdio(stdio, number, &self.dir.join("log"));
-        let streams = [open(stdin, 0)?, open(stdout, 1)?, open(stderr, 2)?];
+        let found = passwd::look_up(Path::new(&root), &process.process.user, &self.record.users, &self.facts)?;
+        compat::drop_empty_home(&mut process.process.env);
+        found.give_home(&mut process.process);
+        let terminal = extra.io.terminal_options();
         let owner = idmap::on_machine(found.ids.uid, self.record.users.uids());
-        streams.iter().for_each(|stream| id_maps::give(stream, owner));
+        let (streams, pipes) = stdio::open(extra.io, &self.dir.join(LOG), Reopening::ByOwner(owner))?;
         let filter = process.filter_without_pod()?;
         let enter = Enter {
             facts: &self.facts,
             users: &self.record.users,
             namespaces: differing(pid).ok_or_else(gone)?,
             own_root: !self.has_own_mounts(),
-            program: &process.args[0],
+            program: &process.process.args[0],
             ids: Some(&found.ids),
             filter: filter.as_ref(),
-            cwd: &process.cwd,
-            terminal: extra.terminal,
+            cwd: &process.process.cwd,
+            terminal,
             preserved: extra.preserved.len() as u16,
             process: &process,
         };
@@ -107,10 +97,10 @@ impl Instance {
             cgroup::wait_thawed(&cgroup::beside(&cgroup, &pidfd), extra.cancel.as_ref())?;
         }
         let object = format!("exec in {}", self.object());
-        let streams = [streams[0].as_fd(), streams[1].as_fd(), streams[2].as_fd()];
-        let Launched { pidfd: process, console, .. } =
-            self.enter(&object, &enter, streams, &extra.preserved, &pidfd, extra.cancel.as_ref())?;
-        Ok(ExecProcess { process, console })
+        let theirs = streams.each_ref().map(AsFd::as_fd);
+        let Launched { pidfd, terminal, .. } =
+            self.enter(&object, &enter, theirs, &extra.preserved, &pidfd, extra.cancel.as_ref())?;
+        Ok(Process::new(pidfd, pipes, terminal))
     }
 
     /// Runs a hook in the container's namespaces.
@@ -128,8 +118,8 @@ impl Instance {
         let gone = || Error::Died { object: self.object() };
         let pid = crate::kernel::syscalls::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let mut process = self.record.container.clone();
-        process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
-        process.env = hook.env.clone().unwrap_or(env);
+        process.process.args = if hook.args.is_empty() { vec![program.clone()] } else { hook.args.clone() };
+        process.process.env = hook.env.clone().unwrap_or(env);
         // The container's own programs run as it does.
         let filter = match ids {
             Some(_) => process.filter_without_pod()?,
@@ -175,8 +165,8 @@ impl Instance {
         fds.push((Given::Container, container.as_fd()));
         let root = enter.own_root.then(|| self.open_root_of(container)).transpose()?;
         fds.extend(root.iter().map(|root| (Given::Root, root.as_fd())));
-        let cgroup = self.birthplace().map(|dir| cgroup::open_beside(&cgroup::beside(&dir, container)));
-        let cgroup = cgroup.transpose()?;
+        let cgroup = self.birthplace().map(|dir| cgroup::beside(&dir, container));
+        let cgroup = cgroup.map(|dir| self.way_to(cgroup::open_beside(&dir), &dir)).transpose()?;
         let title = CString::new(format!("podlet-oci:exec {}", self.record.id)).unwrap_or_default();
         let request = LaunchRequest {
             object,
@@ -184,7 +174,7 @@ impl Instance {
             sealed: seal(&plan)?,
             fds: &fds,
             handed_over: Vec::new(),
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            cgroup: cgroup.as_ref(),
             note: None,
             answer: &|question| match question {
                 Question::Listener { filter, process } => {
@@ -204,7 +194,7 @@ impl Instance {
     fn open_root_of(&self, container: &OwnedFd) -> Result<OwnedFd> {
         let gone = || Error::Died { object: self.object() };
         let pid = crate::kernel::syscalls::pid_of(container.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
-        let root = passwd::open_root(Path::new(&format!("/proc/{pid}/root")))?;
+        let root = root_files::open_dir(Path::new(&format!("/proc/{pid}/root")))?;
         // Else the pid may be another's by now, and its root the machine's.
         crate::kernel::syscalls::pidfd_signal(container.as_fd(), 0).map_err(|_| gone())?;
         Ok(root)
@@ -213,7 +203,7 @@ impl Instance {
     /// The user the container runs as: its config has numbers, which mean the same
     /// in any image.
     pub(super) fn user(&self, root: &Path) -> Result<Found> {
-        passwd::look_up(root, &self.record.container.user, &self.record.users, &self.facts)
+        passwd::look_up(root, &self.record.container.process.user, &self.record.users, &self.facts)
     }
 }
 

@@ -17,7 +17,7 @@ use super::record::State;
 use crate::config::{Hook, Hooks};
 use crate::error::{Context, Error, Result};
 use crate::kernel::syscalls::{self, End};
-use crate::spec::Container;
+use crate::spec::ContainerSpec;
 
 /// How much of what a failing hook says is passed on, in bytes.
 const MOST_SAID: u64 = 4096;
@@ -33,7 +33,7 @@ pub(super) struct Until<'a> {
 
 /// Whether there is something to do between a container's birth and the change
 /// of its root.
-pub(super) fn stops_before_root(hooks: &Hooks, container: &Container) -> bool {
+pub(super) fn stops_before_root(hooks: &Hooks, container: &ContainerSpec) -> bool {
     let Hooks { prestart, create_runtime, create_container, .. } = hooks;
     let hooks = [prestart, create_runtime, create_container];
     hooks.iter().any(|hooks| !hooks.is_empty()) || !container.net_devices.is_empty()
@@ -128,7 +128,7 @@ impl<'a> Streams<'a> {
         match syscalls::wait_end(pidfd.as_fd()) {
             Ok(End::Exited(0)) => Ok(()),
             Ok(End::Exited(code)) => Err(self.failed(format!("ended with {code}"))),
-            Ok(End::Killed(signal)) => Err(self.failed(format!("was killed by {}", End::name(signal)))),
+            Ok(End::Killed { signal, .. }) => Err(self.failed(format!("was killed by {signal}"))),
             // The embedder waited for it: how it ended is lost.
             Err(_) => Err(self.failed("ended unobserved: this program waits for all its children".into())),
         }

@@ -1,9 +1,6 @@
 //! The ids of a bundle's container, inside and on this machine.
 
 use std::fs;
-use std::os::fd::OwnedFd;
-
-use nix::sys::stat::fstat;
 
 use crate::error::{Context, Result};
 use crate::kernel::idmap::{self, IdMap, show_maps};
@@ -16,17 +13,6 @@ pub(super) fn seen_inside(uid: u32, maps: &[IdMap], users: &Users) -> u32 {
         return uid;
     }
     idmap::inside(uid, maps).unwrap_or(idmap::OVERFLOW)
-}
-
-/// The container's user may open its own /dev/stdout: a pipe or terminal gets
-/// that owner, as runc does it.
-pub(super) fn give(stream: &OwnedFd, uid: u32) {
-    let Ok(meta) = fstat(stream) else { return };
-    let null = meta.st_mode & libc::S_IFMT == libc::S_IFCHR && meta.st_rdev == libc::makedev(1, 3);
-    if meta.st_uid != uid && !null {
-        // Where it cannot be given, it is as it is.
-        std::os::unix::fs::fchown(stream, Some(uid), None).ok();
-    }
 }
 
 /// The id maps of a new user namespace, written by this program, or by newuidmap

@@ -14,10 +14,11 @@ use crate::kernel::cgroupfs::all_processes;
 use crate::kernel::procfs::{
     MountNamespace, all_pids, kill_in, mount_namespace, mount_namespace_of, open_process, processes_in,
 };
+use crate::kernel::signal::Signal;
 use crate::kernel::{PATIENCE, syscalls};
 
 /// Signals that ask a program to end, which it cannot refuse before it has begun.
-const ENDING: [i32; 5] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
+const ENDING: [Signal; 5] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::ABRT, Signal::TERM];
 
 impl Instance {
     /// Sends a signal to the container's process.
@@ -29,18 +30,17 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::State`] if it is gone.
-    pub fn kill(&self, signal: i32) -> Result<()> {
+    pub fn kill(&self, signal: Signal) -> Result<()> {
         let may_leave_others = self.process.is_some() && !self.record.ends_as_one;
-        if signal == libc::SIGKILL && may_leave_others && !self.processes()?.is_empty() {
+        if signal == Signal::KILL && may_leave_others && !self.processes()?.is_empty() {
             return self.kill_all(signal);
         }
         self.expect(&[Status::Created, Status::Running, Status::Paused], "cannot be signalled")?;
         let gone = || Error::state(self.object(), "is stopped: it cannot be signalled");
         let pidfd = self.pidfd()?.ok_or_else(gone)?;
         let (signal, _held) = self.signal_for(signal)?;
-        match syscalls::pidfd_signal(pidfd.as_fd(), signal) {
+        match syscalls::pidfd_signal(pidfd.as_fd(), signal.number()) {
             Err(nix::errno::Errno::ESRCH) => Err(gone()),
-            Err(nix::errno::Errno::EINVAL) => Err(Error::invalid("signal", signal.to_string(), "not a signal")),
             result => result.doing(|| format!("signalling {}", self.object())),
         }
     }
@@ -50,20 +50,21 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::Deadline`] if they were to be killed and do not end.
-    pub fn kill_all(&self, signal: i32) -> Result<()> {
+    pub fn kill_all(&self, signal: Signal) -> Result<()> {
         let (signal, _held) = self.signal_for(signal)?;
         if self.is_over()? {
             return Ok(());
         }
-        if signal == libc::SIGKILL {
-            return match self.cgroup() {
+        if signal == Signal::KILL {
+            return match self.own_cgroup()? {
                 Some(cgroup) => cgroup::kill(cgroup, PATIENCE),
                 None => self.kill_found(),
             };
         }
         let mounts = self.mounts()?;
         let found = self.processes()?;
-        let is_here = |pid| match (self.cgroup(), &mounts) {
+        let cgroup = self.own_cgroup()?;
+        let is_here = |pid| match (cgroup, &mounts) {
             (None, Some((mounts, _pin))) => Ok(mount_namespace(pid)? == Some(*mounts)),
             (Some(cgroup), _) => cgroup::holds(cgroup, pid),
             (None, None) => Ok(self.processes()?.contains(&pid)),
@@ -73,7 +74,7 @@ impl Instance {
             if let Some(pidfd) = open_process(pid)?
                 && is_here(pid)?
             {
-                syscalls::pidfd_signal(pidfd.as_fd(), signal).ok();
+                syscalls::pidfd_signal(pidfd.as_fd(), signal.number()).ok();
             }
         }
         Ok(())
@@ -81,12 +82,12 @@ impl Instance {
 
     /// What a signal means now, and as long as the lock is kept: a `start` may be
     /// about to let the program begin.
-    pub(super) fn signal_for(&self, signal: i32) -> Result<(i32, Option<Held>)> {
+    pub(super) fn signal_for(&self, signal: Signal) -> Result<(Signal, Option<Held>)> {
         if !ENDING.contains(&signal) || !self.waits() {
             return Ok((signal, None));
         }
         let held = self.dir.hold()?;
-        Ok((if self.waits() { libc::SIGKILL } else { signal }, held))
+        Ok((if self.waits() { Signal::KILL } else { signal }, held))
     }
 
     /// Whether nothing of it can live any more. Processes in its cgroup are then
@@ -103,7 +104,7 @@ impl Instance {
         if self.is_over()? {
             return Ok(Vec::new());
         }
-        match (self.cgroup(), self.mounts()?) {
+        match (self.own_cgroup()?, self.mounts()?) {
             (Some(cgroup), _) => all_processes(cgroup),
             (None, Some((mounts, _pin))) => {
                 let mut found = processes_in(mounts)?;
@@ -162,7 +163,7 @@ impl Instance {
     pub(super) fn kill_process(&self) -> Result<()> {
         if let Some(pidfd) = self.pidfd()? {
             // Gone already is as good.
-            syscalls::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            syscalls::pidfd_signal(pidfd.as_fd(), Signal::KILL.number()).ok();
             syscalls::wait_readable(&pidfd, Some(PATIENCE)).doing(|| format!("waiting for {}", self.object()))?;
         }
         Ok(())

@@ -38,17 +38,21 @@ mod hooks;
 mod id_maps;
 mod kill;
 mod namespaces;
+mod process;
 mod record;
 mod root_mount;
+mod scope;
 mod seccomp_agent;
 mod shared_mntns;
 mod start;
 mod update;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::cgroup::systemd::Scope;
+use crate::cgroup::way::Way;
 use crate::cgroup::{self, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
@@ -57,9 +61,9 @@ use crate::store::{self, root};
 use dir::{Dir, Held};
 use record::{PROCESS, ProcessRecord, RECORD, Record, RecordedMntns, START_SOCKET, UNFINISHED};
 
-pub use crate::plan::terminal::Terminal;
 pub use create::{CreateOptions, Created};
-pub use exec::{ExecOptions, ExecProcess};
+pub use exec::ExecOptions;
+pub use process::Process;
 pub use record::{State, Status};
 
 /// The newest version of the OCI runtime specification that this follows.
@@ -95,7 +99,7 @@ impl Runtime {
     }
 
     /// Where the state is if the caller names no other: `/run/podlet-oci` for
-    /// root, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
+    /// root that may write to `/run`, `$XDG_RUNTIME_DIR/podlet-oci` for others, and without that
     /// `/tmp/podlet-oci-<uid>`.
     pub fn default_root() -> PathBuf {
         store::default_root("podlet-oci")
@@ -204,10 +208,7 @@ impl Instance {
 
     /// Its root file system.
     pub fn rootfs(&self) -> &Path {
-        match &self.record.container.root {
-            crate::spec::Root::Dir(path) => path,
-            crate::spec::Root::Host => Path::new("/"),
-        }
+        self.record.container.root.dir().unwrap_or(Path::new("/"))
     }
 
     /// The user that created it.
@@ -220,9 +221,33 @@ impl Instance {
         self.record.cgroup.as_deref()
     }
 
+    /// Its cgroup, if what is there is its own: at the path of a scope there may be
+    /// another's before systemd has made ours, and after it has removed it.
+    fn own_cgroup(&self) -> Result<Option<&Path>> {
+        let Some(cgroup) = self.cgroup() else { return Ok(None) };
+        Ok(self.scope()?.is_none_or(|scope| scope.is_at(cgroup)).then_some(cgroup))
+    }
+
+    /// The scope of its cgroup. Its creator may have written down since that systemd
+    /// has made it.
+    fn scope(&self) -> Result<Option<Scope>> {
+        let scope = self.record.scope.clone();
+        if scope.as_ref().is_none_or(Scope::is_made) {
+            return Ok(scope);
+        }
+        let record: Option<Record> = record_file::read_record(&self.dir.join(RECORD))?;
+        let is_ours = self.dir.is_there()?;
+        Ok(record.filter(|_| is_ours).map_or(scope, |record| record.scope))
+    }
+
     /// Where its processes are born, the root of its cgroup namespace.
     fn birthplace(&self) -> Option<PathBuf> {
         Some(doubled::birthplace(self.cgroup()?, self.record.doubled))
+    }
+
+    /// How a process gets into one of its cgroups.
+    fn way_to(&self, birthplace: Result<OwnedFd>, dir: &Path) -> Result<Way> {
+        Ok(Way::new(birthplace?, dir, self.record.scope.as_ref().zip(self.cgroup())))
     }
 
     /// Whether its mount namespace is its own: only then the processes in there
@@ -354,31 +379,6 @@ fn check_id(id: &str) -> Result<()> {
         return Err(Error::invalid("container id", id, "1 to 255 of A-Z a-z 0-9 _ + - . and no dot at the start"));
     }
     Ok(())
-}
-
-/// The pid of a process that a descriptor stands for, until it is reaped.
-///
-/// # Errors
-/// [`Error::Os`] if /proc does not tell.
-pub fn pid_of(process: &OwnedFd) -> Result<Option<u32>> {
-    syscalls::pid_of(process.as_fd()).doing(|| "looking at the pid behind a descriptor".into())
-}
-
-/// Waits for the end of a child: its exit code, or 128 and the number of the
-/// signal that killed it, as a shell tells it.
-///
-/// # Errors
-/// [`Error::Os`] if it is no child of this program, or was waited for already.
-pub fn wait(process: &OwnedFd) -> Result<u8> {
-    syscalls::wait_end(process.as_fd()).map(syscalls::End::code).doing(|| "waiting for a process".into())
-}
-
-/// Sends a signal to a process that a descriptor stands for.
-///
-/// # Errors
-/// [`Error::Os`], also if the process is gone.
-pub fn signal(process: &OwnedFd, signal: i32) -> Result<()> {
-    syscalls::pidfd_signal(process.as_fd(), signal).doing(|| format!("sending signal {signal}"))
 }
 
 /// A descriptor that this program was started with to pass it on: open, and

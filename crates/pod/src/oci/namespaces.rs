@@ -15,7 +15,7 @@ use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{MountNamespace, mount_namespace_of, sees_all_pids};
 use crate::kernel::{files, syscalls};
 use crate::spec::users::Users;
-use crate::spec::{Container, NamespaceMode};
+use crate::spec::{ContainerSpec, NamespaceMode};
 
 /// The namespaces of a container to be.
 #[derive(Debug)]
@@ -230,7 +230,7 @@ fn users(config: &Config, facts: &Facts) -> Result<Users> {
 }
 
 /// Where the container's namespaces are, as plans of mounts see it.
-pub(super) fn place(container: &mut Container, config: &Config) {
+pub(super) fn place(container: &mut ContainerSpec, config: &Config) {
     let mode = |kind| if config.namespace(kind).is_some() { NamespaceMode::Own } else { NamespaceMode::Host };
     container.net = mode(NamespaceKind::Network);
     container.ipc = mode(NamespaceKind::Ipc);

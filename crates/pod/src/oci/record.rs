@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cgroup::systemd::Scope;
 use crate::config::Hooks;
 use crate::error::StepKind;
 use crate::kernel::procfs::{MountNamespace, ProcessId};
-use crate::spec::Container;
+use crate::spec::ContainerSpec;
 use crate::spec::users::Users;
 
 pub(super) const RECORD: &str = "record.json";
@@ -34,12 +35,15 @@ pub(super) struct Record {
     /// Its config says what to run.
     #[serde(default = "yes")]
     pub has_process: bool,
-    pub container: Container,
+    pub container: ContainerSpec,
     pub users: Users,
     pub hooks: Hooks,
     pub cgroup: Option<PathBuf>,
     /// The cgroups that were made for it, outermost first.
     pub made_cgroups: Vec<PathBuf>,
+    /// Whose the cgroup is, if systemd makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Its limits stand twice.
     #[serde(default)]
     pub doubled: bool,
@@ -100,6 +104,7 @@ pub(super) struct ProcessRecord {
 /// Where a container is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// It is being made, or its creator was killed.
     Creating,
@@ -128,6 +133,7 @@ impl Status {
 
 /// The state of a container (runtime-spec, State).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct State {
     /// The specification that it follows.
     #[serde(rename = "ociVersion")]

@@ -11,8 +11,8 @@
 //! has left there is found, too. Copies of it, by a bind of what is above or in
 //! other mount namespaces, are not ours.
 
-use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -20,9 +20,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::record::Attached;
 use crate::error::{Context, Error, Result};
-use crate::kernel::procfs::{MountNamespace, Seen, mount_namespace_of, mounts, processes_in, sees_all_pids};
+use crate::kernel::procfs::{
+    MountNamespace, Seen, mount_namespace_of, mount_number, mounts, processes_in, sees_all_pids,
+};
 use crate::kernel::syscalls;
-use crate::lookup::passwd;
+use crate::lookup::root_files;
 
 const MARK: &str = "podlet-oci:";
 
@@ -74,7 +76,7 @@ impl Attached {
         let mut found = false;
         // The container's root, then the mark.
         while let Some(number) = self.uppermost(&mounts()?, root) {
-            let mounted = passwd::open_root(root)?;
+            let mounted = root_files::open_dir(root)?;
             if mount_number(mounted.as_fd())? != Some(number) {
                 let state = format!("has a root that is covered: unmount what is over it at {}", root.display());
                 return Err(Error::state(object, state));
@@ -113,13 +115,6 @@ fn has_gone(namespace: MountNamespace) -> Result<bool> {
         // A program that sees all processes sees those that are in it.
         MountNamespace::Inode(_) => Ok(sees_all_pids() && processes_in(namespace)?.is_empty()),
     }
-}
-
-/// The number of the mount that an open file is on.
-fn mount_number(file: BorrowedFd<'_>) -> Result<Option<u64>> {
-    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    let text = fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
-    Ok(text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok()))
 }
 
 #[cfg(test)]

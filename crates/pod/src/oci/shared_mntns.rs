@@ -2,24 +2,22 @@
 
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-
 use super::namespaces::OpenedMntns;
-use crate::error::{Error, Result};
+use crate::error::{Error, Number, Result};
 use crate::kernel::procfs;
 use crate::lookup::revealed;
 use crate::plan::input::MachineMount;
-use crate::spec::Container;
+use crate::spec::ContainerSpec;
 
 /// What a container cannot be that is in a mount namespace with others. `ends`
 /// says that all of it can be ended with what tells its processes from theirs.
-pub(super) fn check_among_others(container: &Container, ends: bool) -> Result<()> {
+pub(super) fn check_among_others(container: &ContainerSpec, ends: bool) -> Result<()> {
     if !ends {
         let reason = "missing or with a path: in a mount namespace with others and without a cgroup nothing tells which \
                       processes are the container's; add it without a path, or give it a mount namespace of its own";
         return Err(Error::invalid("linux.namespaces", "pid", reason));
     }
-    if let Some(mount) = container.mounts.iter().find(|mount| mount.propagation & libc::MS_UNBINDABLE != 0) {
+    if let Some(mount) = container.mounts.iter().find(|mount| mount.propagation.bits() & libc::MS_UNBINDABLE != 0) {
         let field = format!("options of the mount on {}", mount.target.display());
         let reason = "what stands in a mount namespace with others was copied there, which this forbids: remove it, or \
                       give the container a mount namespace of its own";
@@ -37,7 +35,7 @@ pub(super) fn stays_below(mounts: &OpenedMntns) -> Result<Option<Vec<MachineMoun
             let refused = |reason: String| Error::invalid("linux.namespaces", "mount", reason);
             let table = procfs::mounts_in(namespace).map_err(|error| {
                 match error {
-                Error::Os { errno: Errno::EPERM, .. } => refused(
+                Error::Os { errno: Number(libc::EPERM), .. } => refused(
                     "without pivot_root (--no-pivot) its proc and sysfs have to be taken away from below the root, and \
                      it belongs to a user namespace where this program may not look for them: leave out --no-pivot"
                         .into(),

@@ -67,10 +67,11 @@ impl Instance {
         let user = self.user(Path::new(&format!("/proc/{}/root", state.pid)))?;
         state.pid = innermost_pid(state.pid)?.ok_or_else(gone)?;
         let mut container = self.record.container.clone();
-        user.give_home(&mut container);
+        user.give_home(&mut container.process);
         for hook in hooks {
             let pidfd = self.pidfd()?.ok_or_else(gone)?;
-            let inside = Inside { cwd: &container.cwd, env: container.env.clone(), ids: Some(&user.ids) };
+            let inside =
+                Inside { cwd: &container.process.cwd, env: container.process.env.clone(), ids: Some(&user.ids) };
             self.run_inside("startContainer", hook, &state, &pidfd, inside)?;
         }
         Ok(())
@@ -122,7 +123,7 @@ impl Instance {
             Some(at) if at + 1 == steps.len() => {
                 // It was there when the container was created.
                 let errno = if errno.0 == libc::ENOENT { Number(libc::ELIBACC) } else { errno };
-                Error::Exec { program: self.record.container.args[0].clone(), errno }
+                Error::Exec { program: self.record.container.process.args[0].clone(), errno }
             }
             Some(at) => Error::Step {
                 object: self.object(),

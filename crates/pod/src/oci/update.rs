@@ -1,26 +1,38 @@
 //! `pause`, `resume`, `update` and `events`: what a container may use, and has used.
 
+use std::path::Path;
+
 use super::Instance;
 use super::record::{RECORD, Status};
 use crate::cgroup::stats::{self, Stats};
-use crate::cgroup::{self, apply, doubled};
+use crate::cgroup::{self, apply, doubled, systemd};
 use crate::error::{Error, Result};
 use crate::kernel::record_file;
 use crate::resources::Resources;
 
 impl Instance {
-    /// Stops all its processes where they are, or lets them go on.
+    /// Freezes everything in it, until [`unpause`](Instance::unpause). A signal
+    /// that ends a process does so nevertheless; one that it handles waits.
     ///
     /// # Errors
     /// [`Error::State`] if it does not run, or has no cgroup.
-    pub fn freeze(&self, on: bool) -> Result<()> {
-        let (from, what): (&[Status], _) = match on {
-            true => (&[Status::Running, Status::Created], "cannot be paused"),
-            false => (&[Status::Paused], "cannot be resumed"),
-        };
-        self.expect(from, what)?;
-        let none = || Error::state(self.object(), "has no cgroup: its processes cannot be frozen");
-        cgroup::freeze(self.cgroup().ok_or_else(none)?, on)
+    pub fn pause(&self) -> Result<()> {
+        self.expect(&[Status::Running, Status::Created], "cannot be paused")?;
+        cgroup::freeze(self.frozen()?)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not paused.
+    pub fn unpause(&self) -> Result<()> {
+        self.expect(&[Status::Paused], "cannot be resumed")?;
+        cgroup::let_go_on(self.frozen()?)
+    }
+
+    /// The cgroup that is frozen, or goes on.
+    fn frozen(&self) -> Result<&Path> {
+        self.cgroup().ok_or_else(|| Error::state(self.object(), "has no cgroup: its processes cannot be frozen"))
     }
 
     /// Changes its limits: what `change` sets is set, the rest stays.
@@ -39,7 +51,7 @@ impl Instance {
         let old = &self.record.container.resources;
         apply::check_reachable(&old.changed_by(change)?, &self.facts, Some(&cgroup))?;
         let both = doubled::both(&cgroup, self.record.doubled);
-        let new = old.update_all(change, &both, &cgroup::hierarchy_root())?;
+        let new = systemd::update_all(self.record.scope.as_ref(), old, change, &both)?;
         self.record.container.resources = new;
         record_file::write_record(&self.dir.join(RECORD), &self.record)
     }

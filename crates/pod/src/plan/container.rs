@@ -13,49 +13,34 @@
 //! capability, can trace it or read through its /proc links. What a pod-mate
 //! can catch of H2 and C has already become the container.
 //!
-//! A container with a pid namespace of its own needs a /proc that only a
-//! process inside it can mount, so there C is cloned first and builds the root
-//! itself.
+//! A container with a pid namespace of its own comes there otherwise
+//! ([`nested`](super::nested)).
 
-use pause::table::{self, Entry};
-use pause::wire::{Record, Slot, TABLE_BASE};
+use pause::table;
+use pause::wire::{Record, Slot};
 
-use super::input::{ContainerInput, RootSource};
+use super::birth::{self, Registration, be_born, last_steps};
+use super::input::ContainerInput;
 use super::mounts::{self, Trees, legacy};
 use super::program::{self, Program};
-use super::{Arg, Given, Plan, ids, process, step};
-use crate::kernel::facts::Facts;
+use super::{Arg, Given, Plan, ids, nested, process, step, terminal};
+use crate::kernel::capabilities::CapabilitySet;
 use crate::kernel::namespace::Namespace;
-use crate::seccomp::Filter;
 use crate::spec::users::Users;
-use crate::spec::{Container, rlimit_number};
-
-pub use super::input::{Below, LegacyMounts};
-pub use crate::spec::users::Ids;
-
-/// As many descriptors as making a container may take.
-const ENOUGH: u64 = 1024;
-
-/// As [`rlimit_number`] gives it; its type is the C library's choice.
-#[allow(clippy::unnecessary_cast)] // Not with every C library.
-const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
-
-/// Where a field of an exit table's slot stands in the new process.
-fn entry_address(entry: usize, field: usize) -> u64 {
-    let entries = std::mem::offset_of!(table::Table, entries);
-    (TABLE_BASE + entries + entry * size_of::<Entry>() + field) as u64
-}
 
 /// The plan of a container.
 pub fn plan(launch: &ContainerInput<'_>) -> Plan {
-    let nested = matches!(launch.isolation.users, Users::Nested { .. });
-    let idmapped = matches!(launch.image, RootSource::Dir { idmapped: true, .. });
+    let nests_users = matches!(launch.isolation.users, Users::Nested { .. });
+    let order = Order::of(launch);
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
+    if order == Order::Nested {
+        given.extend(nested::GIVEN);
+    }
     given.extend([Given::Table, Given::Pause]);
-    if nested && launch.legacy_mounts.is_none() {
+    if nests_users && launch.legacy_mounts.is_none() {
         given.push(Given::PauseMounts);
     }
-    if idmapped {
+    if launch.image.is_idmapped() {
         given.push(Given::PauseUsers);
     }
     given.extend(mounts::given(launch));
@@ -66,12 +51,12 @@ pub fn plan(launch: &ContainerInput<'_>) -> Plan {
     if launch.legacy_mounts.is_none() {
         p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     }
-    process::while_dumpable(p, launch.container);
+    process::while_dumpable(p, &launch.container.process);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
-    set_limits(p, launch.container);
+    process::set_limits(p, &launch.container.process);
     process::inherited(p, launch.container);
-    let build = enter(p, launch);
+    let trees = enter(p, launch, order);
     if launch.own() & Namespace::Net.flag() != 0 {
         let socket = p.keep("socket", step::inet_socket());
         p.push(step::loopback_up(socket));
@@ -82,11 +67,41 @@ pub fn plan(launch: &ContainerInput<'_>) -> Plan {
         launch.container.domainname.iter().for_each(|name| p.push(step::setdomainname(name)));
     }
     process::set_sysctls(p, launch.facts, &launch.container.sysctl);
+    match (order, &trees) {
+        (Order::Nested, Some(trees)) => nested::plan(p, launch, trees),
+        _ => enter_pod(p, launch, order, trees.as_ref()),
+    }
+    plan
+}
+
+/// Who builds the root, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// H, which enters the pod last.
+    Last,
+    /// The same, for a container with a pid namespace of its own.
+    Nested,
+    /// C, inside the pod.
+    Inside,
+}
+
+impl Order {
+    fn of(launch: &ContainerInput<'_>) -> Order {
+        // The feature is the negative control of a test.
+        let inside = launch.legacy_mounts.is_some() || cfg!(feature = "test-old-order");
+        match launch.own_pid() {
+            _ if inside => Order::Inside,
+            true => Order::Nested,
+            false => Order::Last,
+        }
+    }
+}
+
+/// H gives up everything and forks into the pod, or has C do it there.
+fn enter_pod(p: &mut Plan, launch: &ContainerInput<'_>, order: Order, trees: Option<&Trees>) {
     let reached = p.slot("reached");
-    // The feature is the negative control of a test: everything is done inside.
-    let enter_last = !launch.own_pid() && launch.legacy_mounts.is_none() && !cfg!(feature = "test-old-order");
-    if enter_last {
-        build(p);
+    if order == Order::Last {
+        build(p, launch, trees);
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
         become_container(p, launch, reached);
         let keep_below = p.slot_of(Given::Table);
@@ -94,53 +109,33 @@ pub fn plan(launch: &ContainerInput<'_>) -> Plan {
     }
     let namespaces = if launch.own_pid() { Namespace::Pid.flag() } else { 0 };
     let kind = Registration { entry: launch.entry, running: table::RUNNING, shown: "RUNNING" };
-    let program = Program { reached: Some(reached), ..Program::of(launch.container) };
-    be_born(
-        p,
-        kind,
-        namespaces,
-        |_| (),
-        |p| {
-            if !enter_last {
-                build(p);
-                process::own_scheduler(p, launch.container);
-                p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-                become_container(p, launch, reached);
-            }
-            last_steps(p, launch.facts, launch.container, launch.filter, &program);
-        },
-    );
-    plan
-}
-
-/// Resource limits, while they can still be raised.
-pub(super) fn set_limits(p: &mut Plan, container: &Container) {
-    for limit in &container.rlimits {
-        match rlimit_number(&limit.name) {
-            Ok((RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
-            Ok((RLIMIT_NOFILE, name)) => {
-                p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
-            }
-            Ok((number, name)) => p.push(step::setrlimit(number, name, limit.soft, limit.hard)),
-            Err(_) => {}
+    let program = Program { reached: Some(reached), ..Program::of(&launch.container.process) };
+    be_born(p, kind, namespaces, birth::NOTHING, |p| {
+        if order == Order::Inside {
+            build(p, launch, trees);
+            process::own_scheduler(p, &launch.container.process);
+            p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+            become_container(p, launch, reached);
         }
-    }
+        let has_terminal = launch.terminal.is_some();
+        last_steps(p, launch.facts, &launch.container.process, launch.filter, &program, has_terminal);
+    });
 }
 
-/// Those that would be too few while the container is made.
-pub(super) fn set_last_limits(p: &mut Plan, container: &Container) {
-    for limit in &container.rlimits {
-        if let Ok((RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
-            && limit.soft < ENOUGH
-        {
-            p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft, limit.hard));
-        }
+/// Builds the root and makes it that.
+fn build(p: &mut Plan, launch: &ContainerInput<'_>, trees: Option<&Trees>) {
+    if let Some(trees) = trees {
+        mounts::build(p, launch, trees);
+        terminal::make_in_root(p, launch, trees.root);
+        mounts::close(p, launch, trees);
+        mounts::change_root(p, launch, trees.root);
     }
+    launch.legacy_mounts.iter().for_each(|facts| legacy::build(p, launch, facts));
 }
 
-/// Opens what is outside and enters the pod, but for its pid namespace.
-/// What builds the root then.
-fn enter<'a>(p: &mut Plan, launch: &'a ContainerInput<'_>) -> Box<dyn Fn(&mut Plan) + 'a> {
+/// Opens what is outside and enters the pod, but for its pid namespace: what
+/// has been opened.
+fn enter(p: &mut Plan, launch: &ContainerInput<'_>, order: Order) -> Option<Trees> {
     let pause = p.slot_of(Given::Pause);
     let mounts = libc::CLONE_NEWNS as u64;
     // Without a cgroup its processes are found by their mount namespace, which
@@ -148,7 +143,9 @@ fn enter<'a>(p: &mut Plan, launch: &'a ContainerInput<'_>) -> Box<dyn Fn(&mut Pl
     // process has no /proc of its own, so it is opened here.
     let own_namespaces = (!launch.isolation.cgroup)
         .then(|| p.keep("ns", step::openat(step::CWD, "/proc/self/ns", libc::O_PATH | libc::O_DIRECTORY)));
-    let (pid, user) = (Namespace::Pid.flag(), Namespace::User.flag());
+    let user = Namespace::User.flag();
+    // Of the children.
+    let pid = if order == Order::Nested { 0 } else { Namespace::Pid.flag() };
     let trees: Option<Trees> = match launch.isolation.users {
         users if launch.legacy_mounts.is_some() => {
             let apart = *users != Users::Caller;
@@ -193,86 +190,23 @@ fn enter<'a>(p: &mut Plan, launch: &'a ContainerInput<'_>) -> Box<dyn Fn(&mut Pl
         let namespace = p.keep("mnt", step::openat(Arg::Slot(own), "mnt", 0));
         p.push(step::report(Record::MOUNTS, "MOUNTS", Some(namespace)));
     }
-    match (trees, launch.legacy_mounts) {
-        (Some(trees), _) => Box::new(move |p| {
-            mounts::build(p, launch, &trees);
-            mounts::close(p, launch, &trees);
-            mounts::change_root(p, launch, trees.root);
-        }),
-        (None, facts) => {
-            legacy::cut_off(p, launch);
-            Box::new(move |p| facts.iter().for_each(|facts| legacy::build(p, launch, facts)))
-        }
+    if launch.legacy_mounts.is_some() {
+        legacy::cut_off(p, launch);
     }
+    trees
 }
 
 /// Working directory, ids and capabilities.
 pub(super) fn become_container(p: &mut Plan, launch: &ContainerInput<'_>, reached: Slot) {
     let container = launch.container;
-    program::go_ahead(p, launch.facts, &container.cwd, reached);
-    ids::become_user(p, launch.facts, launch.isolation.users, launch.ids, container, launch.filter);
-}
-
-/// How a process is entered in the exit table.
-pub(super) struct Registration {
-    pub entry: usize,
-    pub running: u32,
-    pub shown: &'static str,
-}
-
-/// Forks into the pod, registers, and leaves `child` there with pause as its
-/// parent. `inside` is what the helper does first, in the pod's pid namespace.
-pub(super) fn be_born(
-    p: &mut Plan,
-    registration: Registration,
-    namespaces: u64,
-    inside: impl FnOnce(&mut Plan),
-    child: impl FnOnce(&mut Plan),
-) {
-    let helper = p.slot("helper");
-    let _helper_pid = p.slot("helper_pid");
-    let born = p.slot("container");
-    let _born_pid = p.slot("container_pid");
-    p.fork(step::clone(0, 0), helper, |p| {
-        // A launch that is given up must not come back: who is in here could
-        // stop us and let us go on later.
-        p.push(step::die_with_parent());
-        // The one outside holds the lock until we are gone; in here somebody
-        // could take it from us.
-        let lock = p.slot_of(Given::Lock);
-        p.push(step::close_range(lock, lock));
-        inside(p);
-        // From RUNNING on pause looks for the pid, so it must not be an old
-        // one; the kernel writes the new one before the clone returns.
-        let pid = entry_address(registration.entry, std::mem::offset_of!(Entry, pid));
-        let state = entry_address(registration.entry, std::mem::offset_of!(Entry, state));
-        p.push(step::store(pid, 0, "0"));
-        p.push(step::store(state, registration.running, registration.shown));
-        p.fork(step::clone(namespaces, pid), born, child);
-        p.push(step::report(Record::BORN, "BORN", Some(born)));
-        p.push(step::exit(0));
-    });
-    p.push(step::wait_for(helper));
-    p.push(step::exit(0));
-}
-
-/// What only the new process itself can do, and `execve`.
-///
-/// The filter comes last, so that it needs to allow nothing of ours but
-/// `execve`, and `capset` where a capability was kept to load it. That leaves
-/// no word for afterwards: EXEC is said before. Should one of these fail and
-/// the filter forbid to report it, the exit code still tells.
-pub(super) fn last_steps(
-    p: &mut Plan,
-    facts: &Facts,
-    container: &Container,
-    filter: Option<&Filter>,
-    program: &Program<'_>,
-) {
-    p.push(step::unmap_table());
-    p.push(step::setsid());
-    program::go_to(p, facts, program);
-    p.push(step::close_from(p.slot_of(Given::Lock)));
-    set_last_limits(p, container);
-    program::start(p, p.slot_of(Given::Plan), container, filter, program);
+    program::go_ahead(p, launch.facts, &container.process.cwd, reached);
+    ids::become_user(
+        p,
+        launch.facts,
+        launch.isolation.users,
+        launch.ids,
+        &container.process,
+        launch.filter,
+        CapabilitySet::EMPTY,
+    );
 }

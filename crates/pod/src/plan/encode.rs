@@ -79,7 +79,7 @@ impl Plan {
     }
 
     /// Whether the plan wants this descriptor.
-    pub fn wants(&self, given: Given) -> bool {
+    pub(crate) fn wants(&self, given: Given) -> bool {
         self.given.contains(&given)
     }
 }

@@ -7,17 +7,18 @@
 
 use std::path::Path;
 
+use caps::Capability;
 use pause::table;
 
-use super::container::{Registration, be_born, last_steps, set_limits};
-use super::input::Isolation;
+use super::birth::{Inside, Registration, be_born, last_steps};
+use super::input::{Isolation, TerminalOptions};
 use super::program::{self, Program};
-use super::{Given, Plan, ids, process, step};
+use super::{Given, Plan, ids, process, step, terminal};
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, NamespaceMode};
+use crate::spec::{ContainerSpec, NamespaceMode};
 
 /// Everything the plan of an exec depends on.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Exec<'a> {
     /// How the container is kept apart from others.
     pub isolation: Isolation<'a>,
     /// The container.
-    pub container: &'a Container,
+    pub container: &'a ContainerSpec,
     /// The system calls it may make.
     pub filter: Option<&'a Filter>,
     /// The program and its arguments.
@@ -38,6 +39,8 @@ pub struct Exec<'a> {
     pub cwd: &'a Path,
     /// Who it runs as.
     pub ids: &'a Ids,
+    /// It gets such a terminal.
+    pub terminal: Option<TerminalOptions>,
     /// The slot in the exit table.
     pub entry: usize,
 }
@@ -47,16 +50,17 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     let container = exec.container;
     let own_pid = !exec.isolation.shares(container, Namespace::Pid);
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report, Given::Lock];
+    given.extend(own_pid.then_some(Given::Namespace(Namespace::Pid)));
     given.extend([Given::Container, Given::Table, Given::Pause]);
     let mut plan = Plan::new(&given);
     let p = &mut plan;
     p.push(step::set_name("podlet:exec"));
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
-    process::affinity(p, container.exec_cpu_affinity.initial.as_ref());
-    process::while_dumpable(p, container);
+    process::affinity(p, container.process.exec_cpu_affinity.initial.as_ref());
+    process::while_dumpable(p, &container.process);
     p.push(step::undumpable());
     p.push(step::map_table(p.slot_of(Given::Table)));
-    set_limits(p, container);
+    process::set_limits(p, &container.process);
     process::inherited(p, container);
 
     // The pod's pid namespace from pause, all else from the container, which
@@ -78,32 +82,32 @@ pub fn plan(exec: &Exec<'_>) -> Plan {
     if apart {
         ids::become_root(p, exec.isolation.users, exec.facts);
     }
-    p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-    p.push(step::umask(container.umask));
-    let reached = p.slot("reached");
-    let become_user = |p: &mut Plan| {
-        program::go_ahead(p, exec.facts, exec.cwd, reached);
-        ids::become_user(p, exec.facts, exec.isolation.users, exec.ids, container, exec.filter);
-    };
-    // A nested pid namespace can only be joined by the helper, from inside the
-    // pod, and that takes CAP_SYS_ADMIN: there it gives up what it has later.
-    if !own_pid {
-        become_user(p);
+    if let Some(options) = exec.terminal {
+        let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));
+        terminal::make(p, exec.facts, root, options, exec.ids.uid);
     }
-    p.push(step::close_from(p.slot_of(if own_pid { Given::Table } else { Given::Container })));
+    p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
+    p.push(step::umask(container.process.umask));
+    let reached = p.slot("reached");
+    program::go_ahead(p, exec.facts, exec.cwd, reached);
+    // A nested pid namespace can only be joined by the helper, from inside the
+    // pod, and that takes CAP_SYS_ADMIN: all it has there that the process will
+    // not have.
+    let besides = own_pid.then_some(Capability::CAP_SYS_ADMIN).into_iter().collect();
+    ids::become_user(p, exec.facts, exec.isolation.users, exec.ids, &container.process, exec.filter, besides);
+    p.push(step::close_from(target));
     let kind = Registration { entry: exec.entry, running: table::RUNNING | table::EXEC_KIND, shown: "RUNNING|EXEC" };
-    let inside = |p: &mut Plan| {
+    let first = |p: &mut Plan| {
         if own_pid {
-            p.push(step::setns(target, Namespace::Pid.flag()));
-            become_user(p);
-            p.push(step::die_with_parent());
+            p.push(step::setns(p.slot_of(Given::Namespace(Namespace::Pid)), Namespace::Pid.flag()));
+            ids::give_up(p, &container.process, exec.filter);
         }
     };
-    process::affinity(p, container.exec_cpu_affinity.last.as_ref());
+    process::affinity(p, container.process.exec_cpu_affinity.last.as_ref());
     let program =
         Program { file: &exec.args[0], cwd: exec.cwd, args: exec.args, env: exec.env, reached: Some(reached) };
-    be_born(p, kind, 0, inside, |p| {
-        last_steps(p, exec.facts, container, exec.filter, &program);
+    be_born(p, kind, 0, Inside { first, then: |_: &mut Plan| () }, |p| {
+        last_steps(p, exec.facts, &container.process, exec.filter, &program, exec.terminal.is_some());
     });
     plan
 }

@@ -6,10 +6,11 @@
 use caps::Capability;
 
 use super::{Plan, step};
+use crate::kernel::capabilities::CapabilitySet;
 use crate::kernel::facts::Facts;
-use crate::kernel::idmap::IdMap;
+use crate::kernel::idmap::{self, IdMap};
 use crate::seccomp::Filter;
-use crate::spec::Container;
+use crate::spec::ProcessSpec;
 use crate::spec::users::{Ids, Users};
 
 /// In a user namespace just entered: from the unmapped id of outside to root
@@ -53,6 +54,19 @@ pub(super) fn make_files_as_root(p: &mut Plan, users: &Users, facts: &Facts) {
     p.push(step::setfsuid(root_of(users.uids())));
 }
 
+/// Does what `then` adds with the files that it makes belonging to root of a new
+/// user namespace with these ids, as it is seen from here, and with the
+/// capabilities of here.
+pub(super) fn as_their_root(p: &mut Plan, users: &Users, then: impl FnOnce(&mut Plan)) {
+    let outside = |maps: &[IdMap]| idmap::on_machine(root_of(maps), maps);
+    keep_capabilities(p);
+    p.push(step::setfsgid(outside(users.gids())));
+    p.push(step::setfsuid(outside(users.uids())));
+    then(p);
+    make_files_as_oneself(p);
+    p.push(step::undumpable());
+}
+
 /// The end of that.
 pub(super) fn make_files_as_oneself(p: &mut Plan) {
     // Nothing else is changed, but these follow.
@@ -63,7 +77,7 @@ pub(super) fn make_files_as_oneself(p: &mut Plan) {
 /// pause keeps nothing.
 pub(super) fn drop_everything(p: &mut Plan, facts: &Facts) {
     p.push(step::drop_bounding(0, facts.last_capability));
-    p.push(step::capset(0, 0, 0));
+    p.push(step::capset(CapabilitySet::EMPTY, CapabilitySet::EMPTY, CapabilitySet::EMPTY));
     p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
     p.push(step::undumpable());
 }
@@ -71,24 +85,26 @@ pub(super) fn drop_everything(p: &mut Plan, facts: &Facts) {
 /// What a container's process must keep until it has loaded its seccomp filter
 /// although the container does not have it: without `no_new_privs`, the kernel
 /// demands CAP_SYS_ADMIN for that.
-pub(super) fn kept_for(container: &Container, filter: Option<&Filter>) -> u64 {
-    let needed = if filter.is_some() && !container.no_new_privileges { Capability::CAP_SYS_ADMIN.bitmask() } else { 0 };
-    needed & !container.capabilities.effective
+pub(super) fn kept_for(process: &ProcessSpec, filter: Option<&Filter>) -> CapabilitySet {
+    let needed = (filter.is_some() && !process.no_new_privileges).then_some(Capability::CAP_SYS_ADMIN);
+    needed.into_iter().collect::<CapabilitySet>().difference(process.capabilities.effective)
 }
 
 /// A container's process becomes who it is to be in the user namespaces
-/// `users`, but for the capabilities that loading `filter` takes.
+/// `users`, but for the capabilities that loading `filter` takes, and those in
+/// `besides` until [`give_up`].
 pub(super) fn become_user(
     p: &mut Plan,
     facts: &Facts,
     users: &Users,
     ids: &Ids,
-    container: &Container,
+    process: &ProcessSpec,
     filter: Option<&Filter>,
+    besides: CapabilitySet,
 ) {
-    let kept = kept_for(container, filter);
-    let sets = &container.capabilities;
-    for (first, last) in outside(sets.bounding, facts.last_capability) {
+    let kept = kept_for(process, filter).union(besides);
+    let sets = &process.capabilities;
+    for (first, last) in outside(sets.bounding.bits(), facts.last_capability) {
         p.push(step::drop_bounding(first, last));
     }
     // Capabilities would not survive the change to another user id, and
@@ -99,18 +115,25 @@ pub(super) fn become_user(
     set_groups(p, users, facts, &ids.groups);
     p.push(step::setresgid(ids.gid));
     p.push(step::setresuid(ids.uid));
-    p.push(step::capset(sets.effective | kept, sets.permitted | kept, sets.inheritable));
+    p.push(step::capset(sets.effective.union(kept), sets.permitted.union(kept), sets.inheritable));
     for capability in 0..=facts.last_capability {
-        if sets.ambient & 1 << capability != 0 {
+        if sets.ambient.bits() & 1 << capability != 0 {
             // Only what is permitted and inheritable can be; as runc and crun
             // do, one that is not is left out.
             p.push(step::raise_ambient(capability).tolerate(&[libc::EPERM]));
         }
     }
-    if container.no_new_privileges {
+    if process.no_new_privileges {
         p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
     }
     p.push(step::undumpable());
+}
+
+/// From here on it has the container's capabilities alone, and those that
+/// loading `filter` takes.
+pub(super) fn give_up(p: &mut Plan, process: &ProcessSpec, filter: Option<&Filter>) {
+    let (sets, kept) = (&process.capabilities, kept_for(process, filter));
+    p.push(step::capset(sets.effective.union(kept), sets.permitted.union(kept), sets.inheritable));
 }
 
 /// The runs of bits from 0 to `last` that `set` lacks.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
+use crate::kernel::terminal::WindowSize;
 use crate::seccomp::Filter;
 use crate::spec::users::{Ids, Users};
-use crate::spec::{Container, Mount, MountKind, NamespaceMode};
+use crate::spec::{ContainerSpec, Mount, MountKind, NamespaceMode};
 
 /// Where the root is attached in a copy of pause's.
 pub const IN_PAUSE: &str = "/root";
@@ -22,15 +23,30 @@ pub enum RootSource<'a> {
         /// are to appear as the latter's.
         idmapped: bool,
     },
-    /// An overlay on the machine's root.
-    Overlay {
-        /// What the container changes.
-        upper: &'a Path,
-        /// overlayfs' own.
-        work: &'a Path,
-    },
+    /// An overlay.
+    Overlay(Overlay<'a>),
     /// The machine's root, which cannot be written.
     ReadOnlyHost,
+}
+
+impl RootSource<'_> {
+    /// Whether what belongs to this machine's root appears as the pod's.
+    pub(crate) fn is_idmapped(&self) -> bool {
+        matches!(self, RootSource::Dir { idmapped: true, .. } | RootSource::Overlay(Overlay { idmapped: true, .. }))
+    }
+}
+
+/// An overlay of directories, for overlayfs of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlay<'a> {
+    /// What is only read, the topmost first.
+    pub lower: &'a [PathBuf],
+    /// What the container changes.
+    pub upper: &'a Path,
+    /// overlayfs' own.
+    pub work: &'a Path,
+    /// As of a directory: its files are to appear as the pod's.
+    pub idmapped: bool,
 }
 
 /// What a bind mount's source is.
@@ -87,8 +103,8 @@ impl DeviceNodes {
     /// user namespace than the initial one cannot be opened, so there it is the
     /// caller who makes them, if it is able to and knows whose they are to be.
     pub fn decide(policy: Policy, isolation: &Isolation<'_>, facts: &Facts) -> DeviceNodes {
-        let needed = caps::Capability::CAP_MKNOD.bitmask() | caps::Capability::CAP_CHOWN.bitmask();
-        let able = facts.capabilities & needed == needed;
+        let needed = [caps::Capability::CAP_MKNOD, caps::Capability::CAP_CHOWN];
+        let able = needed.into_iter().all(|capability| facts.capabilities.contains(capability));
         let may = facts.privileged && facts.initial_users && facts.calls.new_mount_api() && able;
         match (policy, isolation.users) {
             (Policy::Pod, _) => DeviceNodes::Bound,
@@ -133,8 +149,14 @@ impl<'a> Isolation<'a> {
     }
 
     /// Whether `container` has its pod's namespace of this kind.
-    pub(crate) fn shares(&self, container: &Container, namespace: Namespace) -> bool {
+    pub(crate) fn shares(&self, container: &ContainerSpec, namespace: Namespace) -> bool {
         self.shared & namespace.flag() != 0 && container.mode_of(namespace) == NamespaceMode::Pod
+    }
+
+    /// Whether its root's overlay is made in another user namespace than the
+    /// initial one, where overlayfs' extended attributes have to be `user.*`.
+    pub(crate) fn overlays_in_users(&self, facts: &Facts) -> bool {
+        !facts.initial_users || matches!(self.users, Users::Nested { .. })
     }
 
     /// Whether its user namespace is the initial one (user_namespaces(7)).
@@ -148,6 +170,16 @@ impl<'a> Isolation<'a> {
     }
 }
 
+/// What a terminal is to be like.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct TerminalOptions {
+    /// Its size.
+    pub size: WindowSize,
+    /// A newline comes out as that and not as carriage return and newline:
+    /// whoever shows it has a terminal that does so itself, or none.
+    pub keeps_newlines: bool,
+}
+
 /// Everything the plan of a container depends on.
 #[derive(Debug)]
 pub struct ContainerInput<'a> {
@@ -158,7 +190,7 @@ pub struct ContainerInput<'a> {
     /// Whose rules it follows.
     pub policy: Policy,
     /// The container, as checked.
-    pub container: &'a Container,
+    pub container: &'a ContainerSpec,
     /// Its root.
     pub image: RootSource<'a>,
     /// Its user, as looked up.
@@ -177,6 +209,8 @@ pub struct ContainerInput<'a> {
     /// Where the root is attached before it becomes `/`; on a mount that is
     /// not shared.
     pub attach: &'a Path,
+    /// It gets such a terminal.
+    pub terminal: Option<TerminalOptions>,
     /// Facts for the legacy mount API, where the new calls are denied.
     pub legacy_mounts: Option<&'a LegacyMounts>,
     /// The slot in the exit table.

@@ -10,28 +10,36 @@
 //!   is hold.
 //! - [`container`]: the plan of a container: of H, H2 and C, whose last step is
 //!   `execve`.
+//! - [`removal`]: the plan of removing what containers with other ids have made.
 //! - [`userns`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
+//! - [`placeholder`]: the plan of a process that only is there.
 //! - [`oci_create`]: the plan of a container without a pod, a child of its
 //!   creator; [`oci_exec`]: of another process in one.
 
-pub mod container;
+mod birth;
+pub(crate) mod container;
 mod encode;
-pub mod exec;
+pub(crate) mod exec;
+#[cfg(test)]
+mod golden;
 mod ids;
-pub mod input;
+pub(crate) mod input;
 pub(crate) mod mounts;
-pub mod oci_create;
-pub mod oci_exec;
-pub mod pod;
+mod nested;
+pub(crate) mod oci_create;
+pub(crate) mod oci_exec;
+pub(crate) mod placeholder;
+pub(crate) mod pod;
 mod print;
 mod process;
 mod program;
-pub mod step;
-pub mod terminal;
-pub mod userns;
+pub(crate) mod removal;
+pub(crate) mod step;
+mod terminal;
+pub(crate) mod userns;
 
-pub use step::{Arg, Step};
+pub(crate) use step::{Arg, Step};
 
 use pause::wire::Slot;
 
@@ -41,7 +49,7 @@ use crate::kernel::namespace::Namespace;
 /// A descriptor the new process is born with. Its slot is its place in
 /// [`Plan::given`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Given {
+pub(crate) enum Given {
     /// Descriptor 0.
     Stdin,
     /// Descriptor 1.
@@ -70,7 +78,8 @@ pub enum Given {
     Lifeline,
     /// The process that owns an attached pod.
     Owner,
-    /// One end of a socket pair between pause and its maker.
+    /// One end of a socket pair between who makes something and who waits for
+    /// it: pause and its maker, or C and H.
     Maker,
     /// The other end.
     Made,
@@ -160,18 +169,18 @@ impl Plan {
 
     /// The descriptors the process must be born with, in the order of their
     /// numbers.
-    pub fn given(&self) -> &[Given] {
+    pub(crate) fn given(&self) -> &[Given] {
         &self.given
     }
 
     /// The new namespaces its process is born in (`CLONE_NEW*`): then that is
     /// the container's own, and nobody clones it.
-    pub fn born_in(&self) -> u64 {
+    pub(crate) fn born_in(&self) -> u64 {
         self.born_in
     }
 
     /// The steps.
-    pub fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
@@ -223,7 +232,7 @@ impl Plan {
     }
 
     /// What step `number` serves.
-    pub fn purpose(&self, number: usize) -> Option<&Purpose> {
+    pub(crate) fn purpose(&self, number: usize) -> Option<&Purpose> {
         let begun = self.purposes.partition_point(|(first, _)| *first <= number);
         self.purposes.get(begun.checked_sub(1)?)?.1.as_ref()
     }

@@ -67,8 +67,6 @@ pub struct Bundle<'a> {
     pub mounts: MntnsMode<'a>,
     /// Of the time namespace, if one is made.
     pub time_offsets: TimeOffsets,
-    /// It gets such a terminal.
-    pub terminal: Option<terminal::Terminal>,
     /// There is something to do before its root is changed: hooks, network
     /// interfaces.
     pub stops: bool,
@@ -134,8 +132,8 @@ pub fn plan(bundle: &Bundle<'_>) -> Plan {
     p.push(step::close_range(p.slot_of(Given::Plan), p.slot_of(Given::Plan)));
     // Whoever asked for it has to be there for the answers.
     p.push(step::die_with_parent());
-    process::while_dumpable(p, bundle.launch.container);
-    container::set_limits(p, bundle.launch.container);
+    process::while_dumpable(p, &bundle.launch.container.process);
+    process::set_limits(p, &bundle.launch.container.process);
     process::inherited(p, bundle.launch.container);
     let trees = enter(p, bundle);
     p.push(step::undumpable());
@@ -228,13 +226,12 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     }
     set_up_namespaces(p, bundle);
     mounts::build(p, launch, trees);
-    let terminal = bundle.terminal.map(|terminal| {
-        let terminal = terminal::make(p, trees.root, terminal, launch.ids.uid);
-        terminal::bind(p, trees.root, terminal);
-        terminal
-    });
+    if let Some(options) = launch.terminal {
+        terminal::make(p, launch.facts, trees.root, options, launch.ids.uid);
+        terminal::bind(p, trees.root);
+    }
     mounts::close(p, launch, trees);
-    mounts::make_directory(p, trees, &container.cwd);
+    mounts::make_directory(p, trees, &container.process.cwd);
     let root = settle(p, bundle, trees);
     if bundle.stops {
         stop_for_hooks(p, bundle);
@@ -249,18 +246,18 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
     if bundle.keyring {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
     }
-    process::own_scheduler(p, container);
+    process::own_scheduler(p, &container.process);
     let reached = p.slot("reached");
     container::become_container(p, launch, reached);
-    let program = Program { reached: Some(reached), ..Program::of(container) };
+    let program = Program { reached: Some(reached), ..Program::of(&container.process) };
     p.push(step::setsid());
-    if let Some(terminal) = terminal {
-        terminal::take(p, terminal);
+    if launch.terminal.is_some() {
+        terminal::control(p);
     }
     program::go_to(p, launch.facts, &program);
     p.push(step::close_from(kept));
     if bundle.looks_for_program {
-        program::look_for(p, &container.args[0], &container.env);
+        program::look_for(p, &container.process.args[0], &container.process.env);
     }
     // From here on it is worth no more than the container itself.
     if bundle.is_joined_by_user() {
@@ -272,13 +269,13 @@ fn container_steps(p: &mut Plan, bundle: &Bundle<'_>, trees: &mounts::Trees, kep
         // Whoever is asked is to know of it when the container is created, as
         // with runc.
         if let Some(asking) = filter.take_if(|filter| filter.listener.is_some()) {
-            program::load(p, container, asking);
+            program::load(p, &container.process, asking);
         }
         wait_for_start(p, user);
     }
-    container::set_last_limits(p, container);
+    process::set_last_limits(p, &container.process);
     let first_not_kept = keep_descriptors(p, bundle.preserved);
-    program::start(p, first_not_kept, container, filter, &program);
+    program::start(p, first_not_kept, &container.process, filter, &program);
 }
 
 /// Names, loopback and kernel parameters of the namespaces that are made.

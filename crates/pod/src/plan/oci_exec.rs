@@ -11,14 +11,16 @@ use std::path::Path;
 
 use pause::wire::{Record, Slot};
 
+use super::input::TerminalOptions;
 use super::oci_create::keep_descriptors;
 use super::program::{self, Program};
-use super::{Given, Plan, container, ids, process, step, terminal};
+use super::{Given, Plan, ids, process, step, terminal};
+use crate::kernel::capabilities::CapabilitySet;
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::seccomp::Filter;
-use crate::spec::Container;
 use crate::spec::users::{Ids, Users};
+use crate::spec::{ContainerSpec, ProcessSpec};
 
 /// Everything the plan depends on.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Enter<'a> {
     /// The container's user namespace.
     pub users: &'a Users,
     /// What the process is to be: its program, identity and limits.
-    pub process: &'a Container,
+    pub process: &'a ContainerSpec,
     /// `CLONE_NEW*` of the container's namespaces that are not the caller's.
     pub namespaces: u64,
     /// The container's root is not that of its mount namespace.
@@ -42,7 +44,7 @@ pub struct Enter<'a> {
     /// Where it begins.
     pub cwd: &'a Path,
     /// It gets such a terminal.
-    pub terminal: Option<terminal::Terminal>,
+    pub terminal: Option<TerminalOptions>,
     /// How many descriptors it keeps, from 3 on.
     pub preserved: u16,
 }
@@ -65,12 +67,12 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
     // sees are the container's.
     let is_hook = enter.ids.is_none();
     if !is_hook {
-        process::affinity(p, container.exec_cpu_affinity.initial.as_ref());
-        process::while_dumpable(p, container);
+        process::affinity(p, container.process.exec_cpu_affinity.initial.as_ref());
+        process::while_dumpable(p, &container.process);
     }
     p.push(step::undumpable());
     if !is_hook {
-        container::set_limits(p, container);
+        process::set_limits(p, &container.process);
         process::inherited(p, container);
     }
     if enter.namespaces != 0 {
@@ -84,38 +86,38 @@ pub fn plan(enter: &Enter<'_>) -> Plan {
         p.push(step::fchdir(p.slot_of(Given::Root)));
         p.push(step::chroot("."));
     }
-    let terminal = enter.terminal.map(|terminal| {
+    if let Some(options) = enter.terminal {
         let root = p.keep("root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY));
-        terminal::make(p, root, terminal, enter.ids.map_or(0, |ids| ids.uid))
-    });
+        terminal::make(p, enter.facts, root, options, enter.ids.map_or(0, |ids| ids.uid));
+    }
     let reached = p.slot("reached");
     if let Some(ids) = enter.ids {
         p.push(step::join_session_keyring().tolerate(&[libc::ENOSYS]));
-        p.push(step::umask(container.umask));
+        p.push(step::umask(container.process.umask));
         program::go_ahead(p, enter.facts, enter.cwd, reached);
-        ids::become_user(p, enter.facts, enter.users, ids, container, enter.filter);
+        ids::become_user(p, enter.facts, enter.users, ids, &container.process, enter.filter, CapabilitySet::EMPTY);
     }
 
     if !is_hook {
-        process::affinity(p, container.exec_cpu_affinity.last.as_ref());
+        process::affinity(p, container.process.exec_cpu_affinity.last.as_ref());
     }
-    let Container { args, env, .. } = container;
+    let ProcessSpec { args, env, .. } = &container.process;
     let reached = enter.ids.map(|_| reached);
     let program = Program { file: enter.program, cwd: enter.cwd, args, env, reached };
     let born = p.slot("process");
     let _born_pid = p.slot("process_pid");
     p.fork(step::clone_sibling(0), born, |p| {
         p.push(step::setsid());
-        if let Some(terminal) = terminal {
-            terminal::take(p, terminal);
+        if enter.terminal.is_some() {
+            terminal::control(p);
         }
         program::go_to(p, enter.facts, &program);
         p.push(step::close_from(Slot(kept as u16)));
         if !is_hook {
-            container::set_last_limits(p, container);
+            process::set_last_limits(p, &container.process);
         }
         let end = keep_descriptors(p, enter.preserved);
-        program::start(p, end, container, enter.filter, &program);
+        program::start(p, end, &container.process, enter.filter, &program);
     });
     p.push(step::report(Record::BORN, "BORN", Some(born)));
     p.push(step::exit(0));

@@ -74,8 +74,8 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     let mut plan = Plan::new(&given);
     let p = &mut plan;
 
-    if let Users::Nested { uids, gids, by_helper, .. } = pod.users {
-        outer_namespace(p, pod, uids, gids, *by_helper);
+    if nested {
+        outer_namespace(p, pod);
     }
     p.push(step::set_name("podlet:pause"));
     p.push(step::map_table(p.slot_of(Given::Table)));
@@ -115,24 +115,29 @@ pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
 }
 
 /// An ordinary user's outer user namespace, and the program executed in it.
-fn outer_namespace(p: &mut Plan, pod: &PodShape<'_>, uids: &[IdMap], gids: &[IdMap], by_helper: bool) {
-    p.push(step::unshare(Namespace::User.flag()));
-    if by_helper {
-        p.push(step::report(Record::MAPS, "MAPS", None));
-        p.push(step::await_message(p.slot_of(Given::Report)));
-    } else {
-        // The kernel lets everybody map their own single id, once groups can
-        // no longer be dropped.
-        write_file(p, "/proc/self/setgroups", "deny");
-        for (path, maps) in [("/proc/self/uid_map", uids), ("/proc/self/gid_map", gids)] {
-            p.begin_part(id_map(maps));
-            write_file(p, path, &show_maps(maps));
-        }
-        p.end_part();
-    }
+fn outer_namespace(p: &mut Plan, pod: &PodShape<'_>) {
+    outer_users(p, pod.users);
     let argv = vec![step::text(title(&pod.options.name))];
     p.push(step::execveat(p.slot_of(Given::Program), argv, vec![step::text("resume")]));
     p.resume = p.steps().len();
+}
+
+/// Makes an ordinary user's outer user namespace, with its maps.
+pub(super) fn outer_users(p: &mut Plan, users: &Users) {
+    p.push(step::unshare(Namespace::User.flag()));
+    if matches!(users, Users::Nested { by_helper: true, .. }) {
+        p.push(step::report(Record::MAPS, "MAPS", None));
+        p.push(step::await_message(p.slot_of(Given::Report)));
+        return;
+    }
+    // The kernel lets everybody map their own single id, once groups can no longer
+    // be dropped.
+    write_file(p, "/proc/self/setgroups", "deny");
+    for (path, maps) in [("/proc/self/uid_map", users.uids()), ("/proc/self/gid_map", users.gids())] {
+        p.begin_part(id_map(maps));
+        write_file(p, path, &show_maps(maps));
+    }
+    p.end_part();
 }
 
 /// The title under which `ps` shows pause.
@@ -322,34 +327,22 @@ const PAUSE_CALLS: [libc::c_long; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::probe::Calls;
-
-    fn facts() -> Facts {
-        Facts {
-            uid: 0,
-            gid: 0,
-            privileged: true,
-            initial_users: true,
-            setgroups: true,
-            tty_group: true,
-            capabilities: !0,
-            last_capability: 40,
-            calls: Calls::ALL,
-            pids: 1,
-        }
-    }
+    use crate::kernel::capabilities::CapabilitySet;
 
     #[test]
     fn pause_has_ids_that_the_pod_has_not() {
         let map = |outside, count| vec![IdMap { inside: 0, outside, count }];
         let new = |uids, gids| Users::New { uids, gids };
         let others = new(map(100_000, 65536), map(100_000, 65536));
-        assert_eq!(others.nobodys(&facts()), Some((0, 0)), "the caller's");
+        assert_eq!(others.nobodys(&Facts::of_root()), Some((0, 0)), "the caller's");
         let callers = new(map(0, 65536), map(100_000, 65536));
-        assert_eq!(callers.nobodys(&facts()), Some((u32::MAX - 1, 0)), "where that is the container's");
+        assert_eq!(callers.nobodys(&Facts::of_root()), Some((u32::MAX - 1, 0)), "where that is the container's");
         let all = new(map(0, u32::MAX), map(0, u32::MAX));
-        assert_eq!(all.nobodys(&facts()), None, "there is none");
-        for facts in [Facts { initial_users: false, ..facts() }, Facts { capabilities: 0, ..facts() }] {
+        assert_eq!(all.nobodys(&Facts::of_root()), None, "there is none");
+        for facts in [
+            Facts { initial_users: false, ..Facts::of_root() },
+            Facts { capabilities: CapabilitySet::EMPTY, ..Facts::of_root() },
+        ] {
             assert_eq!(callers.nobodys(&facts), None);
             assert_eq!(others.nobodys(&facts), Some((0, 0)), "that takes nothing");
         }
@@ -360,11 +353,11 @@ mod tests {
         let own = |id| IdMap { inside: 0, outside: id, count: 1 };
         let maps = vec![own(1000), IdMap { inside: 1, outside: 100_000, count: 65535 }];
         let users = |apart| Users::Nested { uids: maps.clone(), gids: maps.clone(), by_helper: true, apart };
-        assert_eq!(users(true).nobodys(&facts()), Some((65536, 65536)));
+        assert_eq!(users(true).nobodys(&Facts::of_root()), Some((65536, 65536)));
         let [uids, _] = users(true).of_outer();
         assert_eq!(show_maps(&uids), "0 1000 1\n1 100000 65536\n");
         // As a record of before has it.
-        assert_eq!(users(false).nobodys(&facts()), None);
+        assert_eq!(users(false).nobodys(&Facts::of_root()), None);
         assert_eq!(users(false).of_outer(), [maps.clone(), maps]);
     }
 }

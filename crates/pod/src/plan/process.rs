@@ -14,19 +14,26 @@ use super::{Arg, Plan, step};
 use crate::error::Purpose;
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
-use crate::spec::{Container, CpuAffinity, Personality, Scheduler, sysctl};
+use crate::spec::{ContainerSpec, CpuAffinity, Personality, ProcessSpec, Scheduler, rlimit_number, sysctl};
+
+/// As many descriptors as making a container may take.
+const ENOUGH: u64 = 1024;
+
+/// As [`rlimit_number`] gives it; its type is the C library's choice.
+#[allow(clippy::unnecessary_cast)] // Not with every C library.
+const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
 
 /// What goes through files of `/proc/self`, which an undumpable process of an
 /// ordinary user cannot open. `/proc` must be one that no container can touch:
 /// the machine's.
-pub(super) fn while_dumpable(p: &mut Plan, container: &Container) {
-    if let Some(score) = container.oom_score_adj {
+pub(super) fn while_dumpable(p: &mut Plan, process: &ProcessSpec) {
+    if let Some(score) = process.oom_score_adj {
         p.begin_part(Purpose::OomScoreAdj);
         let file = p.keep("oom_score_adj", step::openat(step::CWD, "/proc/self/oom_score_adj", libc::O_WRONLY));
         p.push(step::write(file, score.to_string().as_bytes()));
         p.end_part();
     }
-    if let Some(profile) = &container.apparmor_profile {
+    if let Some(profile) = &process.apparmor_profile {
         p.begin_part(Purpose::AppArmorProfile);
         // The first is AppArmor's own; kernels before 5.8 have only the other.
         let file = p.slot("attr_exec");
@@ -39,11 +46,11 @@ pub(super) fn while_dumpable(p: &mut Plan, container: &Container) {
 }
 
 /// What every child has from its parent.
-pub(super) fn inherited(p: &mut Plan, container: &Container) {
-    if let Some(scheduler) = container.scheduler.as_ref().filter(|scheduler| !scheduler.is_not_inherited()) {
+pub(super) fn inherited(p: &mut Plan, container: &ContainerSpec) {
+    if let Some(scheduler) = container.process.scheduler.as_ref().filter(|scheduler| !scheduler.is_not_inherited()) {
         schedule(p, scheduler);
     }
-    if let Some(io) = container.io_priority {
+    if let Some(io) = container.process.io_priority {
         p.push(step::ioprio_set(io.number()));
     }
     match container.personality {
@@ -59,8 +66,8 @@ pub(super) fn inherited(p: &mut Plan, container: &Container) {
 }
 
 /// What the container's process must do itself, while it is privileged.
-pub(super) fn own_scheduler(p: &mut Plan, container: &Container) {
-    if let Some(scheduler) = container.scheduler.as_ref().filter(|scheduler| scheduler.is_not_inherited()) {
+pub(super) fn own_scheduler(p: &mut Plan, process: &ProcessSpec) {
+    if let Some(scheduler) = process.scheduler.as_ref().filter(|scheduler| scheduler.is_not_inherited()) {
         schedule(p, scheduler);
     }
 }
@@ -128,4 +135,29 @@ fn open_by_parts(p: &mut Plan, proc: Slot, path: &str) -> Slot {
     let file = p.keep("sysctl", step::openat(Arg::Slot(dir), name, libc::O_WRONLY | libc::O_NOFOLLOW));
     p.begin_part(Purpose::Sysctl { path: PathBuf::new() });
     file
+}
+
+/// Resource limits, while they can still be raised.
+pub(super) fn set_limits(p: &mut Plan, process: &ProcessSpec) {
+    for limit in &process.rlimits {
+        match rlimit_number(&limit.name) {
+            Ok((RLIMIT_NOFILE, _)) if limit.hard < ENOUGH => {}
+            Ok((RLIMIT_NOFILE, name)) => {
+                p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft.max(ENOUGH), limit.hard));
+            }
+            Ok((number, name)) => p.push(step::setrlimit(number, name, limit.soft, limit.hard)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Those that would be too few while the container is made.
+pub(super) fn set_last_limits(p: &mut Plan, process: &ProcessSpec) {
+    for limit in &process.rlimits {
+        if let Ok((RLIMIT_NOFILE, name)) = rlimit_number(&limit.name)
+            && limit.soft < ENOUGH
+        {
+            p.push(step::setrlimit(RLIMIT_NOFILE, name, limit.soft, limit.hard));
+        }
+    }
 }

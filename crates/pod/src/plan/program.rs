@@ -1,13 +1,13 @@
 //! The last of every plan: where a process begins, and the program.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use pause::wire::{Record, Slot};
 
 use super::{Plan, ids, step};
 use crate::kernel::facts::Facts;
 use crate::seccomp::Filter;
-use crate::spec::{Container, DEFAULT_PATH};
+use crate::spec::{DEFAULT_PATH, ProcessSpec};
 
 /// What is executed.
 pub(super) struct Program<'a> {
@@ -23,18 +23,32 @@ pub(super) struct Program<'a> {
 
 impl<'a> Program<'a> {
     /// The container's own.
-    pub(super) fn of(container: &'a Container) -> Program<'a> {
-        let Container { cwd, args, env, .. } = container;
+    pub(super) fn of(process: &'a ProcessSpec) -> Program<'a> {
+        let ProcessSpec { cwd, args, env, .. } = process;
         Program { file: &args[0], cwd, args, env, reached: None }
     }
 }
+
+/// What may be wrong with a working directory, to be told later.
+const NOT_REACHED: &[i32] = &[libc::EACCES, libc::ENOENT, libc::ELOOP];
+/// Where a path of the container leads.
+const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 
 /// Changes to the working directory before privileges are given up: as with
 /// runc and crun a program may begin where its user could not go. How that went
 /// is in the slot. What is wrong with it [`go_to`] tells; and what the path
 /// means may depend on who goes there.
 pub(super) fn go_ahead(p: &mut Plan, facts: &Facts, cwd: &Path, reached: Slot) {
-    try_to(p, change_directory(facts, cwd, reached), &[libc::EACCES, libc::ENOENT, libc::ELOOP]);
+    try_to(p, change_directory(facts, cwd, reached), NOT_REACHED);
+}
+
+/// The same in a root that is not this process's yet, but will be.
+pub(super) fn go_ahead_below(p: &mut Plan, root: Slot, cwd: &Path, reached: Slot) {
+    let path: PathBuf =
+        cwd.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir)).collect();
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+    let open = step::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT).into_slot(reached);
+    try_to(p, [open, step::fchdir(reached).into_slot(reached)].into_iter(), NOT_REACHED);
 }
 
 /// Changes to the working directory, as the user it will be used by. One that
@@ -70,12 +84,12 @@ fn change_directory(facts: &Facts, cwd: &Path, at: Slot) -> impl Iterator<Item =
 }
 
 /// The very last: the program, with the descriptors below `end`.
-pub(super) fn start(p: &mut Plan, end: Slot, container: &Container, filter: Option<&Filter>, program: &Program<'_>) {
+pub(super) fn start(p: &mut Plan, end: Slot, process: &ProcessSpec, filter: Option<&Filter>, program: &Program<'_>) {
     p.push(step::close_from_at_exec(end));
     p.push(step::unblock_signals());
     p.push(step::report(Record::EXEC, "EXEC", None));
     if let Some(filter) = filter {
-        load(p, container, filter);
+        load(p, process, filter);
     }
     let strings = |strings: &[String]| strings.iter().map(step::text).collect::<Vec<_>>();
     let candidates = candidates(program.file, program.env);
@@ -83,7 +97,7 @@ pub(super) fn start(p: &mut Plan, end: Slot, container: &Container, filter: Opti
 }
 
 /// From here on only what the filter lets through can be done.
-pub(super) fn load(p: &mut Plan, container: &Container, filter: &Filter) {
+pub(super) fn load(p: &mut Plan, process: &ProcessSpec, filter: &Filter) {
     let load = step::seccomp(filter.program.clone(), filter.flags);
     if filter.listener.is_some() {
         let listener = p.keep("listener", load);
@@ -91,8 +105,8 @@ pub(super) fn load(p: &mut Plan, container: &Container, filter: &Filter) {
     } else {
         p.push(load);
     }
-    if ids::kept_for(container, Some(filter)) != 0 {
-        let sets = &container.capabilities;
+    if !ids::kept_for(process, Some(filter)).is_empty() {
+        let sets = &process.capabilities;
         p.push(step::capset(sets.effective, sets.permitted, sets.inheritable));
     }
 }

@@ -323,6 +323,11 @@ pub fn open_proc(pid: Slot, name: &str) -> Step {
     Step::own(StepKind::OpenProc, Op::OpenProc, vec![Arg::Slot(pid), arg_text(name)])
 }
 
+/// Removes all that is in an open directory.
+pub fn empty_directory(dir: Slot) -> Step {
+    Step::own(StepKind::Empty, Op::Empty, vec![Arg::Slot(dir)])
+}
+
 /// Waits for a connection from a process of this user.
 pub fn accept(socket: Slot, uid: u32) -> Step {
     Step::own(StepKind::Accept, Op::Accept, vec![Arg::Slot(socket), Arg::Num(uid.into())])

@@ -11,19 +11,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::Pod;
 use crate::cgroup::pod_tree::{self, PodCgroup};
+use crate::cgroup::systemd::{self, Planned, UnitName};
 use crate::cgroup::{self, apply, doubled};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::{self, ProcessId};
 use crate::kernel::{files, record_file, syscalls};
-use crate::launch::run_plan::{LaunchRequest, Question, run_plan, seal};
+use crate::launch::placeholder::Placeholder;
+use crate::launch::run_plan::{LaunchRequest, only_maps, run_plan, seal};
+use crate::launch::stdio::Io;
 use crate::lookup::prepared::Prepared;
 use crate::lookup::subids::{decide_users, map_by_helper};
 use crate::plan::pod::{self as plan_of_pod, PodShape};
 use crate::plan::{Given, Plan};
 use crate::spec::users::Users;
-use crate::spec::{Container, PodOptions};
+use crate::spec::{CgroupManager, ContainerSpec, PodOptions};
 use crate::store::exits::{self, ExitTable};
 use crate::store::lock::{Lock, LockMode};
 use crate::store::records::{CONTAINERS, PAUSE, POD, PauseRecord, PodRecord, TABLE};
@@ -43,7 +46,14 @@ impl Pod {
         options.check()?;
         let facts = Facts::read()?;
         let users = decide_users(&facts, &options)?;
-        if !options.resources.is_empty() {
+        let id = store::new_id()?;
+        let scope = match options.cgroup_manager {
+            CgroupManager::Cgroupfs => None,
+            CgroupManager::Systemd => Some(plan_scope(&facts, &options, &id)?),
+        };
+        if let Some(scope) = &scope {
+            apply::check_reachable(&options.resources, &facts, Some(&scope.dir))?;
+        } else if !options.resources.is_empty() {
             // What the controllers say needs nothing made to be found out.
             apply::check_reachable(&options.resources, &facts, pod_tree::parent(&facts).as_deref())?;
             apply::check_reachable(&options.resources, &facts, pod_tree::usable_parent(&facts).as_deref())?;
@@ -66,17 +76,20 @@ impl Pod {
         };
         // What a remover left that was killed half-way.
         files::remove_all(&dir.join(CONTAINERS))?;
-        let id = store::new_id()?;
         let owner = ProcessId::of(std::process::id())?;
-        let cgroup = PodCgroup::plan(&facts, &options.name, &id);
-        let cgroup = cgroup.map(|cgroup| cgroup.path().to_path_buf());
+        let cgroup = match &scope {
+            Some(scope) => Some(scope.dir.clone()),
+            None => PodCgroup::plan(&facts, &options.name, &id).map(|cgroup| cgroup.path().to_path_buf()),
+        };
         let mut options = options;
         if users != Users::Caller {
             options.share.insert(Namespace::User);
         }
-        let record = PodRecord { id, options, users, cgroup, created: SystemTime::now(), attached: true, owner };
+        let recorded = scope.as_ref().map(|scope| scope.scope.clone());
+        let created = SystemTime::now();
+        let record = PodRecord { id, options, users, cgroup, scope: recorded, created, attached: true, owner };
         let mut pod = Pod::new(store, &dir, record, facts);
-        let made = pod.write().and_then(|()| pod.start_pause());
+        let made = pod.write().and_then(|()| pod.start_pause(scope));
         match made {
             Ok(()) => Ok(pod),
             Err(error) => {
@@ -98,28 +111,29 @@ impl Pod {
         pod.erase()
     }
 
-    /// The plans by which a pod and its first container would be made here.
-    /// Makes nothing.
+    /// The plans by which a pod and its first container would be made here, with
+    /// these standard streams. Makes nothing.
     ///
     /// # Errors
     /// [`Error::Invalid`] as [`create`](Pod::create) and
-    /// [`start`](Pod::start).
-    pub fn plan(store: &Store, options: &PodOptions, container: &Container) -> Result<(Plan, Plan)> {
+    /// [`run`](Pod::run).
+    pub fn plan(store: &Store, options: &PodOptions, container: &ContainerSpec, io: &Io) -> Result<(Plan, Plan)> {
         options.check()?;
         let facts = Facts::read()?;
         let users = decide_users(&facts, options)?;
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
         let prepared = Prepared::in_pod(container, &shape, &facts, &store.hidden(), &dir)?;
-        Ok((plan_of_pod::plan(&shape, &facts), prepared.plan(shape.isolation(), &facts, 0)))
+        let launch = prepared.plan(shape.isolation(), &facts, 0, io.terminal_options());
+        Ok((plan_of_pod::plan(&shape, &facts), launch))
     }
 
-    /// Makes a dead pod's namespaces and pause anew. Its containers are as
-    /// they ended. Nothing happens to a pod that is alive.
+    /// Starts it again if it is dead: makes its namespaces and pause anew. Its
+    /// containers are as they ended. Nothing happens to a pod that is alive.
     ///
     /// # Errors
     /// As [`create`](Pod::create).
-    pub fn revive(&mut self) -> Result<()> {
+    pub fn start(&mut self) -> Result<()> {
         let gone = || Error::NotFound(format!("pod {:?}", self.name()));
         let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
         self.look()?;
@@ -134,8 +148,10 @@ impl Pod {
         // How everything ended is only known to the old table.
         self.keep_exits()?;
         self.remove_cgroup()?;
-        let result = self.write().and_then(|()| self.start_pause());
-        let result = result.and_then(|()| self.tell_extensions()).and_then(|()| self.let_go());
+        let result = self.plan_again().and_then(|scope| self.start_pause(scope));
+        let result = result
+            .and_then(|()| self.tell_made_anew())
+            .and_then(|()| if self.is_ours() { Ok(()) } else { self.let_go() });
         result.map_err(|error| {
             let error = self.explain_revival(error);
             self.kill().ok();
@@ -147,21 +163,55 @@ impl Pod {
         })
     }
 
+    /// Whether it is attached to this program.
+    fn is_ours(&self) -> bool {
+        let own = ProcessId::of(std::process::id());
+        self.record.attached && matches!(own, Ok(Some(own)) if self.record.owner == Some(own))
+    }
+
+    /// Writes it down as it is to be made anew. The number of a scope that was is
+    /// none of one that is to be.
+    fn plan_again(&mut self) -> Result<Option<Planned>> {
+        let scope = self.record.scope.is_some();
+        let scope = scope.then(|| plan_scope(&self.facts, self.options(), self.id())).transpose()?;
+        if let Some(Planned { scope, dir, .. }) = &scope {
+            self.record.scope = Some(scope.clone());
+            self.record.cgroup = Some(dir.clone());
+        }
+        self.write().map(|()| scope)
+    }
+
     fn write(&self) -> Result<()> {
         record_file::write_record(&self.dir.join(POD), &self.record)
     }
 
+    /// Makes the pod's cgroups. What comes back keeps them there until pause does.
+    fn make_cgroup(&mut self, scope: Option<Planned>) -> Result<Option<Placeholder>> {
+        let Some(cgroup) = self.cgroup() else { return Ok(None) };
+        let resources = &self.record.options.resources;
+        let Some(mut scope) = scope else {
+            cgroup.make()?;
+            return cgroup::limit(cgroup.path(), resources).map(|()| None);
+        };
+        let placeholder = Placeholder::new(&format!("podlet:scope {}", self.name()), self.store.program_dirs())?;
+        scope.start(placeholder.pid(), format!("podlet pod {}", self.name()), resources)?;
+        // A cgroup that has processes cannot pass on controllers.
+        placeholder.move_to(&cgroup.pause())?;
+        cgroup::make(&cgroup.containers())?;
+        cgroup::limit(cgroup.path(), &resources.with_one_more())?;
+        self.record.scope = Some(scope.scope);
+        self.write()?;
+        Ok(Some(placeholder))
+    }
+
     /// Starts pause.
-    fn start_pause(&mut self) -> Result<()> {
+    fn start_pause(&mut self, scope: Option<Planned>) -> Result<()> {
+        let placeholder = self.make_cgroup(scope)?;
         let options = &self.record.options;
         let object = format!("pod {}", options.name);
         let path = self.dir.join(TABLE);
         exits::create(&path, options.end_with_last)?;
         let cgroup = self.cgroup();
-        if let Some(cgroup) = &cgroup {
-            cgroup.make()?;
-            cgroup::limit(cgroup.path(), &options.resources)?;
-        }
         // A container in the cgroup namespace could lift the limits at its root.
         let doubled = cgroup.is_some() && options.shares(Namespace::Cgroup) && !doubled::is_delegated();
         if let Some(cgroup) = cgroup.as_ref().filter(|_| doubled) {
@@ -175,12 +225,12 @@ impl Pod {
         let gone = || Error::NotFound(format!("exit table {}", path.display()));
         let table = ExitTable::open(&path, None)?.ok_or_else(gone)?;
         let owner = syscalls::pidfd_open(std::process::id()).doing(context)?;
-        let pair = |flags| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).doing(context);
-        let (maker, made) = pair(SockFlag::SOCK_CLOEXEC)?;
         // pause must never hang on it.
-        let (lifeline_end, lifeline) = pair(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+        let (lifeline_end, lifeline) = pair.doing(context)?;
         let birthplace = cgroup.as_ref().map(|cgroup| birthplace(cgroup, doubled, &plan));
-        let birthplace = birthplace.map(|dir| cgroup::open_birthplace(&dir)).transpose()?;
+        let birthplace = birthplace.map(|dir| self.way_to(cgroup::open_birthplace(&dir), &dir)).transpose()?;
         let leaf = match &cgroup {
             Some(cgroup) if plan.wants(Given::Leaf) => {
                 let procs = cgroup.pause().join("cgroup.procs");
@@ -205,18 +255,15 @@ impl Pod {
             sealed: seal(&plan)?,
             fds: &fds,
             // What tells that the other side is gone.
-            handed_over: vec![(Given::Lifeline, lifeline_end), (Given::Maker, maker), (Given::Made, made)],
-            cgroup: birthplace.as_ref().map(AsFd::as_fd),
+            handed_over: vec![(Given::Lifeline, lifeline_end)],
+            cgroup: birthplace.as_ref(),
             note: None,
-            answer: &|question| match question {
-                Question::Maps(pid) => map_by_helper(pid, &self.record.users),
-                Question::Runtime(..) | Question::Listener { .. } => Ok(()),
-            },
+            answer: &only_maps(|pid| map_by_helper(pid, &self.record.users)),
             program_dirs: self.store.program_dirs(),
             cancel: None,
         };
         let pause = run_plan(&plan, request)?.pidfd;
-        drop(fds);
+        drop((fds, placeholder));
         let lost = || Error::Died { object: object.clone() };
         let pid = syscalls::pid_of(pause.as_fd()).doing(context);
         // From here on giving up, which drops `self`, ends it.
@@ -224,10 +271,20 @@ impl Pod {
         self.lifeline = Some(lifeline);
         let process = ProcessId::of(pid?.ok_or_else(lost)?)?.ok_or_else(lost)?;
         self.pause = Some(process);
+        if let Some((scope, dir)) = self.record.scope.as_ref().zip(self.record.cgroup.clone()) {
+            systemd::uncount(scope, &self.record.options.resources, &[dir])?;
+        }
         let cgroup = self.record.cgroup.as_deref().and_then(cgroup::number);
         let record = PauseRecord { process, boot: procfs::boot_id()?, pids: self.facts.pids, cgroup, doubled };
         record_file::write_record(&self.dir.join(PAUSE), &record)
     }
+}
+
+/// The scope of a pod, where systemd makes its cgroup.
+fn plan_scope(facts: &Facts, options: &PodOptions, id: &str) -> Result<Planned> {
+    let unit = format!("podlet-{}-{}.scope", options.name, &id[..8]);
+    let name = UnitName { unit, slice: None, said: ("pod name", options.name.clone()) };
+    Planned::new(facts, name, options.annotations.iter(), &options.resources)
 }
 
 /// Where pause is born: the root of a shared cgroup namespace is where its maker

@@ -52,7 +52,7 @@ pub enum EventKind {
     /// The kernel has killed a process of it, because its memory, the pod's or the
     /// machine's was used up. [`Died`](EventKind::Died) follows if it ends of that.
     OutOfMemory,
-    /// It is frozen: by [`Pod::freeze`](crate::Pod::freeze), or by another program
+    /// It is frozen: by [`Container::pause`](crate::Container::pause), or by another program
     /// that wrote to its cgroup or one above.
     Paused,
     /// It goes on.

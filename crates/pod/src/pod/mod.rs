@@ -1,13 +1,16 @@
 //! A pod's life: made, opened, detached, removed.
 
-mod container;
+pub mod container;
 mod create;
 pub mod events;
 pub mod exec;
 mod find_pause;
+mod mates;
 mod namespaces;
 pub mod process;
 mod races;
+mod removal;
+mod run;
 mod seen;
 mod start;
 pub mod status;
@@ -15,17 +18,20 @@ mod stop;
 pub mod summary;
 mod sweep;
 mod update;
+mod uppers;
 pub mod watch;
 mod whole;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 
 use crate::cgroup::pod_tree::PodCgroup;
+use crate::cgroup::way::Way;
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{self, ProcessId};
@@ -35,14 +41,19 @@ use crate::spec::PodOptions;
 use crate::store::Store;
 use crate::store::exits::ExitTable;
 use crate::store::lock::{Lock, LockMode};
-use crate::store::records::{CONTAINERS, PAUSE, POD, PodRecord, TABLE};
+use crate::store::records::{PAUSE, POD, PodRecord, TABLE};
 use find_pause::{Here, pause_of};
+
+/// How long dropping an attached pod may take, if it does not end at once.
+const AT_ONCE: Duration = Duration::from_millis(300);
 
 /// A pod: namespaces that containers share, and the pause process that holds
 /// them.
 ///
 /// A `Pod` from [`create`](Pod::create) is *attached*: it ends, and its
-/// records go, when the value is dropped or this program ends. One from
+/// records go, when the value is dropped or this program ends. Dropping it takes
+/// no longer than a moment: [`remove`](Pod::remove) waits for all of it, and tells
+/// what could not be done. One from
 /// [`open`](Pod::open), or after [`detach`](Pod::detach), is only a handle.
 pub struct Pod {
     pub(crate) store: Store,
@@ -80,6 +91,14 @@ impl Pod {
     /// Whether its last container has ended and pause is about to.
     pub(crate) fn is_ending(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.is_ending())
+    }
+
+    /// Once an entry is given up: the last container may have ended while it was
+    /// there, and pause only looks when something has ended.
+    pub(crate) fn end_if_it_is_ending(&self) {
+        if self.is_ending() {
+            self.kill().ok();
+        }
     }
 
     /// The pod of that name, alive or dead.
@@ -197,17 +216,22 @@ impl Pod {
     }
 
     /// Ends the pod and everything in it: SIGKILL to pause, and the kernel
-    /// ends the rest. Its records stay, and [`revive`](Pod::revive) can start it
+    /// ends the rest. Its records stay, and [`start`](Pod::start) can start it
     /// again.
     ///
     /// # Errors
     /// [`Error::Deadline`] if the kernel does not get it done in 10 seconds.
     pub fn kill(&self) -> Result<()> {
+        self.tell_ending();
+        self.kill_within(PATIENCE)
+    }
+
+    fn kill_within(&self, patience: Duration) -> Result<()> {
         let Some(pause) = self.pidfd() else { return self.remove_cgroup() };
         // Gone already is as good.
         syscalls::pidfd_signal(pause, libc::SIGKILL).ok();
-        if !syscalls::wait_readable(&pause, Some(PATIENCE)).doing(|| "waiting for pause".into())? {
-            return Err(Error::Deadline { what: format!("the end of pod {}", self.name()), after: PATIENCE });
+        if !syscalls::wait_readable(&pause, Some(patience)).doing(|| "waiting for pause".into())? {
+            return Err(Error::Deadline { what: format!("the end of pod {}", self.name()), after: patience });
         }
         if self.options().pause_is_child {
             syscalls::reap(pause);
@@ -248,8 +272,15 @@ impl Pod {
         Ok(lock.filter(|_| record.is_some_and(|record| record.id == self.record.id)))
     }
 
-    /// Finds pause and the table, if they are there.
+    /// Finds pause and the table, if they are there, and the scope that they are in:
+    /// another command may have started the pod again.
     pub(crate) fn look(&mut self) -> Result<()> {
+        if self.record.scope.is_some() {
+            let record: Option<PodRecord> = record_file::read_record(&self.dir.join(POD))?;
+            if let Some(record) = record.filter(|record| record.id == self.record.id) {
+                (self.record.scope, self.record.cgroup) = (record.scope, record.cgroup);
+            }
+        }
         self.look_from(&Here { pids: self.facts.pids, boot: procfs::boot_id()? })
     }
 
@@ -264,6 +295,11 @@ impl Pod {
         self.record.cgroup.as_ref().map(PodCgroup::at)
     }
 
+    /// How a process gets into one of its cgroups.
+    pub(crate) fn way_to(&self, birthplace: Result<OwnedFd>, dir: &Path) -> Result<Way> {
+        Ok(Way::new(birthplace?, dir, self.record.scope.as_ref().zip(self.record.cgroup.as_deref())))
+    }
+
     /// Of a pod that has ended.
     fn remove_cgroup(&self) -> Result<()> {
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
@@ -276,14 +312,17 @@ impl Pod {
             // What cannot be kept must not keep the pod from being removed.
             self.keep_ooms().ok();
         }
-        cgroup.remove()
+        match &self.record.scope {
+            Some(scope) => scope.remove(cgroup.path()),
+            None => cgroup.remove(),
+        }
     }
 
     /// Ends the pod, and removes all of it; the caller has the lock.
     pub(crate) fn erase(&mut self) -> Result<()> {
         self.kill()?;
         self.store.clean_up(self.name(), Some(self.id()))?;
-        files::remove_all(&self.dir.join(CONTAINERS))?;
+        self.remove_container_dirs()?;
         let prefix = format!("{}:", self.name());
         for mark in self.store.to_sweep().iter().filter(|mark| mark.starts_with(&prefix)) {
             self.store.mark_for_sweep(mark, false)?;
@@ -297,20 +336,27 @@ impl Pod {
     pub(crate) fn shape(&self) -> PodShape<'_> {
         PodShape { options: &self.record.options, users: &self.record.users, cgroup: self.record.cgroup.is_some() }
     }
-
-    /// Where containers keep theirs.
-    pub(crate) fn container_dir(&self, name: &str) -> PathBuf {
-        self.dir.join(CONTAINERS).join(name)
-    }
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        if self.lifeline.is_some() {
-            // An error has no caller to go to; what remains is swept later.
-            self.kill().ok();
-            if let Ok(Some(_lock)) = self.lock(LockMode::Exclusive, true) {
-                self.erase().ok();
+        if self.lifeline.is_none() {
+            return;
+        }
+        // An error has no caller to go to, and nobody expects to wait here: what
+        // remains is swept later.
+        let end = Instant::now() + AT_ONCE;
+        if self.kill_within(AT_ONCE).is_err() {
+            return;
+        }
+        loop {
+            match self.lock(LockMode::Exclusive, false) {
+                Ok(Some(_lock)) => return drop(self.erase()),
+                // A launch that its pod's end has ended is about to let go of it.
+                Ok(None) if files::is_there(&self.dir) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                _ => return,
             }
         }
     }

@@ -1,15 +1,18 @@
 //! A pod's namespaces as descriptors, and what others keep for it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+
+use nix::errno::Errno;
 
 use super::Pod;
 use crate::error::{Context, Error, Result};
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::ProcessId;
+use crate::kernel::syscalls;
 use crate::spec;
-use crate::store::extension::ExtendedPod;
+use crate::store::extension::{ExtendedPod, Extension};
 use crate::store::lock::LockMode;
 
 impl Pod {
@@ -24,7 +27,10 @@ impl Pod {
         // pause has a pid namespace of its own in any case, but then no
         // container is in it.
         if !self.options().shares(kind) {
-            let reason = "the pod's containers do not share it: there is one for each of them";
+            let reason = match self.options().host_network && kind == Namespace::Net {
+                true => "it is the machine's",
+                false => "the pod's containers do not share it: there is one for each of them",
+            };
             return Err(Error::invalid("namespace", kind.name(), reason));
         }
         let pause = self.pause.filter(|_| self.is_alive()).ok_or_else(|| self.dead())?;
@@ -35,6 +41,21 @@ impl Pod {
             return Err(self.dead());
         }
         opened.map(OwnedFd::from).doing(|| format!("opening {path}"))
+    }
+
+    /// The pid namespace of pause, or of `process`, which is in this pod.
+    pub(super) fn pid_namespace(&self, process: Option<&OwnedFd>) -> Result<File> {
+        let context = || "opening a pid namespace".to_string();
+        let gone = || match process {
+            Some(_) => Error::failed(context(), Errno::ESRCH),
+            None => self.dead(),
+        };
+        let process = process.map(AsFd::as_fd).or_else(|| self.pidfd()).ok_or_else(gone)?;
+        let pid = || syscalls::pid_of(process).doing(context)?.ok_or_else(gone);
+        let opened = File::open(format!("/proc/{}/ns/pid", pid()?));
+        // Looked at again: the pid may be another process's now.
+        pid()?;
+        opened.doing(context)
     }
 
     /// The directory in which `owner` notes what it keeps for this pod on the
@@ -54,12 +75,27 @@ impl Pod {
     }
 
     /// The pod has been made anew.
-    pub(super) fn tell_extensions(&self) -> Result<()> {
+    pub(super) fn tell_made_anew(&self) -> Result<()> {
+        self.tell_extensions(|extension, pod| extension.made_anew(pod))
+    }
+
+    /// The pod is about to be ended.
+    pub(super) fn tell_ending(&self) {
+        let tell = |extension: &dyn Extension, pod: &ExtendedPod<'_>| {
+            extension.ending(pod);
+            Ok(())
+        };
+        // Where its directory cannot be read, removing the pod will say so.
+        self.tell_extensions(tell).ok();
+    }
+
+    fn tell_extensions(&self, tell: impl Fn(&dyn Extension, &ExtendedPod<'_>) -> Result<()>) -> Result<()> {
         self.store.for_each_extension(self.name(), |_, extension, dir| {
             let namespace = |kind| self.namespace(kind);
-            let pod = ExtendedPod { name: self.name(), id: Some(self.id()), dir, namespace: &namespace };
-            // What this program does not know it cannot make anew either.
-            extension.map_or(Ok(()), |extension| extension.made_anew(&pod))
+            let (name, id, pause) = (self.name(), Some(self.id()), self.pause_pid());
+            let pod = ExtendedPod { name, id, dir, pause, namespace: &namespace };
+            // What this program does not know it can tell nothing.
+            extension.map_or(Ok(()), |extension| tell(extension, &pod))
         })
     }
 }

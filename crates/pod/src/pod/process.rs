@@ -1,5 +1,6 @@
 //! A handle on one process of a pod: a container's, or one of an `exec`.
 
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use super::whole::Whole;
 use crate::cgroup::oom::OomWatch;
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::ProcessId;
+use crate::kernel::signal::Signal;
 use crate::kernel::syscalls;
+use crate::launch::terminal::Terminal;
 use crate::store::exits::{Exit, ExitTable, Reservation};
 
 /// A process of a pod.
@@ -18,6 +21,17 @@ use crate::store::exits::{Exit, ExitTable, Reservation};
 /// It is pause's child, not this program's: it is waited for through the
 /// pod's exit table, by any number of programs, however often.
 pub struct Process {
+    /// What is written here it reads, if its stdin is
+    /// [`Stdio::Piped`](crate::Stdio::Piped): `take` it, and drop it for an end
+    /// of file. A process that was not started by this handle has none of these.
+    pub stdin: Option<PipeWriter>,
+    /// What it writes to its stdout, if that is piped.
+    pub stdout: Option<PipeReader>,
+    /// What it writes to its stderr, if that is piped.
+    pub stderr: Option<PipeReader>,
+    /// Its terminal, if it was started with one
+    /// ([`Io::terminal`](crate::Io::terminal)).
+    pub terminal: Option<Terminal>,
     pub(crate) name: String,
     pub(crate) table: Arc<ExitTable>,
     pub(crate) reservation: Reservation,
@@ -54,6 +68,9 @@ impl Process {
     /// too: what was returned from has happened. Holds no lock and needs no
     /// thread of its own.
     ///
+    /// Touches no stream: one that waits for the end of its input, or for room
+    /// in a pipe, does not end before that is dropped or read.
+    ///
     /// # Errors
     /// [`Error::State`] if the container was started anew before its exit was
     /// read.
@@ -86,21 +103,21 @@ impl Process {
         Ok(exit.map(|exit| exit.explained(self.oom.as_ref())))
     }
 
-    /// SIGKILL, to this process alone: see [`Pod::kill_all`](crate::Pod::kill_all)
+    /// SIGKILL, to this process alone: see [`Container::kill_all`](crate::Container::kill_all)
     /// for all of a container's.
     ///
     /// # Errors
     /// As [`signal`](Process::signal).
     pub fn kill(&self) -> Result<()> {
-        self.signal(libc::SIGKILL)
+        self.signal(Signal::KILL)
     }
 
     /// SIGKILL, to this process and everything that it has started, and waits
     /// until they are gone: all that is in its cgroup, if it is an exec with
-    /// one of its own ([`Command::own_cgroup`](crate::Command::own_cgroup)).
+    /// one of its own ([`ExecSpec::own_cgroup`](crate::ExecSpec::own_cgroup)).
     /// Else what is found of it: the session it leads and all its descendants,
     /// but no daemon, which has left both. A container as a whole is ended by
-    /// [`Pod::kill_all`](crate::Pod::kill_all).
+    /// [`Container::kill_all`](crate::Container::kill_all).
     ///
     /// # Errors
     /// [`Error::Deadline`], [`Error::Os`].
@@ -124,12 +141,12 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::State`] if it has ended.
-    pub fn signal(&self, signal: i32) -> Result<()> {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let ended = || Error::state(format!("container {}", self.name), "has ended");
-        match syscalls::pidfd_signal(self.pidfd.as_fd(), signal) {
+        match syscalls::pidfd_signal(self.pidfd.as_fd(), signal.number()) {
             // Reaped, or gone before we looked.
             Err(Errno::ESRCH | Errno::EBADF) => Err(ended()),
-            result => result.doing(|| format!("sending signal {signal} to {}", self.name)),
+            result => result.doing(|| format!("sending {signal} to {}", self.name)),
         }
     }
 }

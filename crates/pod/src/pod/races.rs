@@ -8,8 +8,6 @@
 
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::Pod;
 use super::process::Process;
 use crate::error::{Error, Number, StepKind};
@@ -30,9 +28,9 @@ fn suspicion(error: &Error) -> Option<Duration> {
         // before its namespaces do.
         Error::Step { kind: StepKind::Setns, errno: Number(libc::ESRCH | libc::EPERM), .. } => Some(MOMENT),
         Error::Step { kind: StepKind::Clone3, errno: Number(libc::ENOMEM), .. } => Some(MOMENT),
-        Error::Os { errno: Errno::ESRCH | Errno::ENODEV, .. } | Error::Died { .. } => Some(MOMENT),
+        Error::Os { errno: Number(libc::ESRCH | libc::ENODEV), .. } | Error::Died { .. } => Some(MOMENT),
         // EACCES is said of the /proc of a process whose memory is gone already.
-        Error::Os { errno: Errno::ENOENT | Errno::EACCES, .. } => Some(Duration::ZERO),
+        Error::Os { errno: Number(libc::ENOENT | libc::EACCES), .. } => Some(Duration::ZERO),
         Error::State { .. } => Some(Duration::ZERO),
         _ => None,
     }
@@ -99,6 +97,8 @@ impl Pod {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
 
     #[test]

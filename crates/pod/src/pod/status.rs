@@ -8,7 +8,10 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use super::Pod;
+use super::container::Container;
+use crate::cgroup;
 use crate::cgroup::oom::OomLevel;
+use crate::cgroup::pod_tree::PodCgroup;
 use crate::cgroup::stats::{self, Stats};
 use crate::error::Result;
 use crate::kernel::namespace::Namespace;
@@ -18,28 +21,35 @@ use crate::store::exits::{Exit, Phase};
 
 /// Whether a pod lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
 #[serde(rename_all = "lowercase")]
 pub enum PodState {
     /// Its pause lives.
     Running,
+    /// Its pause lives, and its containers are [paused](Pod::pause) as one.
+    Paused,
     /// pause is gone, and everything with it.
     Exited,
 }
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
 #[serde(rename_all = "lowercase")]
 pub enum ContainerState {
-    /// It has a record, but its program has not been executed.
+    /// It is checked, written down and its root prepared, and has no process.
     Created,
     /// Its main process lives.
     Running,
+    /// Its main process lives, and all in it is frozen.
+    Paused,
     /// Its main process has ended.
     Exited,
 }
 
 /// A pod, as it is now.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PodStatus {
     /// Its name.
     pub name: String,
@@ -58,6 +68,8 @@ pub struct PodStatus {
     pub annotations: BTreeMap<String, String>,
     /// What its containers share.
     pub shared: Vec<Namespace>,
+    /// Whether its network namespace is the machine's.
+    pub host_network: bool,
     /// Inodes of pause's namespaces, by kind; empty if it is dead.
     pub namespaces: BTreeMap<&'static str, u64>,
     /// How many processes pause reaped that were not a container's or exec's
@@ -73,6 +85,7 @@ pub struct PodStatus {
 
 /// The pause process.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PauseStatus {
     /// Its pid on this machine, while it lives.
     pub pid: Option<u32>,
@@ -80,6 +93,7 @@ pub struct PauseStatus {
 
 /// A container, as it is now.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ContainerStatus {
     /// Its name.
     pub name: String,
@@ -92,7 +106,7 @@ pub struct ContainerStatus {
     /// As a shell would say: the program's own, or 128 + signal.
     pub exit_code: Option<u8>,
     /// The signal that ended it, if one did.
-    pub signal: Option<u8>,
+    pub signal: Option<i32>,
     /// When it was made.
     #[serde(serialize_with = "rfc3339")]
     pub created: SystemTime,
@@ -122,6 +136,13 @@ impl Pod {
     /// # Errors
     /// What cannot be read of its records.
     pub fn status(&self) -> Result<PodStatus> {
+        match self.started_anew()? {
+            Some(pod) => pod.its_status(),
+            None => self.its_status(),
+        }
+    }
+
+    fn its_status(&self) -> Result<PodStatus> {
         let pid = self.pause_pid();
         let mut namespaces = BTreeMap::new();
         if let Some(pid) = pid {
@@ -131,8 +152,8 @@ impl Pod {
             }
         }
         let mut containers = Vec::new();
-        for name in self.containers()? {
-            match self.container_status(&name) {
+        for container in self.containers()? {
+            match container.its_status() {
                 // Removed just now.
                 Err(crate::Error::NotFound(_)) => {}
                 status => containers.push(status?),
@@ -141,12 +162,13 @@ impl Pod {
         Ok(PodStatus {
             name: self.name().into(),
             id: self.id().into(),
-            state: if pid.is_some() { PodState::Running } else { PodState::Exited },
+            state: pod_state(pid.is_some(), self.cgroup().as_ref(), containers.iter().map(|one| one.state))?,
             created: self.record.created,
             pause: PauseStatus { pid },
             labels: self.options().labels.clone(),
             annotations: self.options().annotations.clone(),
             shared: self.options().share.iter().copied().collect(),
+            host_network: self.options().host_network,
             namespaces,
             reaped_orphans: self.table.as_ref().map_or(0, |table| table.orphans()),
             containers,
@@ -154,41 +176,80 @@ impl Pod {
             usage: self.cgroup().and_then(|cgroup| usage(cgroup.path())),
         })
     }
+}
 
-    /// A container as it is now.
+impl Container<'_> {
+    /// The container as it is now.
     ///
     /// # Errors
     /// [`NotFound`](crate::Error::NotFound), or what cannot be read.
-    pub fn container_status(&self, name: &str) -> Result<ContainerStatus> {
-        let record = self.container_record(name)?;
+    pub fn status(&self) -> Result<ContainerStatus> {
+        self.now(|it| it.its_status())
+    }
+
+    fn its_status(&self) -> Result<ContainerStatus> {
+        let record = self.record()?;
         // In this order: what pause wrote before it ended is in the table.
-        let alive = self.is_alive();
-        let known = record.reservation.zip(self.table.as_ref());
-        let (state, exit) = state_of(known.map(|(reservation, table)| table.phase(reservation)), alive, record.exit);
+        let alive = self.pod.is_alive();
+        let known = record.reservation.zip(self.pod.table.as_ref());
+        let phase = known.map(|(reservation, table)| table.phase(reservation));
+        let (state, exit) = state_of(phase, alive, record.last_exit());
+        let cgroup = self.cgroup();
+        let state = state.or_paused(cgroup.as_deref())?;
         let exit = exit.map(|exit| exit.explained(self.oom_watch(&record).as_ref()));
-        let found = match known.filter(|_| state == ContainerState::Running) {
-            Some((reservation, table)) => self.find_process(name, reservation, table)?,
+        let found = match known.filter(|_| state.is_alive()) {
+            Some((reservation, table)) => self.find_process(reservation, table)?,
             None => None,
         };
         let pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
         Ok(ContainerStatus {
-            name: name.into(),
+            name: self.name.clone(),
             id: record.id,
             pid,
             state,
-            exit_code: exit.map(|exit| exit.code()),
+            exit_code: exit.map(|exit| exit.shell_code()),
             signal: exit.and_then(|exit| exit.signal()),
             created: record.created,
             started: record.started,
             finished: exit.and_then(|exit| exit.finished),
             out_of_memory: exit.and_then(|exit| exit.out_of_memory),
-            usage: self.container_cgroup(name).and_then(|dir| usage(&dir)),
+            usage: cgroup.and_then(|dir| usage(&dir)),
             resources: record.container.resources,
-            command: record.container.args,
+            command: record.container.process.args,
             labels: record.container.labels,
             annotations: record.container.annotations,
         })
     }
+}
+
+impl ContainerState {
+    /// Whether its main process lives.
+    pub fn is_alive(self) -> bool {
+        matches!(self, ContainerState::Running | ContainerState::Paused)
+    }
+
+    /// Of one that runs: whether all in its cgroup is frozen.
+    pub(crate) fn or_paused(self, cgroup: Option<&Path>) -> Result<ContainerState> {
+        Ok(match (self, cgroup) {
+            (ContainerState::Running, Some(cgroup)) if cgroup::says_frozen(cgroup)? => ContainerState::Paused,
+            (state, _) => state,
+        })
+    }
+}
+
+/// Whether a pod lives, and goes on, whose containers are in these states.
+pub(crate) fn pod_state(
+    alive: bool,
+    cgroup: Option<&PodCgroup>,
+    mut containers: impl Iterator<Item = ContainerState>,
+) -> Result<PodState> {
+    Ok(match cgroup {
+        _ if !alive => PodState::Exited,
+        // Most pods: nothing needs to be read.
+        _ if containers.any(|state| state == ContainerState::Running) => PodState::Running,
+        Some(cgroup) if cgroup::is_frozen(&cgroup.containers())? => PodState::Paused,
+        _ => PodState::Running,
+    })
 }
 
 /// What a container's entry in the exit table says of it, if it has one, whether or

@@ -4,27 +4,34 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Pod;
+use super::container::Container;
 use super::process::Process;
+use crate::cgroup;
 use crate::error::{Error, Result};
-use crate::kernel::procfs::{MountNamespace, all_pids, kill_in};
-use crate::kernel::{PATIENCE, files, record_file, syscalls};
+use crate::kernel::procfs::{MountNamespace, all_pids, kill_in, mount_namespace};
+use crate::kernel::signal::Signal;
+use crate::kernel::{PATIENCE, files, procfs, record_file, syscalls};
 use crate::launch::stdio::Io;
 use crate::store::exits::{Exit, Phase};
 use crate::store::lock::LockMode;
 use crate::store::records::{PROCESS, ProcessRecord};
-use crate::{cgroup, spec};
 
-impl Pod {
-    /// Stops a container: its stop signal, and after `grace` SIGKILL to
+impl Container<'_> {
+    /// Stops it: its stop signal, on which a paused one goes on, and after `grace`
+    /// SIGKILL to
     /// everything in it. Other containers are not touched. A stopped one stays
     /// as it is.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deadline`].
-    pub fn stop(&self, name: &str, grace: Duration) -> Result<Option<Exit>> {
-        self.forget_unborn(name)?;
-        let record = self.container_record(name)?;
-        let process = match self.process(name) {
+    pub fn stop(&self, grace: Duration) -> Result<Option<Exit>> {
+        self.now(|it| it.stop_now(grace))
+    }
+
+    fn stop_now(&self, grace: Duration) -> Result<Option<Exit>> {
+        self.forget_unborn()?;
+        let record = self.record()?;
+        let process = match self.its_process() {
             Ok(process) => process,
             Err(Error::State { .. }) => return Ok(record.exit),
             Err(error) => return Err(error),
@@ -32,71 +39,91 @@ impl Pod {
         if process.try_wait().ok() == Some(None) {
             // It may end by itself in the meantime.
             process.signal(record.container.stop_signal).ok();
+            if let Some(cgroup) = self.cgroup().filter(|_| !grace.is_zero())
+                && cgroup::is_frozen(&cgroup)?
+            {
+                // Else it could not act on it.
+                cgroup::let_go_on(&cgroup)?;
+            }
             process.wait_timeout(grace)?;
         }
-        self.kill_all(name)?;
+        self.kill_all()?;
         match process.wait_timeout(PATIENCE)? {
             Some(exit) => Ok(Some(exit)),
-            None => {
-                Err(Error::Deadline { what: format!("the end of container {}/{name}", self.name()), after: PATIENCE })
-            }
+            None => Err(Error::Deadline { what: format!("the end of {}", self.object()), after: PATIENCE }),
         }
     }
 
-    /// Stops a container, as [`stop`](Pod::stop) does, and starts it again. The
+    /// Stops it, as [`stop`](Container::stop) does, and starts it again. The
     /// pod stays, even one that ends with its last container.
     ///
     /// # Errors
-    /// As `stop` and [`start_again`](Pod::start_again).
-    pub fn restart(&self, name: &str, grace: Duration, io: Io) -> Result<Process> {
+    /// As `stop` and [`start`](Container::start).
+    pub fn restart(&self, grace: Duration, io: impl Into<Io>) -> Result<Process> {
+        self.now(|it| it.restart_now(grace, io))
+    }
+
+    fn restart_now(&self, grace: Duration, io: impl Into<Io>) -> Result<Process> {
         let stop_and_start = || {
-            self.stop(name, grace)?;
-            self.start_again(name, io)
+            self.stop(grace)?;
+            self.start(io)
         };
-        let Some(table) = self.table.as_ref().filter(|_| self.options().end_with_last) else {
+        let Some(table) = self.pod.table.as_ref().filter(|_| self.pod.options().end_with_last) else {
             return stop_and_start();
         };
         table.set_end_with_last(false);
         let result = stop_and_start();
+        // `start` has done so, if it came so far.
         table.set_end_with_last(true);
         if !table.has_containers() {
             // The last one ended while pause was not to look.
-            self.kill()?;
+            self.pod.kill()?;
         }
         result
     }
 
-    /// Ends all that is in a container, and removes it.
+    /// Ends all that is in it, and removes it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Deadline`].
-    pub fn remove_container_by_force(&self, name: &str) -> Result<()> {
-        spec::check_name("container", name)?;
-        if let Err(Error::Corrupt { .. }) = self.container_record(name) {
-            return self.remove_damaged_container(name);
+    pub fn remove_by_force(&self) -> Result<()> {
+        self.now(|it| it.remove_now_by_force())
+    }
+
+    fn remove_now_by_force(&self) -> Result<()> {
+        if let Err(Error::Corrupt { .. }) = self.record() {
+            return self.remove_damaged();
         }
-        self.clear_stray(name)?;
+        self.clear_stray()?;
+        if !files::is_there(&self.dir()) {
+            return Ok(());
+        }
         // Its launch may have been killed: what was never born never ends.
-        self.forget_unborn(name)?;
-        self.kill_all(name)?;
-        match self.process(name) {
+        self.forget_unborn()?;
+        self.kill_all()?;
+        match self.its_process() {
             Ok(process) => drop(process.wait_timeout(PATIENCE)?),
             // It never ran in this life of the pod.
             Err(Error::State { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.remove_container(name)
+        self.remove()
     }
 
-    /// Removes a container that has ended.
+    /// Removes it, if it does not run.
     ///
     /// # Errors
     /// [`Error::State`] if it runs: stop it first.
-    pub fn remove_container(&self, name: &str) -> Result<()> {
-        let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
-        let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
-        let record = self.container_record(name)?;
-        if let Some((reservation, table)) = record.reservation.zip(self.table.as_ref()) {
+    pub fn remove(&self) -> Result<()> {
+        let _lock = self.pod.lock(LockMode::Exclusive, true)?.ok_or_else(|| self.not_found())?;
+        // Under the lock: whoever had it before may have started the pod again.
+        self.now(|it| it.remove_locked())
+    }
+
+    /// The caller has the lock.
+    fn remove_locked(&self) -> Result<()> {
+        let record = self.record()?;
+        if let Some((reservation, table)) = record.reservation.zip(self.pod.table.as_ref()) {
             let phase = table.phase(reservation);
             // No command launches while we have the lock: what is not born by now
             // never will be.
@@ -104,45 +131,54 @@ impl Pod {
             // An entry that has moved on is not this container's any more.
             let ended = if unborn { None } else { table.try_wait(reservation).ok().flatten() };
             if !unborn && ended.is_none() && phase != Phase::Lost {
-                return Err(Error::state(format!("container {}/{name}", self.name()), "is running"));
+                return Err(Error::state(self.object(), "is running"));
             }
             let level = ended.and_then(|exit| exit.explained(self.oom_watch(&record).as_ref()).out_of_memory);
-            self.end_for_good(name)?;
+            self.end_for_good()?;
             table.retire(reservation, level);
-            self.release_unborn();
-        } else if let Some(cgroup) = self.container_cgroup(name) {
+            self.pod.release_unborn();
+        } else if let Some(cgroup) = self.cgroup() {
             cgroup::remove_tree(&cgroup)?;
         }
-        files::remove_all(&self.container_dir(name))?;
+        self.remove_dir()?;
         if record.remove_when_ended {
-            self.store.mark_for_sweep(&self.mark(name), false)?;
+            self.pod.store.mark_for_sweep(&self.mark(), false)?;
         }
         Ok(())
     }
 
-    /// SIGKILL to everything in a container, children of its main process
+    /// Sends a signal (signal(7)) to its main process alone, as
+    /// [`Process::signal`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::State`] if it does not run.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        self.process()?.signal(signal)
+    }
+
+    /// SIGKILL to everything in it, children of its main process
     /// included, and waits until they are gone.
     ///
     /// # Errors
     /// [`Error::Deadline`].
-    pub fn kill_all(&self, name: &str) -> Result<()> {
-        match self.container_cgroup(name) {
+    pub fn kill_all(&self) -> Result<()> {
+        match self.cgroup() {
             Some(cgroup) => cgroup::kill(&cgroup, PATIENCE),
-            None => self.end_by_mounts(name),
+            None => self.end_by_mounts(),
         }
     }
 
-    /// [`kill_all`](Pod::kill_all), and the cgroup goes, too.
-    fn end_for_good(&self, name: &str) -> Result<()> {
-        match self.container_cgroup(name) {
+    /// [`kill_all`](Container::kill_all), and the cgroup goes, too.
+    fn end_for_good(&self) -> Result<()> {
+        match self.cgroup() {
             Some(cgroup) => cgroup::remove_tree(&cgroup),
-            None => self.end_by_mounts(name),
+            None => self.end_by_mounts(),
         }
     }
 
     /// Without a cgroup: kills what is in the container's mount namespace.
-    pub(crate) fn end_by_mounts(&self, name: &str) -> Result<()> {
-        let path = self.container_dir(name).join(PROCESS);
+    pub(crate) fn end_by_mounts(&self) -> Result<()> {
+        let path = self.dir().join(PROCESS);
         let recorded = match record_file::read_record::<ProcessRecord>(&path) {
             Err(Error::Corrupt { .. }) => None,
             recorded => recorded?,
@@ -151,42 +187,56 @@ impl Pod {
         // down.
         let running = match recorded.filter(|record| record.process.pid != 0) {
             Some(known) => Some(known),
-            None => match self.container_record(name)?.reservation.zip(self.table.as_ref()) {
-                Some((reservation, table)) => self.find_process(name, reservation, table)?,
+            None => match self.record()?.reservation.zip(self.pod.table.as_ref()) {
+                Some((reservation, table)) => self.find_process(reservation, table)?,
                 None => None,
             },
         };
         let Some(record) = running.or(recorded) else { return Ok(()) };
-        if let Some(main) = record.process.open()? {
-            // Gone already is as good.
-            syscalls::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
-        }
-        let Some(mounts) = record.mounts else { return Ok(()) };
+        let Some(mounts) = end_main(&record)? else { return Ok(()) };
         let may_be_anothers = matches!(mounts, MountNamespace::Inode(_));
-        if may_be_anothers && self.serves_another(name, &record)? {
+        if may_be_anothers && self.serves_another(&record)? {
             return Ok(());
         }
         let candidates = || match may_be_anothers {
-            true => self.pod_processes(),
+            true => self.pod.processes(),
             false => all_pids(),
         };
-        kill_in(mounts, candidates, || format!("container {}/{name}", self.name()))
+        kill_in(mounts, candidates, || self.object())
     }
 
     /// Whether a mount namespace's number belongs to another container by now:
     /// to one that started later, so that this one's must have been gone.
-    fn serves_another(&self, name: &str, record: &ProcessRecord) -> Result<bool> {
-        for other in self.containers()?.iter().filter(|other| *other != name) {
-            let other: Option<ProcessRecord> = record_file::read_record(&self.container_dir(other).join(PROCESS))?;
+    fn serves_another(&self, record: &ProcessRecord) -> Result<bool> {
+        for other in self.pod.containers()?.iter().filter(|other| other.name != self.name) {
+            let other: Option<ProcessRecord> = record_file::read_record(&other.dir().join(PROCESS))?;
             if other.is_some_and(|other| other.mounts == record.mounts && other.process.start > record.process.start) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+}
 
+/// SIGKILL to a main process. The mount namespace in which the rest is.
+pub(super) fn end_main(record: &ProcessRecord) -> Result<Option<MountNamespace>> {
+    let (mut mounts, mut still) = (record.mounts, Ok(()));
+    if let Some(main) = record.process.open()? {
+        if mounts.is_none() {
+            // Until it executes its program an ordinary user cannot look at it, and
+            // then it may have children at any moment.
+            still = procfs::stand_still(&main, record.process.pid);
+            mounts = mount_namespace(record.process.pid)?;
+        }
+        // Gone already is as good.
+        syscalls::pidfd_signal(main.as_fd(), libc::SIGKILL).ok();
+    }
+    still.map(|()| mounts)
+}
+
+impl Pod {
     /// Whether containers of this pod can only be ended by looking for their
-    /// processes: see [`kill_all`](Pod::kill_all).
+    /// processes: see [`Container::kill_all`].
     pub fn ends_by_search(&self) -> bool {
         self.record.cgroup.is_none()
     }

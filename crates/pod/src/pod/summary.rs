@@ -3,7 +3,8 @@
 //! A machine may have a thousand pods, so this is one pass with a few small
 //! reads for each: its records, one line of `/proc` that tells whether pause
 //! lives, and the exit table as a page of bytes. Nothing is opened to be kept,
-//! nothing is mapped, no cgroup is looked at. [`Pod::status`] tells the rest.
+//! nothing is mapped, and a cgroup is only asked whether it is frozen.
+//! [`Pod::status`] tells the rest.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use super::Pod;
 use super::find_pause::{Here, recorded_pause};
-use super::status::{ContainerState, PodState, state_of};
+use super::status::{ContainerState, PodState, pod_state, state_of};
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Error, Result};
@@ -23,11 +24,12 @@ use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
 use crate::store::Store;
 use crate::store::exits::{Exit, Reservation};
-use crate::store::records::{CONTAINER, CONTAINERS, OOM, POD, PROCESS, ProcessRecord, TABLE};
+use crate::store::records::{CONTAINER, CONTAINERS, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit};
 use crate::store::snapshot::Snapshot;
 
 /// A pod, in short.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PodSummary {
     /// Its name.
     pub name: String,
@@ -39,12 +41,15 @@ pub struct PodSummary {
     pub pause: Option<u32>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether its network namespace is the machine's.
+    pub host_network: bool,
     /// Its containers, by name.
     pub containers: Vec<ContainerSummary>,
 }
 
 /// A container, in short.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ContainerSummary {
     /// Its name.
     pub name: String,
@@ -72,7 +77,7 @@ const MANY: usize = 64;
 struct PodPart {
     created: SystemTime,
     cgroup: Option<PathBuf>,
-    options: Labelled,
+    options: OptionsPart,
 }
 
 /// What is wanted of `container.json`.
@@ -85,6 +90,8 @@ struct ContainerPart {
     exit: Option<Exit>,
     #[serde(default)]
     pod_ooms: u64,
+    #[serde(default)]
+    previous: Option<PreviousRun>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +102,9 @@ struct SpecPart {
 }
 
 #[derive(Deserialize)]
-struct Labelled {
+struct OptionsPart {
+    #[serde(default)]
+    host_network: bool,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -156,15 +165,16 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             table = Snapshot::read(&dir.join(TABLE))?;
         }
         let phase = part.reservation.zip(table.as_ref()).map(|(reservation, table)| table.phase(reservation));
-        let (state, exit) = state_of(phase, pause.is_some(), part.exit);
-        if state != ContainerState::Running && !all {
+        let (state, exit) = state_of(phase, pause.is_some(), last_exit(part.exit, part.previous));
+        let state = state.or_paused(cgroup.as_ref().map(|cgroup| cgroup.container(&container)).as_deref())?;
+        if !state.is_alive() && !all {
             continue;
         }
         let watch = cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| {
             OomWatch::new(cgroup, &container, part.pod_ooms, records.join(OOM), reservation.generation)
         });
         containers.push(ContainerSummary {
-            pid: if state == ContainerState::Running { pid_of(store, &name, &container)? } else { None },
+            pid: if state.is_alive() { pid_of(store, &name, &container)? } else { None },
             name: container,
             state,
             exit: exit.map(|exit| exit.explained(watch.as_ref())),
@@ -174,8 +184,9 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             labels: part.container.labels,
         });
     }
-    let state = if pause.is_some() { PodState::Running } else { PodState::Exited };
-    Ok(Some(PodSummary { name, state, created: pod.created, pause, labels: pod.options.labels, containers }))
+    let state = pod_state(pause.is_some(), cgroup.as_ref(), containers.iter().map(|one| one.state))?;
+    let OptionsPart { host_network, labels } = pod.options;
+    Ok(Some(PodSummary { name, state, created: pod.created, pause, labels, host_network, containers }))
 }
 
 /// The pid of a container that runs.
@@ -184,7 +195,7 @@ fn pid_of(store: &Store, pod: &str, container: &str) -> Result<Option<u32>> {
     match record_file::read_record::<ProcessRecord>(&path)? {
         Some(ProcessRecord { process, .. }) if process.pid != 0 => Ok(Some(process.pid)),
         // No command could write it down: looked for, then.
-        _ => match Pod::open(store, pod).and_then(|pod| pod.container_status(container)) {
+        _ => match Pod::open(store, pod).and_then(|pod| pod.named(container).status()) {
             Err(Error::NotFound(_)) => Ok(None),
             status => Ok(status?.pid),
         },

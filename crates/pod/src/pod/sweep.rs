@@ -10,13 +10,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Pod;
+use super::container::Container;
 use super::find_pause::{Here, pause_of, recorded_pause};
-use crate::cgroup;
+use super::removal::Removal;
+use super::stop::end_main;
 use crate::cgroup::pod_tree::{self, PodCgroup};
+use crate::cgroup::{self, systemd};
 use crate::error::{Context, Error, Result};
 use crate::kernel::facts::Facts;
 use crate::kernel::procfs::{all_pids, kill_in, lives, open_process, text_of};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
+use crate::lookup::subids::decide_users;
+use crate::spec::PodOptions;
 use crate::store::exits::{Phase, Reservation};
 use crate::store::lock::{Lock, LockMode};
 use crate::store::records::{LOCK, POD, PROCESS, ProcessRecord, TABLE};
@@ -71,30 +76,23 @@ impl Pod {
             Err(Error::NotFound(_)) => return store.unmark_gone(mark),
             pod => pod?,
         };
-        if pod.goes_at_its_end(container)? {
-            return match pod.exit_of(container)? {
+        let container = pod.named(container);
+        if container.goes_at_its_end()? {
+            return match container.its_exit()? {
                 // Another command may be faster, or start it again.
-                Some(_) => pod.remove_container(container),
+                Some(_) => container.remove(),
                 None => Ok(()),
             };
         }
         // A command that is about to make its record has the lock.
         let Some(_lock) = pod.lock(LockMode::Exclusive, false)? else { return Ok(()) };
-        if pod.goes_at_its_end(container)? { Ok(()) } else { store.mark_for_sweep(mark, false) }
-    }
-
-    /// Whether there is such a container, and no command will ask for it once it
-    /// has ended.
-    fn goes_at_its_end(&self, container: &str) -> Result<bool> {
-        match self.container_record(container) {
-            Err(Error::NotFound(_)) => Ok(false),
-            record => Ok(record?.remove_when_ended),
-        }
+        if container.goes_at_its_end()? { Ok(()) } else { store.mark_for_sweep(mark, false) }
     }
 
     /// Removes a pod whose records cannot be read. pause is found by its record,
     /// if that can be, else by the exit table it has mapped, the cgroup by its
-    /// name.
+    /// name. Files of other ids than the caller's are removed with the ids that
+    /// the caller's pods have today.
     ///
     /// # Errors
     /// What could not be removed.
@@ -145,62 +143,14 @@ impl Pod {
                 cgroup.remove()?;
             }
         }
+        systemd::remove_lost(&facts, name)?;
         pod_tree::tidy_parent(&facts);
         store.clean_up(name, None)?;
+        // Which ids it had is not known: those that it would get today.
+        let users = decide_users(&facts, &PodOptions::new(name))?;
+        Removal { store, users: &users, facts: &facts }.remove_all(&dir)?;
         store.remove_pod_dir(name)?;
         store.unmark_gone(name)
-    }
-
-    /// Ends all that is in a container whose record cannot be read, and removes
-    /// it. Others are not touched.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if it cannot be told from the others: there is neither
-    /// a cgroup nor a note of its process, and more than one such container.
-    pub(crate) fn remove_damaged_container(&self, name: &str) -> Result<()> {
-        let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
-        // No launch is under way now, so an entry that no other container has is
-        // this one's.
-        let others: Vec<_> = self.containers()?.into_iter().filter(|other| other != name).collect();
-        let claimed: Result<Vec<_>> =
-            others.iter().map(|other| Ok(self.container_record(other)?.reservation)).collect();
-        let unclaimed = match (&self.table, &claimed) {
-            (Some(table), Ok(claimed)) => {
-                table.release_unborn();
-                table.unclaimed(&claimed.iter().copied().flatten().collect::<Vec<_>>())
-            }
-            _ => Vec::new(),
-        };
-        match self.container_cgroup(name) {
-            Some(cgroup) => cgroup::remove_tree(&cgroup)?,
-            None if self.is_alive() => self.end_unclaimed(name, &unclaimed, claimed.err())?,
-            None => {}
-        }
-        if let Some(table) = &self.table {
-            unclaimed.iter().for_each(|reservation| table.release_failed(*reservation));
-        }
-        files::remove_all(&self.container_dir(name))?;
-        self.store.mark_for_sweep(&self.mark(name), false)
-    }
-
-    /// Without a cgroup: by the note of its process, or by what the exit table
-    /// says of entries that no other container has.
-    fn end_unclaimed(&self, name: &str, unclaimed: &[Reservation], doubt: Option<Error>) -> Result<()> {
-        let noted = record_file::read_record::<ProcessRecord>(&self.container_dir(name).join(PROCESS));
-        if matches!(noted, Ok(Some(_))) {
-            return self.end_by_mounts(name);
-        }
-        if let Some(doubt) = doubt {
-            return Err(doubt);
-        }
-        let Some(table) = &self.table else { return Ok(()) };
-        for reservation in unclaimed {
-            let Phase::Running(inner) = table.phase(*reservation) else { continue };
-            if let Some(mounts) = self.find_inner(inner)?.and_then(|found| found.mounts) {
-                kill_in(mounts, || self.pod_processes(), || format!("container {}/{name}", self.name()))?;
-            }
-        }
-        Ok(())
     }
 
     /// A directory without a record: its creator died early, or its remover. Or
@@ -217,6 +167,69 @@ impl Pod {
             pod_tree::tidy_parent(&Facts::read()?);
         }
         store.unmark_gone(name)
+    }
+}
+
+impl Container<'_> {
+    /// Whether there is such a container, and no command will ask for it once it
+    /// has ended.
+    fn goes_at_its_end(&self) -> Result<bool> {
+        match self.record() {
+            Err(Error::NotFound(_)) => Ok(false),
+            record => Ok(record?.remove_when_ended),
+        }
+    }
+
+    /// Ends all that is in it although its record cannot be read, and removes it.
+    /// Others are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it cannot be told from the others: there is neither
+    /// a cgroup nor a note of its process, and more than one such container.
+    pub(crate) fn remove_damaged(&self) -> Result<()> {
+        let Some(_lock) = self.pod.lock(LockMode::Exclusive, true)? else { return Ok(()) };
+        // No launch is under way now, so an entry that no other container has is
+        // this one's.
+        let others = self.pod.containers()?;
+        let others = others.iter().filter(|other| other.name != self.name);
+        let claimed: Result<Vec<_>> = others.map(|other| Ok(other.record()?.reservation)).collect();
+        let unclaimed = match (&self.pod.table, &claimed) {
+            (Some(table), Ok(claimed)) => {
+                table.release_unborn();
+                table.unclaimed(&claimed.iter().copied().flatten().collect::<Vec<_>>())
+            }
+            _ => Vec::new(),
+        };
+        match self.cgroup() {
+            Some(cgroup) => cgroup::remove_tree(&cgroup)?,
+            None if self.pod.is_alive() => self.end_unclaimed(&unclaimed, claimed.err())?,
+            None => {}
+        }
+        if let Some(table) = &self.pod.table {
+            unclaimed.iter().for_each(|reservation| table.release_failed(*reservation));
+        }
+        self.remove_dir()?;
+        self.pod.store.mark_for_sweep(&self.mark(), false)
+    }
+
+    /// Without a cgroup: by the note of its process, or by what the exit table
+    /// says of entries that no other container has.
+    fn end_unclaimed(&self, unclaimed: &[Reservation], doubt: Option<Error>) -> Result<()> {
+        let noted = record_file::read_record::<ProcessRecord>(&self.dir().join(PROCESS));
+        if matches!(noted, Ok(Some(_))) {
+            return self.end_by_mounts();
+        }
+        if let Some(doubt) = doubt {
+            return Err(doubt);
+        }
+        let Some(table) = &self.pod.table else { return Ok(()) };
+        for reservation in unclaimed {
+            let Phase::Running(inner) = table.phase(*reservation) else { continue };
+            if let Some(mounts) = self.pod.find_inner(inner)?.map_or(Ok(None), |found| end_main(&found))? {
+                kill_in(mounts, || self.pod.processes(), || self.object())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,17 @@
 //! Limits of what runs, changed; and everything in a container, frozen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Pod;
+use super::container::Container;
 use crate::cgroup::pod_tree::PodCgroup;
-use crate::cgroup::{self, apply, doubled};
+use crate::cgroup::{self, apply, doubled, systemd};
 use crate::error::{Error, Result};
 use crate::kernel::{files, record_file};
 use crate::resources::Resources;
-use crate::spec::Container;
+use crate::spec::ContainerSpec;
 use crate::store::lock::LockMode;
-use crate::store::records::{CONTAINER, ContainerRecord, PAUSE, POD, PauseRecord, PodRecord};
+use crate::store::records::{ContainerRecord, PAUSE, POD, PauseRecord, PodRecord};
 
 impl Pod {
     /// Changes the pod's limits: what `change` sets is set, the rest stays. A
@@ -26,6 +27,9 @@ impl Pod {
         let record: PodRecord = record_file::read_record(&path)?.ok_or_else(gone)?;
         let mut new = record.clone();
         new.options.resources = record.options.resources.changed_by(change)?;
+        if record.scope.is_some() {
+            systemd::check_annotations(new.options.annotations.iter(), &new.options.resources)?;
+        }
         let cgroup = self.record.cgroup.clone();
         apply::check_reachable(&new.options.resources, &self.facts, cgroup.as_deref())?;
         record_file::write_record(&path, &new)?;
@@ -38,7 +42,7 @@ impl Pod {
                 record_file::read_record(&self.dir.join(PAUSE))?.is_some_and(|pause: PauseRecord| pause.doubled);
             let mut dirs = vec![dir.to_path_buf()];
             dirs.extend(doubled.then(|| PodCgroup::at(dir).containers()));
-            record.options.resources.update_all(change, &dirs, &cgroup::hierarchy_root()).map(drop)
+            systemd::update_all(record.scope.as_ref(), &record.options.resources, change, &dirs).map(drop)
         };
         if let Some(cgroup) = cgroup.filter(|dir| files::is_there(dir))
             && let Err(error) = set(&cgroup)
@@ -50,12 +54,35 @@ impl Pod {
         Ok(())
     }
 
+    /// Freezes all of its containers as one, until [`unpause`](Pod::unpause):
+    /// they get no processor time. A signal that ends a process does so
+    /// nevertheless; one that it handles waits. pause goes on, and nothing can be started in the pod.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not alive or has no cgroup.
+    pub fn pause(&self) -> Result<()> {
+        cgroup::freeze(&self.live_cgroup()?.containers())
+    }
+
+    /// Lets its containers go on, but for those that were paused by themselves.
+    ///
+    /// # Errors
+    /// As [`pause`](Pod::pause).
+    pub fn unpause(&self) -> Result<()> {
+        cgroup::let_go_on(&self.live_cgroup()?.containers())
+    }
+
+    fn live_cgroup(&self) -> Result<PodCgroup> {
+        self.live_table()?;
+        self.cgroup().ok_or_else(|| no_cgroup(format!("pod {}", self.name())))
+    }
+
     /// For containers that run, as for those that will: see
     /// [`limits_of`](Pod::limits_of).
     fn end_containers_as_wholes(&self) -> Result<()> {
-        for name in self.containers()? {
-            let dir = self.container_cgroup(&name).filter(|dir| files::is_there(dir));
-            let record = self.container_record(&name)?;
+        for container in self.containers()? {
+            let dir = container.cgroup().filter(|dir| files::is_there(dir));
+            let record = container.record()?;
             let unified =
                 record.container.resources.unified.into_iter().filter(|(file, _)| file == "memory.oom.group").collect();
             let group = Resources { unified, ..Resources::default() }.ending_as_a_whole();
@@ -64,59 +91,65 @@ impl Pod {
         }
         Ok(())
     }
+}
 
-    /// Changes a container's limits, for this run if it runs, and for later
+impl Container<'_> {
+    /// Changes its limits, for this run if it runs, and for later
     /// ones.
     ///
     /// # Errors
-    /// As [`update`](Pod::update).
-    pub fn update_container(&self, name: &str, change: &Resources) -> Result<()> {
-        let gone = || Error::NotFound(format!("container \"{}/{name}\"", self.name()));
-        let _lock = self.lock(LockMode::Exclusive, true)?.ok_or_else(gone)?;
-        let record = self.container_record(name)?;
+    /// As [`Pod::update`].
+    pub fn update(&self, change: &Resources) -> Result<()> {
+        let _lock = self.pod.lock(LockMode::Exclusive, true)?.ok_or_else(|| self.not_found())?;
+        let record = self.record()?;
         let old = record.container.resources.clone();
-        let container = Container { resources: old.changed_by(change)?, ..record.container.clone() };
-        let cgroup = self.container_cgroup(name);
-        apply::check_reachable(&container.resources, &self.facts, cgroup.as_deref())?;
+        let container = ContainerSpec { resources: old.changed_by(change)?, ..record.container.clone() };
+        let cgroup = self.cgroup();
+        apply::check_reachable(&container.resources, &self.pod.facts, cgroup.as_deref())?;
         // What follows from a memory limit, were it the first one.
-        let whole = self.limits_of(&container).unified.remove("memory.oom.group");
-        let path = self.container_dir(name).join(CONTAINER);
-        record_file::write_record(&path, &ContainerRecord { container, ..record.clone() })?;
-        let limits = self.limits_of(&record.container);
+        let whole = self.pod.limits_of(&container).unified.remove("memory.oom.group");
+        self.write(&ContainerRecord { container, ..record.clone() })?;
+        let limits = self.pod.limits_of(&record.container);
         let mut change = change.clone();
         change.unified.extend(whole.map(|whole| ("memory.oom.group".to_string(), whole)));
         if let Some(cgroup) = cgroup.filter(|dir| files::is_there(dir))
             && let both = doubled::both(&cgroup, record.doubled)
             && let Err(error) = limits.update_all(&change, &both, &cgroup::hierarchy_root())
         {
-            record_file::write_record(&path, &record)?;
+            self.write(&record)?;
             return Err(error);
         }
         Ok(())
     }
 
-    /// Freezes everything in a container, until [`thaw`](Pod::thaw): it gets no
-    /// processor time, and signals wait. SIGKILL does not.
+    /// Freezes everything in it, until [`unpause`](Container::unpause): it gets no
+    /// processor time. A signal that ends a process does so nevertheless; one that
+    /// it handles waits.
     ///
     /// # Errors
     /// [`Error::State`] if it does not run or has no cgroup.
-    pub fn freeze(&self, name: &str) -> Result<()> {
-        cgroup::freeze(&self.running_cgroup(name)?, true)
+    pub fn pause(&self) -> Result<()> {
+        cgroup::freeze(&self.running_cgroup()?)
     }
 
-    /// Lets a frozen container go on.
+    /// Lets it go on. In a pod that is paused as a whole it stands still until
+    /// that goes on, too.
     ///
     /// # Errors
-    /// As [`freeze`](Pod::freeze).
-    pub fn thaw(&self, name: &str) -> Result<()> {
-        cgroup::freeze(&self.running_cgroup(name)?, false)
+    /// As [`pause`](Container::pause).
+    pub fn unpause(&self) -> Result<()> {
+        cgroup::let_go_on(&self.running_cgroup()?)
     }
 
-    fn running_cgroup(&self, name: &str) -> Result<std::path::PathBuf> {
-        let object = || format!("container {}/{name}", self.name());
-        if self.process(name)?.try_wait()?.is_some() {
-            return Err(Error::state(object(), "is not running"));
+    fn running_cgroup(&self) -> Result<PathBuf> {
+        if self.process()?.try_wait()?.is_some() {
+            return Err(Error::state(self.object(), "is not running"));
         }
-        self.container_cgroup(name).ok_or_else(|| Error::state(object(), "has no cgroup, so it cannot be frozen"))
+        self.cgroup().ok_or_else(|| no_cgroup(self.object()))
     }
+}
+
+/// Why it cannot be paused.
+fn no_cgroup(object: String) -> Error {
+    Error::state(object, "has no cgroup, so it cannot be paused")
 }

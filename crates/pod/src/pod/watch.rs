@@ -24,7 +24,7 @@ use super::Pod;
 use super::events::{Event, Story};
 use super::find_pause::Here;
 use super::seen::{self, SeenPod};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Number, Result};
 use crate::kernel::changes::{Change, Changes, Mask, WatchId};
 use crate::kernel::procfs::ProcessId;
 use crate::kernel::{changes, files, record_file, syscalls};
@@ -459,8 +459,8 @@ impl Watch {
 /// With the limit that a read may come to as well.
 fn explained(error: Error) -> Error {
     match error {
-        Error::Os { doing, errno: errno @ (Errno::EMFILE | Errno::ENFILE), .. } if !doing.ends_with(')') => {
-            changes::refused(doing, errno, "fs.file-max")
+        Error::Os { doing, errno: Number(errno @ (libc::EMFILE | libc::ENFILE)), .. } if !doing.ends_with(')') => {
+            changes::refused(doing, Errno::from_raw(errno), "fs.file-max")
         }
         error => error,
     }
@@ -469,9 +469,10 @@ fn explained(error: Error) -> Error {
 /// Without its record.
 fn find_main_process(store: &Store, pod: &str, container: &str) -> Result<Option<ProcessId>> {
     let pod = Pod::open(store, pod)?;
-    let record = pod.container_record(container)?;
+    let container = pod.named(container);
+    let record = container.record()?;
     let Some((reservation, table)) = record.reservation.zip(pod.table.as_ref()) else { return Ok(None) };
-    let found = pod.find_process(container, reservation, table)?;
+    let found = container.find_process(reservation, table)?;
     Ok(found.map(|record| record.process).filter(|process| process.pid != 0))
 }
 

@@ -1,6 +1,6 @@
 //! An exec as a whole: its process, and everything that this has started.
 //!
-//! With a cgroup of its own (see [`Command::own_cgroup`](crate::Command)) that
+//! With a cgroup of its own (see [`ExecSpec::own_cgroup`](crate::ExecSpec)) that
 //! is whatever is in there, and nothing can hide. Without one it is looked for:
 //! the session of which an exec's process is always the leader, and all that
 //! descend from it. A process that has made a session of its own *and* whose

@@ -16,8 +16,7 @@
 //! to be set, by field, value and cure. Nothing is left out in silence.
 //!
 //! A limit is written before the first process is born into the cgroup, and
-//! controllers are enabled, from the root down, for what is asked only: see
-//! [`Resources::apply`].
+//! controllers are enabled, from the root down, for what is asked only.
 //!
 //! [cgroups(7)]: https://man7.org/linux/man-pages/man7/cgroups.7.html
 //! [cgroup-v2]: https://docs.kernel.org/admin-guide/cgroup-v2.html
@@ -35,6 +34,8 @@ use crate::error::{Error, Result};
 pub use device_rules::{DeviceKind, DeviceRule};
 pub(crate) use oci::{ALWAYS_COUNTED, ALWAYS_KILLED, GONE, ONLY_V1, REALTIME};
 pub use writes::{Present, Write, weight_of_blkio, weight_of_shares};
+
+const PIDS_MAX: &str = "pids.max";
 
 /// What is not said is not written down.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -97,7 +98,7 @@ pub struct Memory {
     /// difference). The same as `limit`: no swap.
     #[serde(skip_serializing_if = "is_default")]
     pub swap: Option<i64>,
-    /// An [`update`](Resources::update) below what is used is refused; without
+    /// An [update](crate::Container::update) below what is used is refused; without
     /// it the kernel kills to get there.
     #[serde(skip_serializing_if = "is_default")]
     pub check_before_update: bool,
@@ -192,6 +193,30 @@ impl Resources {
     /// What is limited, without which devices may be used.
     pub(crate) fn without_devices(&self) -> Resources {
         Resources { devices: Vec::new(), ..self.clone() }
+    }
+
+    /// The same with one process more, for one that is there for a while and is not to
+    /// count.
+    pub(crate) fn with_one_more(&self) -> Resources {
+        // linux/threads.h: PID_MAX_LIMIT, more than which the kernel does not take.
+        const MOST: i64 = 1 << 22;
+        let raised = |most: i64| if (1..MOST).contains(&most) { most + 1 } else { most };
+        let mut more = self.clone();
+        more.pids = self.pids.map(raised);
+        if let Some(most) = more.unified.get_mut(PIDS_MAX)
+            && let Ok(number) = most.trim().parse::<i64>()
+        {
+            // Of a cgroup's file 0 is a limit.
+            *most = (if number == 0 { 1 } else { raised(number) }).to_string();
+        }
+        more
+    }
+
+    /// What is limited of processes alone.
+    pub(crate) fn of_pids(&self) -> Resources {
+        let unified = self.unified.iter().filter(|(file, _)| *file == PIDS_MAX);
+        let unified = unified.map(|(file, most)| (file.clone(), most.clone())).collect();
+        Resources { pids: self.pids, unified, ..Resources::default() }
     }
 
     /// Whether there is any limit of memory: then what is killed for lack of it
@@ -311,6 +336,22 @@ mod tests {
         assert_eq!((new.cpu.shares, new.cpu.weight), (None, Some(300)));
         let devices: Vec<_> = new.block_io.read_bps.iter().map(|device| (device.minor, device.value)).collect();
         assert_eq!(devices, [(1, 2), (0, 9)]);
+    }
+
+    #[test]
+    fn one_process_more_is_taken_back_by_the_limits_of_processes() {
+        let raised = |pids, file: &str| {
+            let mut asked = Resources { pids, ..Resources::default() };
+            asked.memory.limit = Some(5);
+            asked.unified.insert(PIDS_MAX.into(), file.into());
+            let more = asked.with_one_more();
+            assert_eq!(more.changed_by(&asked.of_pids()).expect("a change"), asked);
+            (more.pids, more.unified[PIDS_MAX].clone())
+        };
+        assert_eq!(raised(Some(1), "7"), (Some(2), "8".into()));
+        assert_eq!(raised(None, "0"), (None, "1".into()));
+        assert_eq!(raised(Some(0), "max"), (Some(0), "max".into()), "no limit");
+        assert_eq!(raised(Some(1 << 22), "4194304"), (Some(1 << 22), "4194304".into()), "the kernel's most");
     }
 
     #[test]

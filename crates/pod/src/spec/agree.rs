@@ -1,7 +1,13 @@
 //! What a container and its pod must agree on: everything that belongs to a
 //! namespace both are in.
 
-use super::container::{Container, NamespaceMode};
+use std::borrow::Cow;
+
+use caps::Capability;
+
+use super::container::{ContainerSpec, NamespaceMode};
+use super::flags::FILE_SYSTEM_FLAGS;
+use super::mount::{Mount, MountKind};
 use super::pod::PodOptions;
 use super::sysctl;
 use crate::error::{Error, Result};
@@ -13,7 +19,7 @@ impl PodOptions {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a kernel parameter that is none.
-    pub fn adopt(&mut self, container: &mut Container) -> Result<()> {
+    pub fn adopt(&mut self, container: &mut ContainerSpec) -> Result<()> {
         for (name, value) in std::mem::take(&mut container.sysctl) {
             let home = match sysctl::parse(&name)?.namespace {
                 namespace if container.shares(namespace, self) => &mut self.sysctl,
@@ -28,9 +34,19 @@ impl PodOptions {
         }
         Ok(())
     }
+
+    /// A container of this pod with what it takes over from that.
+    pub(crate) fn place<'a>(&self, container: &'a ContainerSpec) -> Cow<'a, ContainerSpec> {
+        match container.net {
+            NamespaceMode::Pod if self.host_network => {
+                Cow::Owned(ContainerSpec { net: NamespaceMode::Host, ..container.clone() })
+            }
+            _ => Cow::Borrowed(container),
+        }
+    }
 }
 
-impl Container {
+impl ContainerSpec {
     /// Which namespace of this kind it is in: of some it has no choice.
     pub(crate) fn mode_of(&self, namespace: Namespace) -> NamespaceMode {
         match namespace {
@@ -84,7 +100,10 @@ impl Container {
             let reason = "goes into the pod's network namespace, and this container is not in it: add `net` to --share";
             return Err(Error::invalid("netDevices", name, reason));
         }
-        match &self.scheduler {
+        if !self.shares(Namespace::Pid, pod) {
+            self.check_procfs()?;
+        }
+        match &self.process.scheduler {
             Some(scheduler) if scheduler.is_not_inherited() && self.shares(Namespace::Pid, pod) => {
                 let reason = "no child inherits this policy or flag, and a container that shares the pod's processes \
                               has given up its privileges before it is born: give it a pid namespace of its own";
@@ -92,5 +111,60 @@ impl Container {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A pid namespace of its own has one procfs, wherever that is mounted.
+    fn check_procfs(&self) -> Result<()> {
+        let of_file_system = |mount: &Mount| (mount.data.clone(), mount.flags & FILE_SYSTEM_FLAGS);
+        let mut procs = self.mounts.iter().filter(|mount| mount.kind == MountKind::Proc);
+        let first = procs.next();
+        let other = procs.find(|mount| first.map(of_file_system) != Some(of_file_system(mount)));
+        other.map_or(Ok(()), |other| {
+            let place = first.map_or("", |first| first.target.to_str().unwrap_or_default());
+            let reason = format!(
+                "is the procfs of the container's pid namespace again ({:?}): give it the same options as that on {place}",
+                other.data
+            );
+            Err(Error::invalid("mounts", other.target.to_string_lossy(), reason))
+        })
+    }
+
+    /// Whether it can trace what it sees of a pod without a user namespace,
+    /// where that takes nothing but this capability.
+    pub(crate) fn may_trace(&self, pod: &PodOptions) -> bool {
+        self.shares(Namespace::Pid, pod) && self.process.capabilities.union().contains(Capability::CAP_SYS_PTRACE)
+    }
+
+    /// Whether its pid namespace is made inside one that its mates share.
+    pub(crate) fn nests_pids(&self, pod: &PodOptions) -> bool {
+        pod.shares(Namespace::Pid) && !self.shares(Namespace::Pid, pod)
+    }
+
+    /// In a pod without a user namespace, refuses a container with a pid
+    /// namespace of its own beside one that may trace it: who makes that
+    /// namespace is seen in the pod's, and has CAP_SYS_ADMIN for it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the cure.
+    pub(crate) fn check_beside(&self, mate: &ContainerSpec, pod: &PodOptions) -> Result<()> {
+        let cure = "give the pod a user namespace (--share net,pid,ipc,uts,user with --uidmap and --gidmap), leave \
+                    CAP_SYS_PTRACE out, or remove that container first";
+        if self.nests_pids(pod) && mate.may_trace(pod) {
+            let reason = format!(
+                "container {} of this pod has CAP_SYS_PTRACE, and could trace the process that makes the pid namespace, \
+                 which has CAP_SYS_ADMIN: {cure}",
+                mate.name
+            );
+            return Err(Error::invalid("pid", "own", reason));
+        }
+        if self.may_trace(pod) && mate.nests_pids(pod) {
+            let reason = format!(
+                "container {} of this pod has a pid namespace of its own: when it is started again, or something is \
+                 executed in it, this one could trace a process that has CAP_SYS_ADMIN: {cure}",
+                mate.name
+            );
+            return Err(Error::invalid("capability", Capability::CAP_SYS_PTRACE.to_string(), reason));
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! What cannot be, said by field, value and cure.
 
+use std::fs::Metadata;
 use std::path::Path;
 
 use caps::Capability;
 
-use super::mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountKind};
+use super::flags::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, MountFlags};
+use super::mount::{Mount, MountKind};
 use super::text::{check_path, check_string};
 use crate::error::{Error, Result};
 use crate::kernel::idmap::IdMap;
@@ -36,15 +38,16 @@ fn describe(error: &std::io::Error) -> String {
     }
 }
 
-pub(super) fn check_rootfs(dir: &Path) -> Result<()> {
+/// A directory of this machine that has to be there.
+pub(super) fn check_directory(field: &str, dir: &Path) -> Result<Metadata> {
     let shown = dir.to_string_lossy();
     if !dir.is_absolute() {
-        return Err(Error::invalid("rootfs", shown, "give an absolute path"));
+        return Err(Error::invalid(field, shown, "give an absolute path"));
     }
     match std::fs::metadata(dir) {
-        Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(Error::invalid("rootfs", shown, "not a directory")),
-        Err(error) => Err(Error::invalid("rootfs", shown, describe(&error)).because(error)),
+        Ok(meta) if meta.is_dir() => Ok(meta),
+        Ok(_) => Err(Error::invalid(field, shown, "not a directory")),
+        Err(error) => Err(Error::invalid(field, shown, describe(&error)).because(error)),
     }
 }
 
@@ -69,10 +72,9 @@ pub(super) fn check_mount(mount: &Mount) -> Result<()> {
         let value = format!("{} bytes", mount.data.len());
         return Err(Error::invalid(here("options"), value, format!("at most {DATA_MAX} bytes")));
     }
-    check_propagation(&here("propagation"), mount.propagation)?;
     let of_one_mount = mount.recursive_flags | mount.clear | mount.recursive_clear;
-    if mount.flags & !(MOUNT_FLAGS | FILE_SYSTEM_FLAGS) | of_one_mount & !MOUNT_FLAGS != 0 {
-        let value = format!("{:#x}", mount.flags | of_one_mount);
+    if !(MOUNT_FLAGS | FILE_SYSTEM_FLAGS).contains(mount.flags) || !MOUNT_FLAGS.contains(of_one_mount) {
+        let value = format!("{:#x}", (mount.flags | of_one_mount).bits());
         return Err(Error::invalid(here("flags"), value, "has bits that are no options of mounts"));
     }
     if mount.copy_up && mount.kind != MountKind::Tmpfs {
@@ -124,20 +126,11 @@ fn check_bind(mount: &Mount, source: &Path) -> Result<()> {
     if !mount.data.is_empty() {
         return Err(Error::invalid(field(), &mount.data, "not an option of a bind, which takes no others"));
     }
-    if mount.flags & FILE_SYSTEM_FLAGS & !libc::MS_SILENT != 0 {
+    if mount.flags.intersects(FILE_SYSTEM_FLAGS.difference(MountFlags::SILENT)) {
         let reason = "sync, dirsync, iversion and lazytime belong to the whole file system: a bind cannot change them";
         return Err(Error::invalid(field(), "", reason));
     }
     Ok(())
-}
-
-/// One kind, perhaps recursive; or nothing.
-pub(super) fn check_propagation(field: &str, propagation: u64) -> Result<()> {
-    let kinds = [0, libc::MS_PRIVATE, libc::MS_SLAVE, libc::MS_SHARED, libc::MS_UNBINDABLE];
-    if kinds.contains(&(propagation & !libc::MS_REC)) && propagation != libc::MS_REC {
-        return Ok(());
-    }
-    Err(Error::invalid(field, format!("{propagation:#x}"), "one of private, slave, shared, unbindable"))
 }
 
 /// A profile the kernel can be asked for. Whether it is loaded is for the

@@ -2,19 +2,18 @@
 
 use std::path::Component;
 
-use super::check::{
-    check_apparmor, check_hostname, check_interface, check_mount, check_propagation, check_rootfs, rlimit_number,
-};
-use super::container::{Container, NamespaceMode, Root};
+use super::check::{check_apparmor, check_directory, check_hostname, check_interface, check_mount, rlimit_number};
+use super::container::{ContainerSpec, NamespaceMode, Root};
 use super::pod::PodOptions;
 use super::sysctl;
 use super::text::{check_args, check_name, check_notes, check_path, check_variable};
 use crate::error::{Error, Result};
+use crate::kernel::signal::Signal;
 use crate::seccomp::Seccomp;
 
-impl Container {
+impl ContainerSpec {
     /// Whether the container cannot be what it says. A seccomp profile is
-    /// checked where it is compiled: [`filter`](Container::filter).
+    /// checked where it is compiled: [`filter`](ContainerSpec::filter).
     ///
     /// # Errors
     /// [`Error::Invalid`], naming the field, the value and the cure.
@@ -25,7 +24,7 @@ impl Container {
         self.check_parameters()?;
         self.check_scheduling()?;
         check_notes(&self.labels, &self.annotations)?;
-        if let Some(profile) = &self.apparmor_profile {
+        if let Some(profile) = &self.process.apparmor_profile {
             check_apparmor(profile)?;
         }
         self.check_namespaces()
@@ -36,7 +35,7 @@ impl Container {
     /// can be started in it.
     ///
     /// # Errors
-    /// As [`check`](Container::check) and [`filter`](Container::filter).
+    /// As [`check`](ContainerSpec::check) and [`filter`](ContainerSpec::filter).
     pub fn check_before_pod(&self) -> Result<()> {
         self.check()?;
         match &self.seccomp {
@@ -58,13 +57,18 @@ impl Container {
         }
         match &self.root {
             Root::Host => {}
-            Root::Dir(dir) => check_rootfs(dir)?,
+            Root::Dir(dir) => check_directory("rootfs", dir).map(|_| ())?,
+            Root::Layers(layers) => layers.check()?,
         }
-        check_args(&self.args)?;
-        for variable in &self.env {
+        // A record may have any number.
+        if Signal::new(self.stop_signal.number()).is_err() {
+            return Err(Error::invalid("stop_signal", self.stop_signal.number().to_string(), "a signal, 1 to 64"));
+        }
+        check_args(&self.process.args)?;
+        for variable in &self.process.env {
             check_variable(variable)?;
         }
-        check_path("cwd", &self.cwd)
+        check_path("cwd", &self.process.cwd)
     }
 
     /// What it finds in its root.
@@ -72,7 +76,6 @@ impl Container {
         for mount in &self.mounts {
             check_mount(mount)?;
         }
-        check_propagation("rootfsPropagation", self.root_propagation)?;
         for (i, device) in self.devices.iter().enumerate() {
             device.check()?;
             if self.devices[..i].iter().any(|other| other.path == device.path) {
@@ -91,20 +94,20 @@ impl Container {
 
     /// What it may use.
     fn check_limits(&self) -> Result<()> {
-        for limit in &self.rlimits {
+        for limit in &self.process.rlimits {
             if limit.soft > limit.hard {
                 return Err(Error::invalid("rlimits", &limit.name, "the soft limit is above the hard one"));
             }
             rlimit_number(&limit.name)?;
         }
-        for (i, limit) in self.rlimits.iter().enumerate() {
-            if self.rlimits[..i].iter().any(|other| other.name == limit.name) {
+        for (i, limit) in self.process.rlimits.iter().enumerate() {
+            if self.process.rlimits[..i].iter().any(|other| other.name == limit.name) {
                 return Err(Error::invalid("rlimits", &limit.name, "given twice"));
             }
         }
         self.resources.check()?;
-        if self.umask > 0o777 {
-            return Err(Error::invalid("umask", format!("{:o}", self.umask), "at most 0777"));
+        if self.process.umask > 0o777 {
+            return Err(Error::invalid("umask", format!("{:o}", self.process.umask), "at most 0777"));
         }
         Ok(())
     }
@@ -114,21 +117,21 @@ impl Container {
         if let Some(domainname) = &self.domainname {
             check_hostname("domainname", domainname)?;
         }
-        sysctl::check(&self.sysctl)
+        sysctl::check_sysctls(&self.sysctl)
     }
 
     /// When it runs, and where.
     fn check_scheduling(&self) -> Result<()> {
-        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+        if let Some(score) = self.process.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(Error::invalid("oom_score_adj", score.to_string(), "from -1000 to 1000"));
         }
-        if let Some(scheduler) = &self.scheduler {
+        if let Some(scheduler) = &self.process.scheduler {
             scheduler.check()?;
         }
-        if let Some(io) = self.io_priority.filter(|io| io.priority > 7) {
+        if let Some(io) = self.process.io_priority.filter(|io| io.priority > 7) {
             return Err(Error::invalid("ioPriority.priority", io.priority.to_string(), "from 0, the first, to 7"));
         }
-        self.exec_cpu_affinity.check()?;
+        self.process.exec_cpu_affinity.check()?;
         match &self.memory_policy {
             Some(policy) => policy.check(),
             None => Ok(()),

@@ -1,32 +1,42 @@
-//! What a user asks for: [`PodOptions`] and [`Container`].
+//! What a user asks for: [`PodOptions`] and [`ContainerSpec`].
 //!
 //! Both are plain data, filled by methods or by [`config`](crate::config) from
 //! an OCI `config.json`, kept in the state directory as JSON, and checked as a
 //! whole before anything is made: see [`PodOptions::check`] and
-//! [`Container::check`]. What passed has only names, paths and strings in it that
+//! [`ContainerSpec::check`]. What passed has only names, paths and strings in it that
 //! a plan can take as they are.
 
 mod agree;
+mod cgroup_manager;
 mod check;
 mod check_container;
 mod container;
+mod device;
+mod flags;
+mod layers;
 mod mount;
 mod options;
 mod pod;
 mod process;
+mod scheduling;
 pub(crate) mod sysctl;
 mod text;
-pub mod users;
+pub(crate) mod users;
 
-pub use crate::seccomp::DEFAULT_CAPABILITIES;
+pub use cgroup_manager::CgroupManager;
 pub use check::parse_capability;
 pub(crate) use check::rlimit_number;
-pub use container::{CapabilitySets, Container, DEFAULT_PATH, NamespaceMode, Rlimit, Root, User};
-pub use mount::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, Mount, MountIds, MountKind};
+pub use container::{ContainerSpec, NamespaceMode, Root};
+pub use device::{Device, DeviceKind};
+pub use flags::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, MountFlags, Propagation, PropagationKind};
+pub use layers::{Layers, UpperDir};
+pub use mount::{Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;
 pub use pod::{PodOptions, TimeOffsets};
-pub use process::{CpuAffinity, Device, DeviceKind, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
-pub use process::{memory_policy_flags, memory_policy_modes};
+pub use process::{CapabilitySets, DEFAULT_CAPABILITIES, DEFAULT_PATH, ProcessSpec, Rlimit, User};
+pub use scheduling::{CpuAffinity, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
+pub use scheduling::{memory_policy_flags, memory_policy_modes};
+pub use sysctl::{check_sysctls, sysctl_path};
 pub use text::check_name;
 pub(crate) use text::{check_args, check_path, check_string, check_variable};

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::flags::{MountFlags, Propagation};
 use crate::kernel::idmap::IdMap;
 
 /// What is mounted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum MountKind {
     /// A directory or file of this machine.
     Bind {
@@ -49,37 +51,36 @@ pub enum MountKind {
 
 /// One mount, in the order they are made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Mount {
     /// Absolute path inside.
     pub target: PathBuf,
     /// What.
     pub kind: MountKind,
-    /// `MS_*` flags of mount(2): [`MOUNT_FLAGS`], and of the file system
-    /// [`FILE_SYSTEM_FLAGS`].
-    pub flags: u64,
-    /// Of [`MOUNT_FLAGS`], those that count for the mounts below, too.
-    pub recursive_flags: u64,
+    /// [`MOUNT_FLAGS`](super::MOUNT_FLAGS), and of the file system [`FILE_SYSTEM_FLAGS`](super::FILE_SYSTEM_FLAGS).
+    pub flags: MountFlags,
+    /// Of [`MOUNT_FLAGS`](super::MOUNT_FLAGS), those that count for the mounts below, too.
+    pub recursive_flags: MountFlags,
     /// The file system's own options, comma-separated.
     pub data: String,
     /// What tables of mounts say that it comes from, where nothing is looked
     /// up by that; `None`: the name of its type.
     #[serde(default)]
     pub label: Option<String>,
-    /// Of [`MOUNT_FLAGS`], those that a bind does not take over from its
+    /// Of [`MOUNT_FLAGS`](super::MOUNT_FLAGS), those that a bind does not take over from its
     /// source.
     #[serde(default)]
-    pub clear: u64,
-    /// Of [`MOUNT_FLAGS`], those that a bind and the mounts below it do not take
+    pub clear: MountFlags,
+    /// Of [`MOUNT_FLAGS`](super::MOUNT_FLAGS), those that a bind and the mounts below it do not take
     /// over from their sources.
     #[serde(default)]
-    pub recursive_clear: u64,
-    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE`, perhaps with
-    /// `MS_REC` (mount_namespaces(7)); 0: as [`Container::root_propagation`]
-    /// says.
+    pub recursive_clear: MountFlags,
+    /// Who sees what is mounted on it later; if it is not said, as
+    /// [`ContainerSpec::root_propagation`] says.
     ///
-    /// [`Container::root_propagation`]: super::Container::root_propagation
+    /// [`ContainerSpec::root_propagation`]: super::ContainerSpec::root_propagation
     #[serde(default)]
-    pub propagation: u64,
+    pub propagation: Propagation,
     /// A bind whose files appear to belong to others.
     #[serde(default)]
     pub ids: Option<MountIds>,
@@ -108,13 +109,13 @@ impl Mount {
         Mount {
             target: target.into(),
             kind,
-            flags: 0,
-            recursive_flags: 0,
+            flags: MountFlags::empty(),
+            recursive_flags: MountFlags::empty(),
             data: String::new(),
             label: None,
-            clear: 0,
-            recursive_clear: 0,
-            propagation: 0,
+            clear: MountFlags::empty(),
+            recursive_clear: MountFlags::empty(),
+            propagation: Propagation::UNSET,
             ids: None,
             copy_up: false,
         }
@@ -131,22 +132,7 @@ impl Mount {
     }
 
     /// With these [`flags`](Mount::flags) and [`data`](Mount::data).
-    pub(crate) fn with(self, flags: u64, data: impl Into<String>) -> Mount {
+    pub(crate) fn with(self, flags: MountFlags, data: impl Into<String>) -> Mount {
         Mount { flags, data: data.into(), ..self }
     }
 }
-
-/// Flags of one mount of a file system.
-pub const MOUNT_FLAGS: u64 = libc::MS_RDONLY
-    | libc::MS_NOSUID
-    | libc::MS_NODEV
-    | libc::MS_NOEXEC
-    | libc::MS_NOATIME
-    | libc::MS_NODIRATIME
-    | libc::MS_STRICTATIME
-    | libc::MS_RELATIME
-    | libc::MS_NOSYMFOLLOW;
-
-/// Flags of a whole file system, which a bind cannot change.
-pub const FILE_SYSTEM_FLAGS: u64 =
-    libc::MS_SYNCHRONOUS | libc::MS_DIRSYNC | libc::MS_I_VERSION | libc::MS_LAZYTIME | libc::MS_SILENT;

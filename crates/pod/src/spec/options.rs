@@ -1,44 +1,45 @@
 //! Options of mounts, by their names.
 
-use super::mount::{MOUNT_FLAGS, Mount};
+use super::flags::{MOUNT_FLAGS, MountFlags, Propagation, PropagationKind};
+use super::mount::Mount;
 
 /// What an option does to flags: its name, the flag, and whether it is set.
 /// The table of the specification, and mount(8).
-const FLAGS: [(&str, u64, bool); 32] = [
-    ("ro", libc::MS_RDONLY, true),
-    ("rw", libc::MS_RDONLY, false),
-    ("nosuid", libc::MS_NOSUID, true),
-    ("suid", libc::MS_NOSUID, false),
-    ("nodev", libc::MS_NODEV, true),
-    ("dev", libc::MS_NODEV, false),
-    ("noexec", libc::MS_NOEXEC, true),
-    ("exec", libc::MS_NOEXEC, false),
-    ("nosymfollow", libc::MS_NOSYMFOLLOW, true),
-    ("symfollow", libc::MS_NOSYMFOLLOW, false),
-    ("nodiratime", libc::MS_NODIRATIME, true),
-    ("diratime", libc::MS_NODIRATIME, false),
-    ("noatime", libc::MS_NOATIME, true),
-    ("atime", libc::MS_NOATIME, false),
-    ("relatime", libc::MS_RELATIME, true),
-    ("norelatime", libc::MS_RELATIME, false),
-    ("strictatime", libc::MS_STRICTATIME, true),
-    ("nostrictatime", libc::MS_STRICTATIME, false),
-    ("sync", libc::MS_SYNCHRONOUS, true),
-    ("async", libc::MS_SYNCHRONOUS, false),
-    ("dirsync", libc::MS_DIRSYNC, true),
-    ("iversion", libc::MS_I_VERSION, true),
-    ("noiversion", libc::MS_I_VERSION, false),
-    ("lazytime", libc::MS_LAZYTIME, true),
-    ("nolazytime", libc::MS_LAZYTIME, false),
-    ("silent", libc::MS_SILENT, true),
-    ("loud", libc::MS_SILENT, false),
+const FLAGS: [(&str, MountFlags, bool); 32] = [
+    ("ro", MountFlags::RDONLY, true),
+    ("rw", MountFlags::RDONLY, false),
+    ("nosuid", MountFlags::NOSUID, true),
+    ("suid", MountFlags::NOSUID, false),
+    ("nodev", MountFlags::NODEV, true),
+    ("dev", MountFlags::NODEV, false),
+    ("noexec", MountFlags::NOEXEC, true),
+    ("exec", MountFlags::NOEXEC, false),
+    ("nosymfollow", MountFlags::NOSYMFOLLOW, true),
+    ("symfollow", MountFlags::NOSYMFOLLOW, false),
+    ("nodiratime", MountFlags::NODIRATIME, true),
+    ("diratime", MountFlags::NODIRATIME, false),
+    ("noatime", MountFlags::NOATIME, true),
+    ("atime", MountFlags::NOATIME, false),
+    ("relatime", MountFlags::RELATIME, true),
+    ("norelatime", MountFlags::RELATIME, false),
+    ("strictatime", MountFlags::STRICTATIME, true),
+    ("nostrictatime", MountFlags::STRICTATIME, false),
+    ("sync", MountFlags::SYNCHRONOUS, true),
+    ("async", MountFlags::SYNCHRONOUS, false),
+    ("dirsync", MountFlags::DIRSYNC, true),
+    ("iversion", MountFlags::I_VERSION, true),
+    ("noiversion", MountFlags::I_VERSION, false),
+    ("lazytime", MountFlags::LAZYTIME, true),
+    ("nolazytime", MountFlags::LAZYTIME, false),
+    ("silent", MountFlags::SILENT, true),
+    ("loud", MountFlags::SILENT, false),
     // Mandatory locks are gone since Linux 5.15.
-    ("nomand", 0, false),
-    ("defaults", 0, false),
+    ("nomand", MountFlags::empty(), false),
+    ("defaults", MountFlags::empty(), false),
     // What these do is not a matter of flags.
-    ("bind", 0, false),
-    ("rbind", 0, false),
-    ("remount", 0, false),
+    ("bind", MountFlags::empty(), false),
+    ("rbind", MountFlags::empty(), false),
+    ("remount", MountFlags::empty(), false),
 ];
 
 /// How many of [`FLAGS`], from the first on, have a sister with an `r` in
@@ -55,7 +56,7 @@ pub fn mount_options() -> Vec<String> {
 }
 
 /// Times of access exclude each other.
-const ATIME: u64 = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
+const ATIME: MountFlags = MountFlags::NOATIME.union(MountFlags::STRICTATIME).union(MountFlags::RELATIME);
 
 impl Mount {
     /// Does what an option of mounts in general says, as an OCI config and
@@ -91,8 +92,8 @@ fn apply(option: &str, mount: &mut Mount) -> bool {
 }
 
 /// Sets or clears a flag; what was said of it before is forgotten.
-fn set(mount: &mut Mount, (_, flag, is_set): (&str, u64, bool), recursive: bool) {
-    let rivals = if is_set && flag & ATIME != 0 { ATIME } else { flag };
+fn set(mount: &mut Mount, (_, flag, is_set): (&str, MountFlags, bool), recursive: bool) {
+    let rivals = if is_set && flag.intersects(ATIME) { ATIME } else { flag };
     mount.flags &= !rivals;
     mount.clear &= !rivals;
     if recursive {
@@ -109,17 +110,16 @@ fn set(mount: &mut Mount, (_, flag, is_set): (&str, u64, bool), recursive: bool)
     *flags |= if is_set { flag } else { flag & MOUNT_FLAGS };
 }
 
-/// `MS_*` for the name of a propagation, as options and `rootfsPropagation`
-/// have it.
-pub(crate) fn propagation(name: &str) -> Option<u64> {
+/// What a propagation is called, as options and `rootfsPropagation` have it.
+pub(crate) fn propagation(name: &str) -> Option<Propagation> {
     let kind = |name: &str| {
-        Some(match name {
-            "private" => libc::MS_PRIVATE,
-            "slave" => libc::MS_SLAVE,
-            "shared" => libc::MS_SHARED,
-            "unbindable" => libc::MS_UNBINDABLE,
+        Some(Propagation::new(match name {
+            "private" => PropagationKind::Private,
+            "slave" => PropagationKind::Slave,
+            "shared" => PropagationKind::Shared,
+            "unbindable" => PropagationKind::Unbindable,
             _ => return None,
-        })
+        }))
     };
-    kind(name).or_else(|| Some(kind(name.strip_prefix('r')?)? | libc::MS_REC))
+    kind(name).or_else(|| Some(kind(name.strip_prefix('r')?)?.recursive()))
 }

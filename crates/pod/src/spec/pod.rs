@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::CgroupManager;
 use super::check::{check_hostname, check_maps};
 use super::sysctl;
 use super::text::{check_name, check_notes};
@@ -37,11 +38,17 @@ impl TimeOffsets {
 
 /// What a pod is to be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PodOptions {
     /// Unique in its [`Store`](crate::Store).
     pub name: String,
     /// What its containers share. Default: net, pid, ipc, uts.
     pub share: BTreeSet<Namespace>,
+    /// Its containers are in the machine's network namespace, but for those that say
+    /// otherwise. Not with [`Namespace::Net`] among what they share. As CRI's pods
+    /// with NODE for network.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_network: bool,
     /// Host name inside; the pod's name if not given.
     pub hostname: Option<String>,
     /// With [`Namespace::User`]: user ids. If empty, an ordinary user's pod
@@ -71,6 +78,11 @@ pub struct PodOptions {
     /// What all of it together may use, pause included.
     #[serde(default)]
     pub resources: Resources,
+    /// Who makes its cgroup. With systemd it is that of the scope
+    /// `podlet-<name>-<id>.scope`, all of the pod is in there, and annotations
+    /// `org.systemd.property.*` are properties of it.
+    #[serde(default, skip_serializing_if = "CgroupManager::is_cgroupfs")]
+    pub cgroup_manager: CgroupManager,
     /// What tools find and group it by: names to values, for programs and
     /// people; podlet itself gives them no meaning.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -86,6 +98,7 @@ impl PodOptions {
         PodOptions {
             name: name.into(),
             share: [Namespace::Net, Namespace::Pid, Namespace::Ipc, Namespace::Uts].into(),
+            host_network: false,
             hostname: None,
             uid_maps: Vec::new(),
             gid_maps: Vec::new(),
@@ -96,30 +109,43 @@ impl PodOptions {
             domainname: None,
             sysctl: BTreeMap::new(),
             resources: Resources::default(),
+            cgroup_manager: CgroupManager::Cgroupfs,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
     }
 
     /// Shares exactly these.
+    #[must_use]
     pub fn share(mut self, namespaces: impl IntoIterator<Item = Namespace>) -> PodOptions {
         self.share = namespaces.into_iter().collect();
         self
     }
 
+    /// Has its containers in the machine's network namespace.
+    #[must_use]
+    pub fn host_network(mut self) -> PodOptions {
+        self.share.remove(&Namespace::Net);
+        self.host_network = true;
+        self
+    }
+
     /// Adds a label, or changes its value.
+    #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> PodOptions {
         self.labels.insert(name.into(), value.into());
         self
     }
 
     /// Adds an annotation, or changes its value.
+    #[must_use]
     pub fn annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> PodOptions {
         self.annotations.insert(name.into(), value.into());
         self
     }
 
     /// Sets the host name inside.
+    #[must_use]
     pub fn hostname(mut self, name: impl Into<String>) -> PodOptions {
         self.hostname = Some(name.into());
         self
@@ -153,9 +179,16 @@ impl PodOptions {
                 return Err(Error::invalid("domainname", domainname, "needs a uts namespace: add `uts` to --share"));
             }
         }
-        sysctl::check(&self.sysctl)?;
+        if self.host_network && self.shares(Namespace::Net) {
+            let reason = "its network namespace is the machine's: take `net` out of --share";
+            return Err(Error::invalid("share", "net", reason));
+        }
+        sysctl::check_sysctls(&self.sysctl)?;
         for name in self.sysctl.keys() {
             let namespace = sysctl::parse(name)?.namespace;
+            if self.host_network && namespace == Namespace::Net {
+                return Err(Error::invalid("sysctl", name, "the pod's net namespace is the machine's: set it there"));
+            }
             if !self.shares(namespace) {
                 let kind = namespace.name();
                 let reason = format!("the pod has no {kind} namespace: add `{kind}` to --share");

@@ -1,338 +1,197 @@
-//! What a container's process is besides its ids: how it is scheduled, where
-//! its memory comes from, what the kernel makes of it. And the devices it sees.
+//! What a container's process is to be: the `process` of an OCI config
+//! (runtime-spec, config.md, "Process").
 
 use std::path::PathBuf;
 
+use caps::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::text::check_path;
-use crate::error::{Error, Result};
+use super::scheduling::{CpuAffinity, IoPriority, Scheduler};
+use crate::kernel::capabilities::CapabilitySet;
+use crate::seccomp;
 
-/// How a process is scheduled (sched_setattr(2)).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Scheduler {
-    /// `SCHED_OTHER`, `SCHED_BATCH`, `SCHED_IDLE`, `SCHED_FIFO`, `SCHED_RR` or
-    /// `SCHED_DEADLINE`.
-    pub policy: String,
-    /// -20 to 19, for OTHER and BATCH.
-    pub nice: i32,
-    /// 1 to 99, for FIFO and RR; else 0.
-    pub priority: i32,
-    /// `SCHED_FLAG_*` by name.
-    pub flags: Vec<String>,
-    /// For DEADLINE: nanoseconds of work in each period.
-    pub runtime: u64,
-    /// For DEADLINE: nanoseconds after the period's begin.
-    pub deadline: u64,
-    /// For DEADLINE: nanoseconds.
-    pub period: u64,
-}
-
-/// The order of its reads and writes (ioprio_set(2)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct IoPriority {
-    /// Which class.
-    pub class: IoClass,
-    /// 0, the first, to 7; means nothing for [`IoClass::Idle`].
-    pub priority: u8,
-}
-
-/// A class of [`IoPriority`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IoClass {
-    /// Real time.
-    Rt,
-    /// Best effort.
-    Be,
-    /// When no other process wants the disk.
-    Idle,
-}
-
-/// The execution domain (personality(2)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Personality {
-    /// The kernel's own.
-    Linux,
-    /// uname(2) says it is a 32-bit machine.
-    Linux32,
-}
-
-/// The processors of a program executed in a running container
-/// (sched_setaffinity(2)), as lists such as `0-3,7`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct CpuAffinity {
-    /// Until it has entered the container's cgroup.
-    pub initial: Option<String>,
-    /// From then on.
-    #[serde(rename = "final")]
-    pub last: Option<String>,
-}
-
-/// Which memory nodes its pages come from (set_mempolicy(2)).
+/// The user a process runs as.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MemoryPolicy {
-    /// `MPOL_*` by name.
-    pub mode: String,
-    /// A list such as `0-3,7`; empty for none.
-    pub nodes: String,
-    /// `MPOL_F_*` by name.
-    pub flags: Vec<String>,
-}
-
-/// What a device node is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// A character device; `u` in a config is the same.
-    Char,
-    /// A block device.
-    Block,
-    /// A named pipe; it has no numbers.
-    Fifo,
+#[non_exhaustive]
+pub enum User {
+    /// `NAME`, `UID`, `NAME:GROUP`, `UID:GID`, looked up in the container's
+    /// `/etc/passwd` and `/etc/group` where it is a name.
+    Lookup(String),
+    /// Exactly these ids, as an OCI config gives them.
+    Ids {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Supplementary groups.
+        groups: Vec<u32>,
+    },
 }
 
-/// A device node a container is to have, besides the usual ones.
+/// The five sets of capabilities(7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CapabilitySets {
+    /// The most it can ever have.
+    pub bounding: CapabilitySet,
+    /// What counts.
+    pub effective: CapabilitySet,
+    /// What it may make effective.
+    pub permitted: CapabilitySet,
+    /// What survives execve of files that ask for it.
+    pub inheritable: CapabilitySet,
+    /// What survives execve.
+    pub ambient: CapabilitySet,
+}
+
+impl CapabilitySets {
+    /// Every capability that is in one of them.
+    pub(crate) fn union(&self) -> CapabilitySet {
+        let others = [self.effective, self.permitted, self.inheritable, self.ambient];
+        others.into_iter().fold(self.bounding, CapabilitySet::union)
+    }
+}
+
+/// A resource limit (getrlimit(2)).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Device {
-    /// Absolute path inside.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: DeviceKind,
-    /// Major number; 0 for a pipe.
-    pub major: u32,
-    /// Minor number; 0 for a pipe.
-    pub minor: u32,
-    /// Permissions, at most 0o7777; 0o666 if not given.
-    pub mode: Option<u32>,
-    /// Owner, as the container knows it; 0 if not given.
-    pub uid: Option<u32>,
-    /// Group, as the container knows it; 0 if not given.
-    pub gid: Option<u32>,
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE` and the like.
+    pub name: String,
+    /// In the resource's unit.
+    pub soft: u64,
+    /// In the resource's unit.
+    pub hard: u64,
 }
 
-impl Scheduler {
-    /// What sched_setattr(2) takes: policy and flags.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for what the kernel does not know, or not together.
-    pub(crate) fn numbers(&self) -> Result<(u32, u64)> {
-        let policy = by_name("scheduler.policy", &self.policy, &POLICIES)?;
-        let flags = self.flags.iter().map(|flag| by_name("scheduler.flags", flag, &SCHED_FLAGS));
-        Ok((policy, flags.collect::<Result<Vec<u64>>>()?.into_iter().fold(0, |flags, flag| flags | flag)))
-    }
+/// What a process has if nothing else is said: the 14 of podman and docker.
+pub const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::from_bits(seccomp::default_capabilities());
 
-    /// Only the process itself can take it on, for it is not inherited: the
-    /// kernel lets no child begin with it.
-    pub(crate) fn is_not_inherited(&self) -> bool {
-        self.policy == "SCHED_DEADLINE" || self.flags.iter().any(|flag| flag.ends_with("RESET_ON_FORK"))
-    }
+/// Where programs are looked for if the environment does not say.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-    pub(super) fn check(&self) -> Result<()> {
-        let mut flags = self.flags.clone();
-        flags.sort();
-        if let Some(pair) = flags.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::invalid("scheduler.flags", &pair[0], "stands there twice"));
-        }
-        self.numbers()?;
-        let wrong =
-            |name: &str, value: String, reason: &str| Err(Error::invalid(format!("scheduler.{name}"), value, reason));
-        let real_time = matches!(self.policy.as_str(), "SCHED_FIFO" | "SCHED_RR");
-        let deadline = self.policy == "SCHED_DEADLINE";
-        if !(-20..=19).contains(&self.nice) {
-            return wrong("nice", self.nice.to_string(), "from -20, the first, to 19");
-        }
-        match self.priority {
-            1..=99 if real_time => {}
-            0 if !real_time => {}
-            other if real_time => {
-                return wrong("priority", other.to_string(), "from 1 to 99 for SCHED_FIFO and SCHED_RR");
-            }
-            other => return wrong("priority", other.to_string(), "means something for SCHED_FIFO and SCHED_RR only"),
-        }
-        for (name, value) in [("runtime", self.runtime), ("deadline", self.deadline), ("period", self.period)] {
-            if value != 0 && !deadline {
-                return wrong(name, value.to_string(), "means something for SCHED_DEADLINE only");
-            }
-        }
-        let period = if self.period == 0 { self.deadline } else { self.period };
-        if deadline && !(1024 <= self.runtime && self.runtime <= self.deadline && self.deadline <= period) {
-            let shown = format!("{} {} {}", self.runtime, self.deadline, self.period);
-            return wrong("runtime", shown, "1024 ns <= runtime <= deadline <= period");
-        }
-        Ok(())
-    }
+/// What a process in a container is to be.
+///
+/// In JSON its fields stand among those of the [`ContainerSpec`](super::ContainerSpec)
+/// it belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ProcessSpec {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The environment, all of it, in order: `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside; must exist.
+    pub cwd: PathBuf,
+    /// The user it runs as.
+    pub user: User,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Capabilities.
+    pub capabilities: CapabilitySets,
+    /// `no_new_privs` (prctl(2)).
+    pub no_new_privileges: bool,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// How readily the kernel kills it when memory runs out: -1000 to 1000
+    /// (proc_pid_oom_score_adj(5)); as podlet's own if not given.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+    /// How it is scheduled.
+    #[serde(default)]
+    pub scheduler: Option<Scheduler>,
+    /// The order of its reads and writes.
+    #[serde(default)]
+    pub io_priority: Option<IoPriority>,
+    /// The processors of what is executed in it later.
+    #[serde(default)]
+    pub exec_cpu_affinity: CpuAffinity,
+    /// The AppArmor profile it is executed under.
+    #[serde(default)]
+    pub apparmor_profile: Option<String>,
 }
 
-const POLICIES: [(&str, u32); 6] = [
-    ("SCHED_OTHER", 0),
-    ("SCHED_FIFO", 1),
-    ("SCHED_RR", 2),
-    ("SCHED_BATCH", 3),
-    ("SCHED_IDLE", 5),
-    ("SCHED_DEADLINE", 6),
-];
-
-/// Those that the other properties suffice for; the first has two spellings.
-const SCHED_FLAGS: [(&str, u64); 6] = [
-    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
-    ("SCHED_RESET_ON_FORK", 0x01),
-    ("SCHED_FLAG_RECLAIM", 0x02),
-    ("SCHED_FLAG_DL_OVERRUN", 0x04),
-    ("SCHED_FLAG_KEEP_POLICY", 0x08),
-    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
-];
-
-impl MemoryPolicy {
-    /// What set_mempolicy(2) takes: mode with flags, and nodes.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for what the kernel does not know, or not together.
-    pub(crate) fn numbers(&self) -> Result<(u32, Vec<u8>)> {
-        let mode = by_name("memoryPolicy.mode", &self.mode, &MEMORY_MODES)?;
-        let flags = self.flags.iter().map(|flag| by_name("memoryPolicy.flags", flag, &MEMORY_FLAGS));
-        let flags = flags.collect::<Result<Vec<u32>>>()?.into_iter().fold(0, |flags, flag| flags | flag);
-        let nodes = match self.nodes.is_empty() {
-            true => Vec::new(),
-            false => bits("memoryPolicy.nodes", &self.nodes, MOST_NODES)?,
-        };
-        Ok((mode | flags, nodes))
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        let (_, nodes) = self.numbers()?;
-        let everywhere = matches!(self.mode.as_str(), "MPOL_DEFAULT" | "MPOL_LOCAL");
-        if everywhere != nodes.is_empty() && self.mode != "MPOL_PREFERRED" {
-            let reason = if everywhere { "takes no nodes" } else { "needs nodes, such as 0-1" };
-            return Err(Error::invalid("memoryPolicy.nodes", &self.nodes, format!("{} {reason}", self.mode)));
-        }
-        let has = |name: &str| self.flags.iter().any(|flag| flag == name);
-        if has("MPOL_F_STATIC_NODES") && has("MPOL_F_RELATIVE_NODES") {
-            let reason = "not together with MPOL_F_STATIC_NODES";
-            return Err(Error::invalid("memoryPolicy.flags", "MPOL_F_RELATIVE_NODES", reason));
-        }
-        if has("MPOL_F_NUMA_BALANCING") && !matches!(self.mode.as_str(), "MPOL_BIND" | "MPOL_PREFERRED_MANY") {
-            let reason = "goes with MPOL_BIND and MPOL_PREFERRED_MANY only";
-            return Err(Error::invalid("memoryPolicy.flags", "MPOL_F_NUMA_BALANCING", reason));
-        }
-        Ok(())
-    }
-}
-
-/// The modes of `linux.memoryPolicy`.
-pub fn memory_policy_modes() -> Vec<&'static str> {
-    MEMORY_MODES.map(|(name, _)| name).to_vec()
-}
-
-/// The flags of `linux.memoryPolicy`.
-pub fn memory_policy_flags() -> Vec<&'static str> {
-    MEMORY_FLAGS.map(|(name, _)| name).to_vec()
-}
-
-const MEMORY_MODES: [(&str, u32); 7] = [
-    ("MPOL_DEFAULT", 0),
-    ("MPOL_PREFERRED", 1),
-    ("MPOL_BIND", 2),
-    ("MPOL_INTERLEAVE", 3),
-    ("MPOL_LOCAL", 4),
-    ("MPOL_PREFERRED_MANY", 5),
-    ("MPOL_WEIGHTED_INTERLEAVE", 6),
-];
-
-const MEMORY_FLAGS: [(&str, u32); 3] =
-    [("MPOL_F_STATIC_NODES", 1 << 15), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_NUMA_BALANCING", 1 << 13)];
-
-/// The kernel's limits, at their largest.
-const MOST_NODES: u32 = 1024;
-const MOST_CPUS: u32 = 8192;
-
-impl CpuAffinity {
-    /// The mask of one of the lists, for sched_setaffinity(2).
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for what is no list.
-    pub(crate) fn mask(list: &str) -> Result<Vec<u8>> {
-        bits("execCPUAffinity", list, MOST_CPUS)
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        self.initial.iter().chain(&self.last).try_for_each(|list| CpuAffinity::mask(list).map(drop))
-    }
-}
-
-impl IoPriority {
-    /// What ioprio_set(2) takes.
-    pub(crate) fn number(self) -> u64 {
-        let class = match self.class {
-            IoClass::Rt => 1,
-            IoClass::Be => 2,
-            IoClass::Idle => 3,
-        };
-        class << 13 | u64::from(self.priority)
-    }
-}
-
-impl Device {
-    /// Whether a node cannot be what it says.
-    pub(super) fn check(&self) -> Result<()> {
-        check_path("device path", &self.path)?;
-        let shown = self.path.to_string_lossy();
-        if self.path.file_name().is_none() {
-            return Err(Error::invalid("devices", shown, "give the path of a file"));
-        }
-        if self.mode.is_some_and(|mode| mode > 0o7777) {
-            return Err(Error::invalid("devices", shown, "fileMode is at most 07777, and has no file type"));
-        }
-        if self.major >= 1 << 12 || self.minor >= 1 << 20 {
-            let reason = "the kernel has 4096 major and 1048576 minor numbers";
-            return Err(Error::invalid("device", format!("{shown} {}:{}", self.major, self.minor), reason));
-        }
-        Ok(())
-    }
-}
-
-fn by_name<T: Copy>(field: &str, name: &str, table: &[(&str, T)]) -> Result<T> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
-        let known: Vec<_> = table.iter().map(|(known, _)| *known).collect();
-        Error::invalid(field, name, format!("choose from {}", known.join(", ")))
-    })
-}
-
-/// The bits of a list such as `0-3,7`, in words of 64.
-fn bits(field: &str, list: &str, most: u32) -> Result<Vec<u8>> {
-    let wrong = || Error::invalid(field, list, format!("a list of numbers below {most}, such as 0-3,7"));
-    let mut bytes = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
-            true => text.parse::<u32>().ok().filter(|number| *number < most),
-            false => None,
-        };
-        let (first, last) = (number(first).ok_or_else(wrong)?, number(last).ok_or_else(wrong)?);
-        if first > last {
-            return Err(wrong());
-        }
-        bytes.resize(bytes.len().max((last as usize / 64 + 1) * 8), 0);
-        for bit in first..=last {
-            bytes[bit as usize / 8] |= 1 << (bit % 8);
+impl ProcessSpec {
+    /// This program, with the defaults of podman and docker: root of the
+    /// container with 14 capabilities and no new privileges.
+    pub fn new<S: Into<String>>(args: impl IntoIterator<Item = S>) -> ProcessSpec {
+        let (set, none) = (DEFAULT_CAPABILITIES, CapabilitySet::EMPTY);
+        ProcessSpec {
+            args: args.into_iter().map(Into::into).collect(),
+            env: vec![format!("PATH={DEFAULT_PATH}"), "container=podlet".into()],
+            cwd: "/".into(),
+            user: User::Lookup("0".into()),
+            umask: 0o022,
+            capabilities: CapabilitySets {
+                bounding: set,
+                effective: set,
+                permitted: set,
+                inheritable: none,
+                ambient: none,
+            },
+            no_new_privileges: true,
+            rlimits: Vec::new(),
+            oom_score_adj: None,
+            scheduler: None,
+            io_priority: None,
+            exec_cpu_affinity: CpuAffinity::default(),
+            apparmor_profile: None,
         }
     }
-    Ok(bytes)
-}
 
-#[cfg(test)]
-mod tests {
-    use super::bits;
+    /// Sets an environment variable; the last of a name counts.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> ProcessSpec {
+        self.set_env(name, value);
+        self
+    }
 
-    #[test]
-    fn lists_become_bits() {
-        let of = |list: &str| bits("cpus", list, 128);
-        assert_eq!(of("0").unwrap(), [1, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(of("0-3,7").unwrap()[0], 0b1000_1111);
-        assert_eq!(of("64").unwrap(), [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        for wrong in ["", ",", "1-", "-1", "3-1", "x", "128", "99999999999", " 1", "+1", "1,,2"] {
-            assert!(of(wrong).is_err(), "{wrong:?}");
+    /// Sets the working directory.
+    #[must_use]
+    pub fn cwd(mut self, path: impl Into<PathBuf>) -> ProcessSpec {
+        self.cwd = path.into();
+        self
+    }
+
+    /// Sets the user: `NAME`, `UID`, either with `:GROUP` or `:GID`.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> ProcessSpec {
+        self.user = User::Lookup(user.into());
+        self
+    }
+
+    /// Adds to the bounding, effective and permitted set.
+    #[must_use]
+    pub fn add_capability(mut self, capability: Capability) -> ProcessSpec {
+        for set in self.plain_sets() {
+            set.insert(capability);
         }
+        self
+    }
+
+    /// Takes from the bounding, effective and permitted set.
+    #[must_use]
+    pub fn drop_capability(mut self, capability: Capability) -> ProcessSpec {
+        for set in self.plain_sets() {
+            set.remove(capability);
+        }
+        self
+    }
+
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        let variable = format!("{name}={value}");
+        match self.env.iter_mut().find(|old| old.split_once('=').is_some_and(|(old, _)| old == name)) {
+            Some(old) => *old = variable,
+            None => self.env.push(variable),
+        }
+    }
+
+    /// The value of an environment variable.
+    pub fn env_value(&self, name: &str) -> Option<&str> {
+        self.env.iter().filter_map(|variable| variable.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    fn plain_sets(&mut self) -> [&mut CapabilitySet; 3] {
+        let sets = &mut self.capabilities;
+        [&mut sets.bounding, &mut sets.effective, &mut sets.permitted]
     }
 }

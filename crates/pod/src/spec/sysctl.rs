@@ -54,8 +54,21 @@ pub(crate) fn parse(name: &str) -> Result<Sysctl> {
     Ok(Sysctl { path, namespace })
 }
 
-/// Names that mean something, no two the same, and values of one line.
-pub(super) fn check(sysctl: &BTreeMap<String, String>) -> Result<()> {
+/// Where a kernel parameter is below `/proc/sys`, as sysctl(8) reads its name:
+/// `net/ipv4/ip_forward` for `net.ipv4.ip_forward`.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no name, and for what is the whole machine's.
+pub fn sysctl_path(name: &str) -> Result<String> {
+    Ok(parse(name)?.path)
+}
+
+/// Checks kernel parameters: names that mean something, no two the same, and values of one
+/// line.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn check_sysctls(sysctl: &BTreeMap<String, String>) -> Result<()> {
     let mut paths = Vec::new();
     for (name, value) in sysctl {
         let path = parse(name)?.path;

@@ -103,7 +103,7 @@ pub(crate) fn unmapped(maps: &[IdMap], own: u32, facts: &Facts) -> Option<u32> {
     // The next one means "none" in system calls.
     const LAST: u32 = u32::MAX - 1;
     let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
-    let may_change = facts.initial_users && needed.iter().all(|cap| facts.capabilities & cap.bitmask() != 0);
+    let may_change = facts.initial_users && needed.into_iter().all(|cap| facts.capabilities.contains(cap));
     let is_free = |id: u32| idmap::inside(id, maps).is_none();
     [Some(own), may_change.then_some(LAST)].into_iter().flatten().find(|&id| is_free(id))
 }

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::OFlag;
 use pause::table::{
-    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, ENTRIES, EXEC_KIND, EXITED, Entry, FREE, RESERVED, RUNNING, STATE_MASK,
-    TABLE_SIZE, VERSION,
+    CLD_DUMPED, CLD_EXITED, END_WITH_LAST, ENTRIES, EXEC_KIND, EXITED, Entry, FREE, Head, RESERVED, RUNNING,
+    STATE_MASK, TABLE_SIZE, VERSION,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,7 @@ const STOPPED: u32 = 20;
 
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Exit {
     /// What it said, or what ended it.
     pub status: ExitStatus,
@@ -60,25 +62,45 @@ pub enum ExitStatus {
 }
 
 impl Exit {
-    /// The code a shell would say: the program's own, or 128 + signal.
-    pub fn code(&self) -> u8 {
+    /// Whether the program ended by itself and said 0, as
+    /// [`std::process::ExitStatus::success`].
+    pub fn success(&self) -> bool {
+        self.code() == Some(0)
+    }
+
+    /// What the program said, 0 to 255; `None` if a signal killed it. As
+    /// [`std::process::ExitStatus::code`].
+    pub fn code(&self) -> Option<i32> {
+        match self.status {
+            ExitStatus::Code(code) => Some(code.into()),
+            ExitStatus::Signal { .. } => None,
+        }
+    }
+
+    /// The signal that killed it, if one did (signal(7)).
+    pub fn signal(&self) -> Option<i32> {
+        match self.status {
+            ExitStatus::Code(_) => None,
+            ExitStatus::Signal { signal, .. } => Some(signal.into()),
+        }
+    }
+
+    /// Whether it dumped core (core(5)).
+    pub fn core_dumped(&self) -> bool {
+        matches!(self.status, ExitStatus::Signal { core_dumped: true, .. })
+    }
+
+    /// What a shell says of it: the program's own code, or 128 + signal.
+    pub fn shell_code(&self) -> u8 {
         match self.status {
             ExitStatus::Code(code) => code,
             ExitStatus::Signal { signal, .. } => 128 + signal,
         }
     }
 
-    /// The signal that killed it, if one did.
-    pub fn signal(&self) -> Option<u8> {
-        match self.status {
-            ExitStatus::Code(_) => None,
-            ExitStatus::Signal { signal, .. } => Some(signal),
-        }
-    }
-
     /// With the reason, if that was lack of memory.
     pub(crate) fn explained(mut self, watch: Option<&OomWatch>) -> Exit {
-        if self.signal() == Some(libc::SIGKILL as u8) && self.out_of_memory.is_none() {
+        if self.signal() == Some(libc::SIGKILL) && self.out_of_memory.is_none() {
             self.out_of_memory = watch.and_then(OomWatch::level);
         }
         self
@@ -119,9 +141,15 @@ pub(crate) struct ExitTable {
     pub(crate) pause: Option<OwnedFd>,
 }
 
-/// Makes the table's file, all zeroes written out.
+/// Makes the table's file, all zeroes written out but for what tells its
+/// reservations from those of the table before it.
 pub(crate) fn create(path: &Path, end_with_last: bool) -> Result<()> {
+    // One that cannot be read is not looked at by any command either.
+    let before = map_table(path).ok().flatten();
+    let generation = before.map_or(0, |(map, _)| map.head.generation.load(Acquire));
     let mut page = vec![0u8; TABLE_SIZE];
+    let at = std::mem::offset_of!(Head, generation);
+    page[at..at + 8].copy_from_slice(&generation.to_ne_bytes());
     page[..4].copy_from_slice(&VERSION.to_ne_bytes());
     page[4..8].copy_from_slice(&(if end_with_last { END_WITH_LAST } else { 0 }).to_ne_bytes());
     // Renamed, never truncated: a waiter may still look at the old one.
@@ -147,7 +175,7 @@ pub(crate) fn check_version(path: &Path, version: u32) -> Result<()> {
 
 /// Maps the table at `path`, if there is one.
 pub(super) fn map_table(path: &Path) -> Result<Option<(MappedTable, File)>> {
-    let Some((file, meta)) = files::open_own(path, File::options().read(true).write(true))? else {
+    let Some((file, meta)) = files::open_own(path, OFlag::O_RDWR)? else {
         return Ok(None);
     };
     if meta.len() != TABLE_SIZE as u64 {
@@ -363,7 +391,10 @@ impl ExitTable {
             Phase::Exited(exit) => Ok(Some(exit)),
             Phase::Lost => Err(self.lost(reservation)),
             Phase::Running(_) | Phase::Reserved if alive => Ok(None),
-            Phase::Running(_) | Phase::Reserved => Ok(Some(Exit::with_the_pod())),
+            Phase::Running(1..) => Ok(Some(Exit::with_the_pod())),
+            Phase::Running(0) | Phase::Reserved => {
+                Err(Error::state("the container", "was not born before its pod ended"))
+            }
         }
     }
 
@@ -475,7 +506,7 @@ mod tests {
         assert!(table.is_ending());
         table.retire(reservation, Some(OomLevel::Pod));
         let exit = table.try_wait(reservation).expect("known").expect("an end");
-        assert_eq!((exit.code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
+        assert_eq!((exit.shell_code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
         let snapshot = Snapshot::read(&dir.path().join("table")).expect("readable").expect("a table");
         assert_eq!(snapshot.phase(reservation), Phase::Exited(exit));
         assert!(table.is_ending(), "a removed container does not keep pause alive");

@@ -26,13 +26,20 @@ pub trait Extension: Debug + Send + Sync {
     fn owner(&self) -> &str;
 
     /// A pod in which it has a directory was dead and has been made anew
-    /// ([`Pod::revive`](crate::Pod::revive)): what was in its namespaces is gone
+    /// ([`Pod::start`](crate::Pod::start)): what was in its namespaces is gone
     /// with them. No container has been started yet; if this fails the pod is
     /// ended again.
     ///
     /// # Errors
-    /// Its own, which the caller of `revive` gets.
+    /// Its own, which the caller of `start` gets.
     fn made_anew(&self, pod: &ExtendedPod<'_>) -> Result<()>;
+
+    /// A pod in which it has a directory is about to be ended on purpose
+    /// ([`Pod::kill`](crate::Pod::kill), [`Pod::remove`](crate::Pod::remove)), and
+    /// its namespaces are still there, unless it has ended by itself before: for what
+    /// has to be taken away before they go. It may be told more than once, and is not
+    /// of a pod that nobody ends; whatever cannot be done is left to [`clean_up`](Extension::clean_up), or to `made_anew`.
+    fn ending(&self, _pod: &ExtendedPod<'_>) {}
 
     /// Takes away what it keeps for a pod that is dead and about to be removed.
     /// What is gone already is as good: it may be asked again after it was
@@ -49,6 +56,7 @@ pub struct ExtendedPod<'a> {
     pub(crate) name: &'a str,
     pub(crate) id: Option<&'a str>,
     pub(crate) dir: PathBuf,
+    pub(crate) pause: Option<u32>,
     pub(crate) namespace: &'a dyn Fn(Namespace) -> Result<OwnedFd>,
 }
 
@@ -67,6 +75,11 @@ impl ExtendedPod<'_> {
     /// The extension's directory in the pod's.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// As [`Pod::pause_pid`](crate::Pod::pause_pid).
+    pub fn pause_pid(&self) -> Option<u32> {
+        self.pause
     }
 
     /// As [`Pod::namespace`](crate::Pod::namespace).
@@ -106,6 +119,7 @@ impl Store {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn extended(mut self, extension: Arc<dyn Extension>) -> Store {
         self.extensions.push(extension);
         self
@@ -154,7 +168,7 @@ impl Store {
                 );
                 return Err(Error::state(format!("pod {pod}"), state));
             };
-            extension.clean_up(&ExtendedPod { name: pod, id, dir: dir.clone(), namespace: &dead })?;
+            extension.clean_up(&ExtendedPod { name: pod, id, dir: dir.clone(), pause: None, namespace: &dead })?;
             files::remove_all(&dir)
         })
     }

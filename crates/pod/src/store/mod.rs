@@ -37,6 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use nix::unistd::{AccessFlags, access};
+
 use crate::error::{Context, Result};
 use crate::kernel::files::{ignore_missing, is_there, make_private, names_in, remove_all, remove_file};
 use crate::launch::run_plan;
@@ -76,8 +78,8 @@ impl Store {
         Ok(Store { root, extensions: Vec::new(), program_dirs })
     }
 
-    /// Where the store is if the caller names no other: `/run/podlet` for root,
-    /// `$XDG_RUNTIME_DIR/podlet` for others, and without that
+    /// Where the store is if the caller names no other: `/run/podlet` for root
+    /// that may write to `/run`, `$XDG_RUNTIME_DIR/podlet` for others, and without that
     /// `/tmp/podlet-<uid>`.
     pub fn default_root() -> PathBuf {
         default_root("podlet")
@@ -198,8 +200,10 @@ impl Store {
 pub(crate) fn default_root(name: &str) -> PathBuf {
     let uid = nix::unistd::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    // Root of a user namespace may be an ordinary user, such as one who runs podman.
+    let is_ours = || access("/run", AccessFlags::W_OK).is_ok();
     match runtime {
-        _ if uid == 0 => Path::new("/run").join(name),
+        _ if uid == 0 && is_ours() => Path::new("/run").join(name),
         Some(dir) if dir.is_dir() => dir.join(name),
         _ => format!("/tmp/{name}-{uid}").into(),
     }

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::exits::{Exit, Reservation};
+use crate::cgroup::systemd::Scope;
 use crate::kernel::procfs::{MountNamespace, ProcessId};
 use crate::spec::users::Users;
-use crate::spec::{Container, PodOptions};
+use crate::spec::{ContainerSpec, PodOptions};
 
 pub(crate) const POD: &str = "pod.json";
 
@@ -37,6 +38,9 @@ pub(crate) struct PodRecord {
     pub options: PodOptions,
     pub users: Users,
     pub cgroup: Option<PathBuf>,
+    /// Whose the cgroup is, if systemd makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     pub created: SystemTime,
     /// Ends with the program that made it, and then no command wants its records.
     pub attached: bool,
@@ -65,7 +69,7 @@ pub(crate) struct PauseRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     pub id: String,
-    pub container: Container,
+    pub container: ContainerSpec,
     pub created: SystemTime,
     /// The latest run.
     pub started: Option<SystemTime>,
@@ -86,6 +90,19 @@ pub(crate) struct ContainerRecord {
     /// In the latest run its limits stand twice.
     #[serde(default)]
     pub doubled: bool,
+}
+
+impl ContainerRecord {
+    /// How it ended last, as far as the record tells.
+    pub(crate) fn last_exit(&self) -> Option<Exit> {
+        last_exit(self.exit, self.previous)
+    }
+}
+
+/// How a container ended last, of what its record says: a launch that was killed
+/// leaves only the run before it.
+pub(crate) fn last_exit(exit: Option<Exit>, previous: Option<PreviousRun>) -> Option<Exit> {
+    exit.or(previous.map(|run| run.exit))
 }
 
 /// A run of a container that has ended.

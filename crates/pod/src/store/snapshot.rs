@@ -1,9 +1,9 @@
 //! The exit table for one look, which takes no mapping.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use pause::table::{ENTRIES, Entry, Head, TABLE_SIZE};
 
 use super::exits::{NOT_ONE_PAGE, Phase, Reservation, check_version, corrupt, map_table, phase_of};
@@ -20,7 +20,7 @@ pub(crate) struct Snapshot(Vec<u8>);
 impl Snapshot {
     /// The table at `path`, if there is one.
     pub(crate) fn read(path: &Path) -> Result<Option<Snapshot>> {
-        let Some((mut file, _)) = files::open_own(path, File::options().read(true))? else { return Ok(None) };
+        let Some((mut file, _)) = files::open_own(path, OFlag::O_RDONLY)? else { return Ok(None) };
         let mut bytes = vec![0; TABLE_SIZE + 1];
         let size = file.read(&mut bytes).doing(|| format!("reading the exit table {}", path.display()))?;
         if size != TABLE_SIZE {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use pod::CgroupManager;
 use pod::config::{self, Config, Ignored};
 use pod::oci::{CreateOptions, Created, Runtime, inherited};
 
@@ -44,11 +45,11 @@ pub struct Bundle {
 }
 
 impl Create {
-    pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
+    pub fn run(&self, runtime: &Runtime, manager: CgroupManager, log: &Log) -> Result<u8> {
         let config = self.bundle.read(log)?;
         let terminal = self.bundle.terminal(&config, true);
         terminal.check()?;
-        let created = runtime.create(&self.id, &config, self.bundle.setup(&terminal)?)?;
+        let created = runtime.create(&self.id, &config, self.bundle.setup(&terminal, manager)?)?;
         warn(&created.left_out, log);
         let id = self.id.clone();
         self.bundle.hand_out(&terminal, created, log)?;
@@ -70,7 +71,7 @@ impl Bundle {
         Terminal { wanted: config.terminal, socket: self.console_socket.as_deref(), detach }
     }
 
-    pub fn setup(&self, terminal: &Terminal<'_>) -> Result<CreateOptions> {
+    pub fn setup(&self, terminal: &Terminal<'_>, cgroup_manager: CgroupManager) -> Result<CreateOptions> {
         let listening = listening();
         let preserved = preserved(listening.saturating_add(self.preserve_fds))?;
         let env = match listening {
@@ -79,19 +80,22 @@ impl Bundle {
             count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".into()],
         };
         Ok(CreateOptions {
-            io: terminal.io(),
+            // The program may look as soon as it runs.
+            io: terminal.io(terminal.is_shown().then(foreground::own_size).flatten()),
             preserved,
             env,
             pivot: !self.no_pivot,
             keyring: !self.no_new_keyring,
-            keeps_newlines: terminal.is_shown(),
+            cgroup_manager,
             ..CreateOptions::default()
         })
     }
 
     /// The terminal and the pid, or else the container is deleted again.
     fn hand_out(&self, terminal: &Terminal<'_>, mut created: Created, log: &Log) -> Result<()> {
-        let result = terminal.hand_over(created.console).and_then(|_| self.told.tell(&created.process, "standard"));
+        let result = terminal
+            .hand_over(created.process.terminal.take())
+            .and_then(|_| self.told.tell(&created.process, "standard"));
         if result.is_err() {
             // What went wrong first is what counts.
             for warning in created.instance.delete(true).unwrap_or_else(|error| vec![error]) {

@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use nix::libc::SIGKILL;
-use pod::Container;
 use pod::config;
-use pod::oci::{self, ExecOptions, Runtime};
-use pod::spec::{User, parse_capability};
+use pod::oci::{ExecOptions, Runtime};
+use pod::spec::{ProcessSpec, User, parse_capability};
 
 use super::create::{preserved, warn};
-use crate::console;
 use crate::log::Log;
 use crate::process::{Signals, Terminal, Told};
 
@@ -86,39 +83,37 @@ impl Exec {
         let (process, wanted, size) = match &self.process {
             Some(path) => {
                 let bytes = config::read_given("--process", path)?;
-                let read = config::read_process(instance.container(), &bytes)?;
+                let read = config::read_process(instance.spec(), &bytes)?;
                 warn(&read.left_out, log);
-                (read.container, read.terminal, read.console_size)
+                (read.container.process, read.terminal, read.console_size)
             }
-            None => (self.process(instance.container().clone())?, self.tty, None),
+            None => (self.process(instance.spec().process.clone())?, self.tty, None),
         };
         let terminal =
             Terminal { wanted: wanted || self.tty, socket: self.console_socket.as_deref(), detach: self.detach };
         terminal.check()?;
         let mut signals = Signals::hold()?;
-        let size = size.or_else(console::own_size);
-        let executed = instance.exec(ExecOptions {
+        let mut process = instance.exec(ExecOptions {
             process,
-            terminal: terminal.wanted.then_some(oci::Terminal { size, keeps_newlines: terminal.is_shown() }),
-            io: terminal.io(),
+            io: terminal.io(size.or_else(foreground::own_size)),
             preserved: preserved(self.preserve_fds)?,
             even_paused: self.ignore_paused,
             cancel: Some(signals.ending()?),
         })?;
-        let handed_over = terminal.hand_over(executed.console).and_then(|proxy| {
-            self.told.tell(&executed.process, "setns")?;
+        let handed_over = terminal.hand_over(process.terminal.take()).and_then(|proxy| {
+            self.told.tell(&process, "setns")?;
             Ok(proxy)
         });
         // The caller would not know of it. It may have ended already.
-        let proxy = handed_over.inspect_err(|_| drop(oci::signal(&executed.process, SIGKILL)))?;
+        let proxy = handed_over.inspect_err(|_| drop(process.signal(pod::Signal::KILL)))?;
         if self.detach {
             return Ok(0);
         }
-        signals.wait_for(&executed.process, proxy)
+        signals.wait_for(&process, proxy)
     }
 
     /// The container's process, with what the options change.
-    fn process(&self, mut process: Container) -> Result<Container> {
+    fn process(&self, mut process: ProcessSpec) -> Result<ProcessSpec> {
         if self.args.is_empty() {
             bail!("say what to run, or give --process");
         }
@@ -144,7 +139,9 @@ impl Exec {
             let capability = parse_capability(name)?;
             process = process.add_capability(capability);
             // As runc has it: what is inherited stays as it is.
-            process.capabilities.ambient |= capability.bitmask() & process.capabilities.inheritable;
+            if process.capabilities.inheritable.contains(capability) {
+                process.capabilities.ambient.insert(capability);
+            }
         }
         Ok(process)
     }

@@ -28,7 +28,7 @@ pub fn run() -> Result<u8> {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": pod::facts::capability_names(),
-            "cgroup": { "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": names("SCMP_ACT_", &ACTIONS),
@@ -47,7 +47,7 @@ pub fn run() -> Result<u8> {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true }
         },
-        "potentiallyUnsafeConfigAnnotations": []
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."]
     });
     output::line(format_args!("{}", serde_json::to_string_pretty(&features)?))?;
     Ok(0)

@@ -22,14 +22,14 @@ pub struct Resume {
 
 impl Pause {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        runtime.get(&self.id)?.freeze(true)?;
+        runtime.get(&self.id)?.pause()?;
         Ok(0)
     }
 }
 
 impl Resume {
     pub fn run(&self, runtime: &Runtime) -> Result<u8> {
-        runtime.get(&self.id)?.freeze(false)?;
+        runtime.get(&self.id)?.unpause()?;
         Ok(0)
     }
 }

@@ -1,6 +1,7 @@
 //! `podlet-oci ps`.
 
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -37,11 +38,15 @@ impl Ps {
             return Ok(0);
         }
         let options = if self.options.is_empty() { vec!["-ef".to_string()] } else { self.options.clone() };
-        let output = Command::new("ps").args(&options).output().context("running ps")?;
-        if !output.status.success() {
-            bail!("ps {}: {}", options.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        // Not by `Command::output`, which panics where a pipe cannot be read.
+        let mut ps = Command::new("ps").args(&options).stdout(Stdio::piped()).spawn().context("running ps")?;
+        let mut said = Vec::new();
+        let read = ps.stdout.take().map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut said));
+        if !ps.wait().context("waiting for ps")?.success() {
+            bail!("ps {} failed", options.join(" "));
         }
-        let text = String::from_utf8_lossy(&output.stdout);
+        read.context("reading what ps says")?;
+        let text = String::from_utf8_lossy(&said);
         let mut lines = text.lines();
         let head = lines.next().unwrap_or_default();
         let column = head.split_whitespace().position(|column| column == "PID");

@@ -2,11 +2,10 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::Error;
 use pod::oci::{CreateOptions, Runtime};
+use pod::{CgroupManager, Error};
 
 use super::create::{Bundle, warn};
-use crate::console;
 use crate::log::Log;
 use crate::process::Signals;
 
@@ -30,16 +29,12 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn run(&self, runtime: &Runtime, log: &Log) -> Result<u8> {
-        let mut config = self.bundle.read(log)?;
+    pub fn run(&self, runtime: &Runtime, manager: CgroupManager, log: &Log) -> Result<u8> {
+        let config = self.bundle.read(log)?;
         let terminal = self.bundle.terminal(&config, self.detach);
         terminal.check()?;
-        if !self.detach {
-            // The program may look as soon as it runs.
-            config.console_size = config.console_size.or_else(console::own_size);
-        }
         let mut signals = Signals::hold()?;
-        let setup = CreateOptions { cancel: Some(signals.ending()?), ..self.bundle.setup(&terminal)? };
+        let setup = CreateOptions { cancel: Some(signals.ending()?), ..self.bundle.setup(&terminal, manager)? };
         let mut created = runtime.run(&self.id, &config, setup)?;
         warn(&created.left_out, log);
         let mut delete = || -> Result<()> {
@@ -50,7 +45,7 @@ impl Run {
             }
             Ok(())
         };
-        let handed_over = terminal.hand_over(created.console);
+        let handed_over = terminal.hand_over(created.process.terminal.take());
         let handed_over = handed_over.and_then(|proxy| {
             self.bundle.told.tell(&created.process, "standard")?;
             Ok(proxy)

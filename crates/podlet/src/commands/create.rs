@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use net::Networks;
 use pod::config::PodHints;
 use pod::idmap::IdMap;
 use pod::spec::TimeOffsets;
-use pod::{Error, Namespace, Pod, PodOptions, Store};
+use pod::{CgroupManager, Error, Namespace, Pod, PodOptions, Store};
 
+use super::net::NetArgs;
 use super::settings::NoteArgs;
 use super::update::LimitArgs;
 use crate::output;
@@ -52,9 +54,15 @@ pub struct PodArgs {
     /// Offset of a shared time namespace's boot-time clock, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
     pub boottime_offset: i64,
-    /// Set a kernel parameter of a namespace, such as net.ipv4.ip_forward=1
+    /// Who makes its cgroup: cgroupfs (podlet itself) or systemd, as a scope [default: cgroupfs]
+    #[arg(long, value_name = "MANAGER")]
+    pub cgroup_manager: Option<String>,
+    /// Set a kernel parameter of a namespace, such as net.ipv4.ip_forward=1, or of an interface that a network gives
+    /// it, such as net.ipv4.conf.eth0.rp_filter=2
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
+    #[command(flatten)]
+    pub net: NetArgs,
 }
 
 impl PodArgs {
@@ -70,6 +78,11 @@ impl PodArgs {
         options.gid_maps = self.gid_maps.iter().map(|map| parse_map("gidmap", map)).collect::<Result<_, _>>()?;
         let (monotonic, boottime) = (self.monotonic_offset, self.boottime_offset);
         options.time_offsets = TimeOffsets { monotonic, boottime, ..TimeOffsets::default() };
+        options.cgroup_manager = match self.cgroup_manager.as_deref() {
+            None | Some("cgroupfs") => CgroupManager::Cgroupfs,
+            Some("systemd") => CgroupManager::Systemd,
+            Some(other) => bail!("--cgroup-manager {other:?}: give cgroupfs or systemd"),
+        };
         Ok(options)
     }
 
@@ -104,8 +117,10 @@ impl PodArgs {
             ("--gidmap", !self.gid_maps.is_empty()),
             ("--monotonic-offset", self.monotonic_offset != 0),
             ("--boottime-offset", self.boottime_offset != 0),
+            ("--cgroup-manager", self.cgroup_manager.is_some()),
         ];
-        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+        let given = given.into_iter().find(|(_, given)| *given).map(|(name, _)| name);
+        given.or_else(|| self.net.given())
     }
 }
 
@@ -140,7 +155,14 @@ impl Create {
         options.sysctl = self.options.sysctls()?;
         options.resources = self.limits.resources(true)?;
         self.notes.add(&mut options.labels, &mut options.annotations)?;
+        if let Some(pod) = self.options.net.pod()? {
+            bail!("--network pod:{pod}: belongs to containers; give it to `podlet run`");
+        }
+        let mut network = self.options.net.choice()?;
+        network.adjust(&mut options)?;
+        network.take_sysctls(&mut options, None)?;
         let mut pod = Pod::create(store, options)?;
+        network.attach(&pod, &Networks::open(store))?;
         pod.detach()?;
         note_limits(&pod);
         let name = pod.name();

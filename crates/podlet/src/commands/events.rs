@@ -152,7 +152,7 @@ fn as_json(event: &Event) -> String {
         "pod_labels": event.pod_labels,
     });
     if let EventKind::Died { exit } = event.kind {
-        object["exit_code"] = json!(exit.map(|exit| exit.code()));
+        object["exit_code"] = json!(exit.map(|exit| exit.shell_code()));
         object["signal"] = json!(exit.and_then(|exit| exit.signal()));
         object["out_of_memory"] = json!(exit.is_some_and(|exit| exit.out_of_memory.is_some()));
     }

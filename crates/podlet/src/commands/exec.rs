@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use nix::sys::signal::Signal;
-use pod::{Command, Io, Store};
+use foreground::Signals;
+use pod::{ExecSpec, Io, Signal, Store};
 
 use super::settings;
-use crate::foreground::{Foreground, Signals};
+use crate::foreground::{Foreground, TerminalArgs};
 use crate::output;
 use crate::target::{self, Target};
 
@@ -22,9 +22,8 @@ pub struct Exec {
     /// Leave it running; its output goes to the container's log
     #[arg(short, long)]
     detach: bool,
-    /// Keep its input, as podlet does anyway
-    #[arg(short, long, conflicts_with = "detach")]
-    interactive: bool,
+    #[command(flatten)]
+    terminal: TerminalArgs,
     /// Set an environment variable; K alone takes podlet's own
     #[arg(short, long = "env", value_name = "K=V")]
     env: Vec<String>,
@@ -52,32 +51,33 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(&self, store: &Store) -> Result<u8> {
+        self.terminal.check(self.detach)?;
         let target = Target::open(store, &self.target)?;
-        let name = target.one()?;
-        let command = Command {
-            args: self.args.clone(),
-            env: settings::environment(&self.env_file, &self.env)?,
-            cwd: self.workdir.clone(),
-            user: self.user.clone(),
-            own_cgroup: self.timeout.is_some(),
-        };
+        let container = target.one()?;
+        let mut spec = ExecSpec::new(&self.args);
+        spec.env = settings::environment(&self.env_file, &self.env)?;
+        self.terminal.name_in(&mut spec.env);
+        spec.cwd = self.workdir.clone();
+        spec.user = self.user.clone();
+        spec.own_cgroup = self.timeout.is_some();
         let signals = Signals::hold()?;
-        let io = if self.detach { Io::log() } else { Io::inherit() };
-        let process = target.pod.exec(&name, &command, io)?;
+        let io = if self.detach { Io::log().into() } else { self.terminal.io() };
+        let mut process = container.exec(&spec, io)?;
         if self.detach {
             return Ok(0);
         }
-        let name = target::show(target.pod.name(), &name);
+        let name = target::show(target.pod.name(), container.name());
+        let relay = self.terminal.show(&mut process)?;
         let end = || process.kill_all();
-        let mut foreground = Foreground::new(signals, &process, &name, &end);
+        let mut foreground = Foreground::new(signals, &process, relay, &name, &end);
         let Some(seconds) = self.timeout else {
-            return Ok(foreground.wait()?.code());
+            return Ok(foreground.wait()?.shell_code());
         };
         if foreground.has_ended_by(after(seconds))? {
-            return Ok(process.wait()?.code());
+            return Ok(process.wait()?.shell_code());
         }
         // It may have ended just now.
-        process.signal(Signal::SIGTERM as i32).ok();
+        process.signal(Signal::TERM).ok();
         foreground.has_ended_by(after(self.kill_after))?;
         process.kill_all()?;
         process.wait()?;

@@ -70,7 +70,7 @@ impl<'a> From<&'a ContainerStatus> for Seen<'a> {
 
 impl<'a> From<&'a ContainerSummary> for Seen<'a> {
     fn from(summary: &'a ContainerSummary) -> Seen<'a> {
-        let exit_code = summary.exit.map(|exit| exit.code());
+        let exit_code = summary.exit.map(|exit| exit.shell_code());
         Seen { name: &summary.name, state: summary.state, exit_code, labels: &summary.labels }
     }
 }
@@ -127,9 +127,10 @@ fn parse(text: &str) -> Result<Filter> {
         "pod" => Filter::Pod(value.into()),
         "status" => Filter::Status(match value {
             "running" => ContainerState::Running,
+            "paused" => ContainerState::Paused,
             "exited" | "stopped" => ContainerState::Exited,
             "created" => ContainerState::Created,
-            _ => bail!("--filter {text:?}: a container is created, running or exited"),
+            _ => bail!("--filter {text:?}: a container is created, running, paused or exited"),
         }),
         "exited" => match value.parse() {
             Ok(code) => Filter::Exited(code),

@@ -4,8 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::Args;
-use nix::sys::signal::Signal;
-use pod::{Error, Store};
+use pod::{Error, Signal, Store};
 
 use crate::target::{self, Target};
 
@@ -13,25 +12,14 @@ use crate::target::{self, Target};
 #[derive(Args)]
 pub struct Kill {
     /// Name or number; -9 and -KILL are short for it
-    #[arg(short, long, default_value = "KILL", value_parser = parse_signal)]
-    signal: i32,
+    #[arg(short, long, default_value = "KILL")]
+    signal: Signal,
     /// All pods
     #[arg(short, long, conflicts_with = "targets")]
     all: bool,
     /// POD (all its containers that run) or POD/CONTAINER
     #[arg(required_unless_present = "all")]
     targets: Vec<String>,
-}
-
-/// A signal by its number or name, with or without SIG, in any case.
-fn parse_signal(text: &str) -> Result<i32, String> {
-    let wrong = || "not a signal: a name of signal(7), such as TERM or SIGTERM, or 1 to 64".to_string();
-    if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(wrong()) };
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    name.parse::<Signal>().map(|signal| signal as i32).map_err(|_| wrong())
 }
 
 /// `-9` and `-KILL`, as kill(1) has them: `--signal 9`.
@@ -45,7 +33,7 @@ pub fn signals_by_themselves(words: impl Iterator<Item = OsString>) -> Vec<OsStr
     let Some(command) = positional.next().filter(|&i| words[i] == "kill") else { return words };
     for i in command + 1..words.len() {
         let signal =
-            words[i].to_str().and_then(|word| word.strip_prefix('-')).filter(|text| parse_signal(text).is_ok());
+            words[i].to_str().and_then(|word| word.strip_prefix('-')).filter(|text| text.parse::<Signal>().is_ok());
         if let Some(signal) = signal.filter(|_| !has_value(&words[i - 1])) {
             words[i] = format!("--signal={signal}").into();
         }
@@ -58,8 +46,8 @@ impl Kill {
         target::each(store, self.all, &self.targets, |text| {
             let target = Target::open(store, text)?;
             let mut sent = 0;
-            for name in target.all()? {
-                match target.pod.process(&name).and_then(|process| process.signal(self.signal)) {
+            for container in target.all()? {
+                match container.kill(self.signal) {
                     Ok(()) => sent += 1,
                     // Of all containers those that run are meant.
                     Err(Error::State { .. }) if target.named().is_none() => {}

@@ -44,9 +44,9 @@ fn parse_tail(text: &str) -> Result<Tail, String> {
 impl Logs {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let target = Target::open(store, &self.target)?;
-        let name = target.one()?;
+        let container = target.one()?;
         // Without one it ran in the foreground.
-        let Some(mut log) = target.pod.open_log(&name)? else { return Ok(0) };
+        let Some(mut log) = container.logs()? else { return Ok(0) };
         if let Some(Tail::Lines(lines)) = self.tail {
             seek_to_last(&mut log, lines)?;
         }
@@ -55,8 +55,8 @@ impl Logs {
             return Ok(0);
         }
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        changes.add_watch(&target.pod.log_path(&name), AddWatchFlags::IN_MODIFY)?;
-        let process = target.pod.process(&name).ok();
+        changes.add_watch(&container.log_path(), AddWatchFlags::IN_MODIFY)?;
+        let process = container.process().ok();
         loop {
             // Asked before the last look, so that nothing is missed.
             let ended = process.as_ref().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));

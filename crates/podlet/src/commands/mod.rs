@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub mod container;
 pub mod create;
 pub mod events;
 pub mod exec;
@@ -7,7 +8,11 @@ mod filter;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod net;
+pub mod network;
+pub mod pause;
 pub mod plan;
+pub mod port;
 pub mod ps;
 pub mod restart;
 pub mod rm;

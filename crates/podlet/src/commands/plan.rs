@@ -1,10 +1,11 @@
 //! `podlet plan`: what `run` would do.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use net::Networks;
 use pod::{Pod, Store};
 
-use super::run::Run;
+use super::run::{Foreground, Run};
 use crate::output;
 
 /// Print the steps `run` would take, and take none
@@ -16,22 +17,24 @@ pub struct Plan {
 
 impl Plan {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let request = self.run.request()?;
+        let request = self.run.request(Foreground::Yes)?;
+        let io = self.run.terminal.io();
         if !pod::facts::Facts::read()?.calls.new_mount_api() {
             output::line(format!("# {}", super::create::LEGACY_MOUNT_API))?;
         }
-        match &self.run.pod {
+        match self.run.joined()? {
             Some(name) => {
                 let pod = Pod::open(store, name)?;
                 output::line(format!("# container {}/{}", pod.name(), request.container.name))?;
                 note_reach(&request.container, pod.options())?;
-                output::line(pod.plan_container(&request.container)?)?;
+                output::line(pod.plan_container(&request.container, &io)?)?;
             }
             None => {
-                let options = request.options.unwrap_or_else(|| pod::PodOptions::new(&request.container.name));
-                let (hold, launch) = Pod::plan(store, &options, &request.container)?;
+                let (options, network) = request.pod.context("a pod of its own has options")?;
+                let (hold, launch) = Pod::plan(store, &options, &request.container, &io)?;
                 output::line(format!("# pod {}", options.name))?;
                 output::line(hold)?;
+                network.print_plan(&options, &Networks::open(store))?;
                 output::line(format!("# container {}/{}", options.name, request.container.name))?;
                 note_reach(&request.container, &options)?;
                 output::line(launch)?;
@@ -42,7 +45,7 @@ impl Plan {
 }
 
 /// What this container can come to beyond what every container can.
-fn note_reach(container: &pod::Container, options: &pod::PodOptions) -> Result<()> {
+fn note_reach(container: &pod::ContainerSpec, options: &pod::PodOptions) -> Result<()> {
     let note = container.reaches(options)?;
     note.map_or(Ok(()), |note| output::line(format!("# {note}")))
 }

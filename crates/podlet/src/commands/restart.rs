@@ -26,10 +26,11 @@ impl Restart {
     pub fn run(&self, store: &Store) -> Result<u8> {
         target::each(store, self.all, &self.targets, |text| {
             let mut target = Target::open(store, text)?;
-            let names = target.all()?;
-            target.pod.revive()?;
+            let names = target.names()?;
+            target.pod.start()?;
+            super::net::restore(&target.pod, store)?;
             for name in names {
-                target.pod.restart(&name, Duration::from_secs(self.seconds), Io::log())?;
+                target.pod.container(&name)?.restart(Duration::from_secs(self.seconds), Io::log())?;
             }
             Ok(())
         })

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use pod::{ContainerState, Error, Pod, Store};
+use pod::{Error, Pod, Store};
 
 use crate::target::{self, Target};
 
@@ -43,12 +43,13 @@ impl Rm {
     fn remove(&self, store: &Store, text: &str) -> Result<()> {
         let target = Target::open(store, text)?;
         if let Some(name) = target.named() {
-            let remove = if self.force { Pod::remove_container_by_force } else { Pod::remove_container };
-            return Ok(remove(&target.pod, name)?);
+            let container = target.pod.container(name)?;
+            let removed = if self.force { container.remove_by_force() } else { container.remove() };
+            return Ok(removed?);
         }
         if !self.force {
             let status = target.pod.status()?;
-            let running = status.containers.iter().find(|container| container.state == ContainerState::Running);
+            let running = status.containers.iter().find(|container| container.state.is_alive());
             if let Some(container) = running {
                 anyhow::bail!("container {}/{} is running: stop it first, or use rm -f", status.name, container.name);
             }

@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use ::foreground::Signals;
+use ::net::Networks;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::seccomp::{self, Seccomp};
 use pod::spec::{check_name, parse_capability};
-use pod::{Container, Error, Io, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
+use pod::{ContainerSpec, Error, Io, Layers, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
+use super::net::{self, Choice};
 use super::settings::{self, NoteArgs};
 use super::update::{LimitArgs, show_size};
-use crate::foreground::{Foreground, Signals};
+use crate::foreground::{self, TerminalArgs};
 use crate::{advice, output, target};
 
 /// Run a program in a container
@@ -25,13 +28,12 @@ pub struct Run {
     pub name: Option<String>,
     /// Print its name and leave it running; its output goes to `podlet logs`
     #[arg(short, long)]
-    detach: bool,
+    pub detach: bool,
     /// Remove it when it has ended
     #[arg(long)]
     rm: bool,
-    /// Keep its input, as podlet does anyway
-    #[arg(short, long, conflicts_with = "detach")]
-    interactive: bool,
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
     /// Set an environment variable; K alone takes podlet's own
     #[arg(short, long = "env", value_name = "K=V")]
     env: Vec<String>,
@@ -80,6 +82,10 @@ pub struct Run {
     /// Use this directory as the root file system
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     rootfs: Option<PathBuf>,
+    /// Use directories, one over another, as the root file system, copy-on-write:
+    /// once for each, the topmost first
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["rootfs", "bundle"])]
+    rootfs_layer: Vec<PathBuf>,
     /// Use an OCI bundle: a directory with a config.json
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -94,34 +100,33 @@ pub struct Run {
     words: Vec<String>,
 }
 
+/// Whether the command waits for the container's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Foreground {
+    Yes,
+    No,
+}
+
 /// What `run` and `plan` are about.
 pub struct Request {
-    pub container: Container,
-    /// The pod to be made, unless there is one.
-    pub options: Option<PodOptions>,
+    pub container: ContainerSpec,
+    /// The pod to be made and its networks, unless there is one.
+    pub pod: Option<(PodOptions, Choice)>,
 }
 
 impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let request = self.request()?;
+        let foreground = if self.detach { Foreground::No } else { Foreground::Yes };
+        let request = self.request(foreground)?;
         let signals = Signals::hold()?;
-        let mut pod = match (&self.pod, request.options) {
-            (Some(name), _) => Pod::open(store, name)?,
-            (None, options) => Pod::create(store, options.context("a pod of its own has options")?)?,
-        };
-        let io = if self.detach { Io::log() } else { Io::inherit() };
-        let container = &request.container;
-        if self.detach && self.pod.is_none() {
+        let (mut pod, container) = self.open_pod(store, request)?;
+        let io = if self.detach { Io::log().into() } else { self.terminal.io() };
+        let container = &container;
+        if self.detach && self.joined()?.is_none() {
             super::create::note_limits(&pod);
         }
         note_reach(&pod, container)?;
-        // In the foreground we remove it ourselves, when its end is told. If we are
-        // killed before, the next command's sweep does.
-        let process = if self.rm && self.pod.is_some() {
-            pod.start_removing(container, io)?
-        } else {
-            pod.start_with(container, io)?
-        };
+        let mut process = pod.run(container, io)?;
         pod.detach()?;
         if self.detach {
             let name = target::show(pod.name(), &container.name);
@@ -130,11 +135,12 @@ impl Run {
             return Ok(0);
         }
         let name = target::show(pod.name(), &container.name);
-        let end = || pod.kill_all(&container.name);
-        let exit = Foreground::new(signals, &process, &name, &end).wait()?;
+        let relay = self.terminal.show(&mut process)?;
+        let end = || pod.container(&container.name)?.kill_all();
+        let exit = foreground::Foreground::new(signals, &process, relay, &name, &end).wait()?;
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);
-        match (&self.pod, self.rm) {
+        match (self.joined()?, self.rm) {
             (Some(_), false) => {}
             // Others have come to this pod: it is theirs now.
             (None, false) if pod.has_containers() => {}
@@ -145,12 +151,48 @@ impl Run {
             // pause is ending by itself.
             (None, false) => pod.kill()?,
         }
-        Ok(exit.code())
+        Ok(exit.shell_code())
+    }
+
+    /// The pod it joins, if it is to have none of its own.
+    pub fn joined(&self) -> Result<Option<&str>> {
+        match (self.pod.as_deref(), self.options.net.pod()?) {
+            (Some(pod), Some(other)) if pod != other => bail!("--network pod:{other}: --pod says {pod:?}"),
+            (pod, other) => Ok(pod.or(other)),
+        }
+    }
+
+    /// The pod that is there, or one of its own in its networks, attached yet; and
+    /// the container with what it has of these.
+    pub fn open_pod(&self, store: &Store, request: Request) -> Result<(Pod, ContainerSpec)> {
+        let networks = Networks::open(store);
+        let pod = match (self.joined()?, request.pod) {
+            (Some(name), _) => {
+                let pod = Pod::open(store, name)?;
+                net::say(&networks.restore_files(&pod)?);
+                pod
+            }
+            (None, made) => {
+                let (options, network) = made.context("a pod of its own has options")?;
+                let pod = Pod::create(store, options)?;
+                network.attach(&pod, &networks)?;
+                pod
+            }
+        };
+        let container = net::with_names(request.container, &pod, &networks)?;
+        Ok((pod, container))
     }
 
     /// Everything that can be refused, before anything is made.
-    pub fn request(&self) -> Result<Request> {
-        if let (Some(pod), Some(option)) = (&self.pod, self.options.given()) {
+    pub fn request(&self, foreground: Foreground) -> Result<Request> {
+        self.terminal.check(self.detach)?;
+        let joined = self.joined()?;
+        // `--network pod:POD` is how it is said there.
+        let given = match self.options.given() {
+            Some("--network") if self.pod.is_none() => self.options.net.given_but_network(),
+            given => given,
+        };
+        if let (Some(pod), Some(option)) = (joined, given) {
             bail!("{option}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
         }
         // Everything after the first word is the command's, so clap takes an
@@ -159,7 +201,7 @@ impl Run {
             bail!(advice::option("run", option));
         }
         let made_up;
-        let name = match (&self.name, &self.pod) {
+        let name = match (&self.name, joined) {
             (Some(name), _) => name,
             (None, pod) => {
                 made_up = make_up(if pod.is_some() { "c" } else { "p" })?;
@@ -170,26 +212,38 @@ impl Run {
         let mut share = None;
         let mut container = match (&self.bundle, &self.rootfs) {
             (Some(bundle), _) => {
-                let (container, namespaces) = config::read(name, &absolute(bundle)?)?.for_pod()?;
+                let mut config = config::read(name, &absolute(bundle)?)?;
+                // -t gives it one.
+                config.terminal &= !self.terminal.tty;
+                let (container, namespaces) = config.for_pod()?;
                 share = Some(namespaces);
                 self.with_words(container, &self.words)?
             }
-            (None, Some(dir)) => self.with_words(Container::new(name, Root::Dir(absolute(dir)?)), &self.words)?,
+            (None, Some(dir)) => self.with_words(ContainerSpec::new(name, Root::Dir(absolute(dir)?)), &self.words)?,
+            (None, None) if !self.rootfs_layer.is_empty() => {
+                let layers: Vec<_> = self.rootfs_layer.iter().map(|dir| absolute(dir)).collect::<Result<_>>()?;
+                self.with_words(ContainerSpec::new(name, Root::Layers(Layers::new(layers))), &self.words)?
+            }
             (None, None) => match self.words.split_first() {
-                Some((image, words)) if image == "host" => self.with_words(Container::new(name, Root::Host), words)?,
+                Some((image, words)) if image == "host" => {
+                    self.with_words(ContainerSpec::new(name, Root::Host), words)?
+                }
                 Some((image, _)) => bail!(Error::invalid(
                     "image",
                     image,
-                    "no such image; there is `host` (this machine's own files, copy-on-write), --rootfs DIR and \
-                     --bundle DIR"
+                    "no such image; there is `host` (this machine's own files, copy-on-write), --rootfs DIR, \
+                     --rootfs-layer DIR and --bundle DIR"
                 )),
                 None => bail!("say what to run: `host CMD...`, --rootfs DIR CMD..., or --bundle DIR"),
             },
         };
         container = self.adjust(container)?;
+        // In the foreground we remove it ourselves, when its end is told. If we are
+        // killed before, the next command's sweep does.
+        container.remove_when_ended = self.rm && joined.is_some();
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
-        let options = match &self.pod {
+        let made = match joined {
             Some(pod) => {
                 if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
                     bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
@@ -197,39 +251,43 @@ impl Run {
                 None
             }
             None => {
+                let mut network = self.options.net.choice()?;
                 let mut options = self.options.options(name)?;
                 if let Some(hints) = share {
                     self.options.take(&mut options, hints);
                 }
+                network.adjust(&mut options)?;
                 options.adopt(&mut container)?;
+                network.take_sysctls(&mut options, Some(&container))?;
                 // Its own pod is found as it is.
                 options.labels = container.labels.clone();
                 options.end_with_last = true;
                 options.remove_when_dead = self.rm;
                 // In the foreground we see its end, and leave no zombie to others.
-                options.pause_is_child = !self.detach;
+                options.pause_is_child = foreground == Foreground::Yes;
                 options.check()?;
-                Some(options)
+                Some((options, network))
             }
         };
-        Ok(Request { container, options })
+        Ok(Request { container, pod: made })
     }
 
     /// What is to run: with an entrypoint that and the words, and nothing of
     /// what the container would run by itself.
-    fn with_words(&self, container: Container, words: &[String]) -> Result<Container> {
+    fn with_words(&self, container: ContainerSpec, words: &[String]) -> Result<ContainerSpec> {
         let begin = self.entrypoint.as_deref().map(settings::entrypoint).transpose()?.unwrap_or_default();
         let args: Vec<_> = begin.into_iter().chain(words.iter().cloned()).collect();
         Ok(if args.is_empty() && self.entrypoint.is_none() { container } else { container.args(args) })
     }
 
     /// The options that change a container, wherever it comes from.
-    fn adjust(&self, mut container: Container) -> Result<Container> {
+    fn adjust(&self, mut container: ContainerSpec) -> Result<ContainerSpec> {
         for variable in settings::environment(&self.env_file, &self.env)? {
             if let Some((name, value)) = variable.split_once('=') {
                 container = container.env(name, value);
             }
         }
+        self.terminal.name_in(&mut container.process.env);
         if let Some(dir) = &self.workdir {
             container = container.cwd(dir);
         }
@@ -269,10 +327,10 @@ impl Run {
         }
         for limit in &self.ulimit {
             let limit = settings::ulimit(limit)?;
-            container.rlimits.retain(|other| other.name != limit.name);
-            container.rlimits.push(limit);
+            container.process.rlimits.retain(|other| other.name != limit.name);
+            container.process.rlimits.push(limit);
         }
-        container.oom_score_adj = self.oom_score_adj.or(container.oom_score_adj);
+        container.process.oom_score_adj = self.oom_score_adj.or(container.process.oom_score_adj);
         for option in &self.security_opt {
             adjust_security(&mut container, option)?;
         }
@@ -282,14 +340,14 @@ impl Run {
 
 /// Removes a container that has ended. Another command's sweep may be faster.
 fn remove(pod: &Pod, name: &str) -> Result<()> {
-    match pod.remove_container(name) {
+    match pod.container(name).and_then(|container| container.remove()) {
         Err(Error::NotFound(_)) => Ok(()),
         result => Ok(result?),
     }
 }
 
 /// Said where a container is made that can come to more than others.
-fn note_reach(pod: &Pod, container: &Container) -> Result<()> {
+pub fn note_reach(pod: &Pod, container: &ContainerSpec) -> Result<()> {
     if let Some(note) = container.reaches(pod.options())? {
         output::note(format_args!("note: {note}"));
     }
@@ -297,7 +355,7 @@ fn note_reach(pod: &Pod, container: &Container) -> Result<()> {
 }
 
 /// Says whose limit a container came up against.
-fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>) {
+fn note_out_of_memory(pod: &Pod, container: &ContainerSpec, level: Option<OomLevel>) {
     let limit = |whose: &str, resources: &Resources| match resources.memory.limit {
         Some(limit @ 1..) => format!("{whose} limit {}", show_size(limit)),
         _ => format!("a limit of the {whose}"),
@@ -306,18 +364,19 @@ fn note_out_of_memory(pod: &Pod, container: &Container, level: Option<OomLevel>)
         None => return,
         // As it is now: it may have been changed since.
         Some(OomLevel::Container) => {
-            let changed = pod.container(&container.name).map(|container| container.resources);
+            let changed = pod.container(&container.name).and_then(|it| it.spec()).map(|spec| spec.resources);
             limit("container", &changed.unwrap_or_else(|_| container.resources.clone()))
         }
         Some(OomLevel::Pod) => limit("pod", &pod.options().resources),
-        Some(OomLevel::Machine) => "no limit of its own: the machine had none left".into(),
+        // The machine's.
+        Some(_) => "no limit of its own: the machine had none left".into(),
     };
     let name = target::show(pod.name(), &container.name);
     output::note(format_args!("container {name} was killed: out of memory ({why})"));
 }
 
 /// `SRC:DST`, and options as podman has them.
-fn add_volume(container: Container, volume: &str) -> Result<Container> {
+fn add_volume(container: ContainerSpec, volume: &str) -> Result<ContainerSpec> {
     let usage = || format!("--volume {volume:?}: give SRC:DST or SRC:DST:OPTIONS");
     let mut parts = volume.splitn(3, ':');
     let (Some(source), Some(target)) = (parts.next(), parts.next()) else { bail!(usage()) };
@@ -341,7 +400,7 @@ fn add_volume(container: Container, volume: &str) -> Result<Container> {
     Ok(container)
 }
 
-fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
+fn adjust_security(container: &mut ContainerSpec, option: &str) -> Result<()> {
     match option.split_once('=').unwrap_or((option, "")) {
         ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
         ("seccomp", file) if !file.is_empty() => {
@@ -349,8 +408,8 @@ fn adjust_security(container: &mut Container, option: &str) -> Result<()> {
             let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
             container.seccomp = Seccomp::Profile(profile);
         }
-        ("no-new-privileges", "" | "true") => container.no_new_privileges = true,
-        ("no-new-privileges", "false") => container.no_new_privileges = false,
+        ("no-new-privileges", "" | "true") => container.process.no_new_privileges = true,
+        ("no-new-privileges", "false") => container.process.no_new_privileges = false,
         ("nesting", "") => container.nesting = true,
         _ => bail!(
             "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined, \

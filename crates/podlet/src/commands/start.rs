@@ -1,12 +1,12 @@
-//! `podlet start`: start what has ended again.
+//! `podlet start`: start what is created, or has ended.
 
 use anyhow::Result;
 use clap::Args;
-use pod::{ContainerState, Error, Io, Pod, Store};
+use pod::{Error, Io, Pod, Store};
 
 use crate::target::Target;
 
-/// Start containers that have ended again, in the background
+/// Start containers that are created, or have ended, in the background
 #[derive(Args)]
 pub struct Start {
     /// POD (pause, if it is gone, and all containers that do not run) or POD/CONTAINER
@@ -18,9 +18,10 @@ impl Start {
     pub fn run(&self, store: &Store) -> Result<u8> {
         for text in &self.targets {
             let mut target = Target::open(store, text)?;
-            let names = target.all()?;
+            let names = target.names()?;
             let is_named = target.named().is_some();
-            target.pod.revive()?;
+            target.pod.start()?;
+            super::net::restore(&target.pod, store)?;
             for name in names {
                 start(&mut target.pod, &name, is_named)?;
             }
@@ -35,12 +36,13 @@ fn start(pod: &mut Pod, name: &str, is_named: bool) -> Result<()> {
     const TRIES: u32 = 10;
     for left in (0..TRIES).rev() {
         // Of all containers those that do not run are meant.
-        if !is_named && pod.container_status(name)?.state == ContainerState::Running {
+        if !is_named && pod.container(name)?.status()?.state.is_alive() {
             return Ok(());
         }
-        match pod.start_again(name, Io::log()) {
-            Err(Error::State { .. }) if left > 0 && !pod.lives_on() => pod.revive()?,
-            started => return Ok(started.map(drop)?),
+        let started = pod.container(name)?.start(Io::log()).map(drop);
+        match started {
+            Err(Error::State { .. }) if left > 0 && !pod.lives_on() => pod.start()?,
+            started => return Ok(started?),
         }
     }
     Ok(())

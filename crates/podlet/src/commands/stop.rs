@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use pod::{Pod, Store};
+use pod::{Container, Pod, Store};
 
 use crate::target::{self, Target};
 
@@ -29,7 +29,7 @@ impl Stop {
         target::each(store, self.all, &self.targets, |text| {
             let target = Target::open(store, text)?;
             match target.named() {
-                Some(_) => target.pod.stop(&target.one()?, grace).map(drop)?,
+                Some(_) => target.one()?.stop(grace).map(drop)?,
                 None => stop_pod(&target.pod, grace)?,
             }
             Ok(())
@@ -39,17 +39,17 @@ impl Stop {
 
 /// All containers at once, then pause.
 fn stop_pod(pod: &Pod, grace: Duration) -> Result<()> {
-    let names = pod.containers()?;
+    let containers = pod.containers()?;
     // A container that cannot be stopped must not keep the others alive: pause's
     // end is theirs, too.
     let results = thread::scope(|scope| {
-        let stop = |name: &String| pod.stop(name, grace);
-        let begin = |name| thread::Builder::new().spawn_scoped(scope, move || stop(name)).map_err(|_| name);
-        let begun: Vec<_> = names.iter().map(begin).collect();
+        let stop = |container: &Container<'_>| container.stop(grace);
+        let begin = |one| thread::Builder::new().spawn_scoped(scope, move || stop(one)).map_err(|_| one);
+        let begun: Vec<_> = containers.iter().map(begin).collect();
         let end = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
             Ok(thread) => thread.join().ok(),
             // No thread could be had for it.
-            Err(name) => Some(stop(name)),
+            Err(one) => Some(stop(one)),
         };
         begun.into_iter().filter_map(end).collect::<Vec<_>>()
     });

@@ -24,7 +24,7 @@ impl Update {
         }
         let mut target = Target::open(store, &self.target)?;
         match target.named() {
-            Some(_) => target.pod.update_container(&target.one()?, &change)?,
+            Some(_) => target.one()?.update(&change)?,
             None => target.pod.update(&change)?,
         }
         Ok(0)

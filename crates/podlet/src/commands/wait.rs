@@ -35,7 +35,7 @@ impl Wait {
                 Awaited::Process(process) => process.wait()?,
                 Awaited::Ended(exit) => exit,
             };
-            output::line(exit.code())?;
+            output::line(exit.shell_code())?;
         }
         Ok(0)
     }
@@ -43,10 +43,10 @@ impl Wait {
 
 fn find(store: &Store, text: &str) -> Result<Awaited> {
     let target = Target::open(store, text)?;
-    let name = target.one()?;
-    match target.pod.process(&name) {
+    let container = target.one()?;
+    match container.process() {
         Ok(process) => Ok(Awaited::Process(process)),
-        Err(error @ Error::State { .. }) => Ok(Awaited::Ended(target.pod.exit_of(&name)?.ok_or(error)?)),
+        Err(error @ Error::State { .. }) => Ok(Awaited::Ended(container.exit()?.ok_or(error)?)),
         Err(error) => Err(error.into()),
     }
 }

@@ -8,6 +8,7 @@
 
 use std::os::unix::process::parent_id;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -20,18 +21,22 @@ use crate::leaks::{self, Seen, Snapshot};
 use crate::tracer::{self, Traced, What, faults};
 
 /// A command, and what it is done to.
-struct Scene {
+pub struct Scene {
     /// What is there before.
-    before: &'static [&'static str],
-    line: &'static str,
+    pub before: &'static [&'static str],
+    pub line: &'static str,
     /// Its exit code.
-    code: i32,
+    pub code: i32,
     /// What is so once it has succeeded: `web` or `web/a`, and its state;
     /// nothing of the kind with the state `gone`.
-    after: (&'static str, &'static str),
+    pub after: (&'static str, &'static str),
+    /// Removes what stays when pod `web` is gone, and looks that it went.
+    pub clear: fn(&Bed),
 }
 
 const POD: &str = "create web";
+const CREATED: &str = "container create --pod web --name a --rootfs ROOT /probe echo main-a , block";
+const POD_WITHOUT_PID: &str = "create web --share net,ipc,uts";
 const A: &str = "run -d --pod web --name a --rootfs ROOT /probe echo main-a , ignore TERM , orphan block , block";
 const ENDED: &str = "run -d --pod web --name a --rootfs ROOT /probe echo main-a , exit 7";
 const WAIT: &str = "wait web/a";
@@ -40,8 +45,8 @@ const WAIT: &str = "wait web/a";
 macro_rules! scenes {
     ($($killed:ident, $failing:ident: $before:expr, $line:expr => $code:expr, $after:expr;)*) => {
         &[$(
-            (stringify!($killed), |bed| killed(bed, &Scene { before: $before, line: $line, code: $code, after: $after })),
-            (stringify!($failing), |bed| failing(bed, &Scene { before: $before, line: $line, code: $code, after: $after })),
+            (stringify!($killed), |bed| killed(bed, &Scene { before: $before, line: $line, code: $code, after: $after, clear: |_| () })),
+            (stringify!($failing), |bed| failing(bed, &Scene { before: $before, line: $line, code: $code, after: $after, clear: |_| () })),
         )*]
     };
 }
@@ -55,10 +60,18 @@ pub const CASES: &[crate::Case] = scenes! {
         &[], "run --rm --name web host /bin/false" => 1, ("web", "gone");
     a_run_in_a_pod_killed_at_any_call, a_run_in_a_pod_any_call_of_which_fails:
         &[POD], A => 0, ("web/a", "running");
+    a_run_with_its_own_pids_killed_at_any_call, a_run_with_its_own_pids_any_call_of_which_fails:
+        &[POD_WITHOUT_PID], A => 0, ("web/a", "running");
+    an_exec_with_its_own_pids_killed_at_any_call, an_exec_with_its_own_pids_any_call_of_which_fails:
+        &[POD_WITHOUT_PID, A], "exec web/a /probe exit 7" => 7, ("web/a", "running");
     a_removed_run_in_a_pod_killed_at_any_call, a_removed_run_in_a_pod_any_call_of_which_fails:
         &[POD], "run --rm --pod web --name a --rootfs ROOT /probe echo main-a , exit 7" => 7, ("web/a", "gone");
     a_create_killed_at_any_call, a_create_any_call_of_which_fails:
         &[], POD => 0, ("web", "running");
+    a_created_container_killed_at_any_call, a_created_container_any_call_of_which_fails:
+        &[POD], CREATED => 0, ("web/a", "created");
+    a_start_of_a_created_one_killed_at_any_call, a_start_of_a_created_one_any_call_of_which_fails:
+        &[POD, CREATED], "start web/a" => 0, ("web/a", "running");
     an_exec_killed_at_any_call, an_exec_any_call_of_which_fails:
         &[POD, A], "exec web/a /probe exit 7" => 7, ("web/a", "running");
     a_start_killed_at_any_call, a_start_any_call_of_which_fails:
@@ -79,6 +92,8 @@ pub const CASES: &[crate::Case] = scenes! {
         &[POD, A], "rm -f web/a" => 0, ("web/a", "gone");
     a_removal_of_a_pod_killed_at_any_call, a_removal_of_a_pod_any_call_of_which_fails:
         &[POD, A], "rm -f web" => 0, ("web", "gone");
+    a_start_on_a_terminal_killed_at_any_call, a_start_on_a_terminal_any_call_of_which_fails:
+        &[POD], "embed terminal web a echo main-a , exit 7" => 7, ("web/a", "exited");
     a_list_that_sweeps_killed_at_any_call, a_list_that_sweeps_any_call_of_which_fails:
         &["run -d --rm --name web --rootfs ROOT /probe echo main-web , exit 7"], "ps -a" => 0, ("web", "gone");
 };
@@ -207,8 +222,9 @@ fn lie(list: &Value) -> Option<String> {
             match (state, lives) {
                 ("running", Some(seen)) if pid == Some(seen.pid.into()) && code.is_none() => {}
                 // So they end, or by a signal: SIGTERM may come before it is ignored.
-                // 125 is C, which found nothing to report to.
-                ("exited", None) if pid.is_none() && matches!(code, Some(1 | 7 | 125 | 137 | 143)) => {}
+                // 125 is C, which found nothing to report to; 129 is SIGHUP, and 99
+                // what cannot be written, where nobody has the terminal any more.
+                ("exited", None) if pid.is_none() && matches!(code, Some(1 | 7 | 99 | 125 | 129 | 137 | 143)) => {}
                 ("created", None) if pid.is_none() && code.is_none() => {}
                 (state, lives) => {
                     let lives = lives.map(|seen| seen.to_string());
@@ -259,9 +275,10 @@ fn true_success(bed: &Bed, scene: &Scene, after: &str) {
     }
 }
 
-fn remove(bed: &Bed, before: &Snapshot, after: &str) {
+fn remove(bed: &Bed, scene: &Scene, before: &Snapshot, after: &str) {
     bed.podlet("rm -f web").ok();
     assert_eq!(bed.list(), serde_json::json!([]), "left after {after}");
+    (scene.clear)(bed);
     bed.is_clean();
     let body = std::process::id();
     until(&format!("the end of every process after {after}"), || {
@@ -273,14 +290,28 @@ fn remove(bed: &Bed, before: &Snapshot, after: &str) {
     }
 }
 
+/// After a round that went wrong, so that the next one is not wrong for it.
+fn clean_up(bed: &Bed, scene: &Scene) {
+    bed.podlet("rm -f web");
+    catch_unwind(AssertUnwindSafe(|| (scene.clear)(bed))).ok();
+}
+
+/// The command of a scene, or a program that embeds the library.
+fn command(bed: &Bed, scene: &Scene) -> Command {
+    match scene.line.strip_prefix("embed ") {
+        Some(line) => bed.embed(line),
+        None => bed.command(&bed.expand(scene.line)),
+    }
+}
+
 /// The command is killed at its moments.
-fn killed(bed: &Bed, scene: &Scene) {
-    let command = bed.command(&bed.expand(scene.line));
+pub fn killed(bed: &Bed, scene: &Scene) {
+    let command = || command(bed, scene);
     let mut rounds = Rounds::default();
     let kill = |moment| {
         let before = Snapshot::take();
         prepare(bed, scene);
-        let traced = tracer::run(bed, &command, &What::Kill(moment));
+        let traced = tracer::run(bed, &command(), &What::Kill(moment));
         let after = told(&traced);
         if traced.hit.is_none() {
             assert_eq!(traced.code, Some(scene.code), "{after}");
@@ -289,26 +320,26 @@ fn killed(bed: &Bed, scene: &Scene) {
             assert_eq!(traced.signal, Some(Signal::SIGKILL), "{after}");
             true_list(bed, &after);
             // The next command repairs, or says why not.
-            let again = bed.podlet(scene.line);
+            let again = bed.finish(command());
             assert!(matches!(again.status.code(), Some(0 | 1 | 7 | 125)), "{again:?} after {after}");
             assert!(again.status.code() != Some(125) || !again.err.is_empty(), "no message after {after}");
             true_list(bed, &after);
         }
-        remove(bed, &before, &after);
+        remove(bed, scene, &before, &after);
         traced.hit.is_some()
     };
-    at_moments(&mut rounds, kill, || drop(bed.podlet("rm -f web")));
+    at_moments(&mut rounds, kill, || clean_up(bed, scene));
     rounds.judge("killed");
 }
 
 /// Its calls fail, one in each round.
-fn failing(bed: &Bed, scene: &Scene) {
-    let command = bed.command(&bed.expand(scene.line));
+pub fn failing(bed: &Bed, scene: &Scene) {
+    let command = command(bed, scene);
     let before = Snapshot::take();
     prepare(bed, scene);
     let watched = tracer::run(bed, &command, &What::Watch);
     assert_eq!(watched.code, Some(scene.code), "{}", told(&watched));
-    remove(bed, &before, "a look");
+    remove(bed, scene, &before, "a look");
     let all: Vec<What> = faults::of_all(&watched.calls);
     let (begin, every) = steps(211);
     let mut rounds = Rounds::default();
@@ -325,10 +356,10 @@ fn failing(bed: &Bed, scene: &Scene) {
                 assert!(says_so, "neither success nor an error: {after}");
                 true_list(bed, &after);
             }
-            remove(bed, &before, &after);
+            remove(bed, scene, &before, &after);
             traced.hit.is_some()
         };
-        rounds.play(round, || drop(bed.podlet("rm -f web")));
+        rounds.play(round, || clean_up(bed, scene));
     }
     rounds.judge("a call failed");
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
-use pod::{Container, Error, Io, Pod, PodOptions, Root};
+use pod::spec::ProcessSpec;
+use pod::{ContainerSpec, Error, Io, Pod, PodOptions, Root};
 
 use crate::bed::{Bed, Said};
 use crate::{leaks, modes};
@@ -331,8 +332,8 @@ fn damaged_state(bed: &Bed) {
 fn what_only_the_library_can_be_given(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let good = || bed.container("a", "exit 0");
-    let refused = |container: Container, word: &str| {
-        let error = pod.start_with(&container, Io::log()).expect_err(word);
+    let refused = |container: ContainerSpec, word: &str| {
+        let error = pod.run(&container, Io::log()).expect_err(word);
         assert!(error.to_string().contains(word), "{word}: {error}");
     };
     refused(good().args(["/probe", "a\0b"]), "null byte");
@@ -341,23 +342,30 @@ fn what_only_the_library_can_be_given(bed: &Bed) {
     refused(good().cwd("/a\0b"), "null byte");
     refused(good().bind("/tmp\0", "/x", true), "null byte");
     refused(good().bind("relative", "/x", true), "absolute");
-    refused(Container::new("a", Root::Dir("relative".into())), "absolute");
-    refused(Container { umask: 0o7777, ..good() }, "umask");
-    refused(Container { pid: pod::spec::NamespaceMode::Host, ..good() }, "pid");
+    refused(ContainerSpec::new("a", Root::Dir("relative".into())), "absolute");
+    let process = |change: &dyn Fn(&mut ProcessSpec)| {
+        let mut container = good();
+        change(&mut container.process);
+        container
+    };
+    refused(process(&|process| process.umask = 0o7777), "umask");
+    let mut with_machine = good();
+    with_machine.pid = pod::spec::NamespaceMode::Host;
+    refused(with_machine, "pid");
     let limit = |name: &str, soft, hard| pod::spec::Rlimit { name: name.into(), soft, hard };
-    refused(Container { rlimits: vec![limit("RLIMIT_FROB", 1, 1)], ..good() }, "RLIMIT_FROB");
-    refused(Container { rlimits: vec![limit("RLIMIT_NOFILE", 2, 1)], ..good() }, "RLIMIT_NOFILE");
+    refused(process(&|process| process.rlimits = vec![limit("RLIMIT_FROB", 1, 1)]), "RLIMIT_FROB");
+    refused(process(&|process| process.rlimits = vec![limit("RLIMIT_NOFILE", 2, 1)]), "RLIMIT_NOFILE");
     // More than the kernel takes, than a plan can have.
     let long = "x".repeat(200_000);
-    let error = pod.start(&good().args(["/probe", "echo", &long])).expect_err("too long");
+    let error = pod.run(&good().args(["/probe", "echo", &long]), Io::log()).expect_err("too long");
     assert!(matches!(error, Error::Exec { .. }), "{error}");
     let many = (0..100).map(|_| "y".repeat(100_000));
-    pod.start(&good().args(["/probe".to_string()].into_iter().chain(many))).expect_err("too much");
+    pod.run(&good().args(["/probe".to_string()].into_iter().chain(many)), Io::log()).expect_err("too much");
     let binds = (0..8000).fold(good(), |container, i| container.bind("/etc/passwd", format!("/many/{i}"), true));
-    let error = pod.start(&binds).expect_err("too many");
+    let error = pod.run(&binds, Io::log()).expect_err("too many");
     assert!(error.to_string().contains("use fewer mounts"), "{error}");
-    assert_eq!(pod.containers().expect("a list"), Vec::<String>::new());
-    assert_eq!(pod.start(&good()).expect("a start").wait().expect("its end").code(), 0);
+    assert!(pod.containers().expect("a list").is_empty());
+    assert_eq!(pod.run(&good(), Io::log()).expect("a start").wait().expect("its end").shell_code(), 0);
     pod.remove().expect("removal");
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use pod::{Pod, PodOptions};
+use pod::{Io, Pod, PodOptions};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Said};
@@ -212,7 +212,7 @@ fn kernel_parameters_of_the_containers_own_namespaces(bed: &Bed) {
     let mut container = bed.container("a", "exit 0");
     container.net = pod::spec::NamespaceMode::Host;
     container.sysctl.insert("net.ipv4.ip_default_ttl".into(), "1".into());
-    let refused = pod.start(&container).map(drop).expect_err("the machine's").to_string();
+    let refused = pod.run(&container, Io::log()).map(drop).expect_err("the machine's").to_string();
     assert!(refused.contains("the machine's"), "{refused}");
     pod.remove().expect("removal");
 }

@@ -1,6 +1,7 @@
 //! Where one thing ends and the next begins: what a command returned from has
 //! happened, and no command takes from another what that is about to use.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -112,7 +113,7 @@ fn wait_tells_of_an_end_before_it_sweeps(bed: &Bed) {
     for (pod, name, options) in [("q", "q", "--name q"), ("web", "c", "--pod web --name c")] {
         bed.podlet(&format!("run -d --rm {options} --rootfs ROOT /probe exit 4")).ok();
         let pod = pod::Pod::open(&bed.store(), pod).expect("the pod");
-        pod.process(name).expect("its process").wait().expect("its end");
+        pod.container(name).expect("a container").process().expect("its process").wait().expect("its end");
         assert_eq!(bed.podlet(&format!("wait {}/{name}", pod.name())).ok().trim(), "4");
     }
     bed.podlet("rm web").ok();
@@ -162,14 +163,21 @@ fn traced(bed: &Bed, inject: &str, line: &str) -> Command {
     command
 }
 
-/// What the last command opened: how often that call was made before, and the
-/// line of strace.
+/// What the last command opened: the how manieth that was of the calls of its
+/// name, and the line of strace.
 fn opened(bed: &Bed) -> Vec<(usize, String)> {
     let calls = fs::read_to_string(bed.dir.join("calls")).expect("what strace wrote");
-    calls.lines().filter(|line| line.starts_with("open")).enumerate().map(|(i, line)| (i + 1, line.into())).collect()
+    let mut seen = HashMap::new();
+    let numbered = |line: &str| {
+        let number = seen.entry(call(line).to_string()).or_insert(0);
+        *number += 1;
+        (*number, line.to_string())
+    };
+    calls.lines().filter(|line| line.starts_with("open")).map(numbered).collect()
 }
 
-/// The name of the call that opens files; the C library chooses.
+/// The name of the call that opens files; the C library chooses, and a file
+/// opened in a directory that is open is opened by another.
 fn call(line: &str) -> &str {
     line.split('(').next().unwrap_or_default()
 }
@@ -231,8 +239,8 @@ fn a_pod_that_ended_before_its_maker_detached_it_is_still_there(bed: &Bed) {
         let mut options = pod::PodOptions::new("brief");
         options.end_with_last = true;
         let mut pod = pod::Pod::create(&bed.store(), options).expect("a pod");
-        let process = pod.start(&bed.container("brief", "exit 6")).expect("a container");
-        assert_eq!(process.wait().expect("its end").code(), 6);
+        let process = pod.run(&bed.container("brief", "exit 6"), pod::Io::log()).expect("a container");
+        assert_eq!(process.wait().expect("its end").shell_code(), 6);
         bed.podlet("ps").ok();
         pod.detach().expect("still there");
         drop(pod);

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use pod::{Event, EventKind, Pod, PodOptions, Watch};
+use pod::{Event, EventKind, Io, Pod, PodOptions, Watch};
 use serde_json::Value;
 
 use crate::bed::{Background, Bed};
 use crate::harness::patience;
 use crate::leaks;
+use crate::modes::Mode;
 
 crate::tests![
     a_pods_life_is_told,
@@ -25,6 +26,8 @@ crate::tests![
     who_only_looks_makes_no_events,
     a_watch_is_readable_once_something_has_happened,
     a_watch_takes_as_many_descriptors_as_is_said,
+    a_task_hears_what_happens_and_waits_for_ends,
+    three_hundred_pods_are_watched_by_one_program,
     more_changes_than_the_kernel_keeps_lose_nothing,
     a_frozen_container_is_told,
     a_watch_ends_with_its_store,
@@ -44,7 +47,9 @@ fn long() -> Option<Duration> {
 fn show(event: &Event) -> String {
     let name = event.container.as_ref().map_or(event.pod.clone(), |container| format!("{}/{container}", event.pod));
     match event.kind {
-        EventKind::Died { exit } => format!("died {name} {}", exit.map_or("?".into(), |exit| exit.code().to_string())),
+        EventKind::Died { exit } => {
+            format!("died {name} {}", exit.map_or("?".into(), |exit| exit.shell_code().to_string()))
+        }
         kind => format!("{} {name}", kind.name()),
     }
 }
@@ -69,7 +74,7 @@ fn expect(watch: &mut Watch, expected: &[&str]) -> Vec<Event> {
 
 fn a_pods_life_is_told(bed: &Bed) {
     let was = Pod::create(&bed.store(), PodOptions::new("was")).expect("a pod");
-    was.start(&bed.container("a", "block")).expect("a container");
+    was.run(&bed.container("a", "block"), Io::log()).expect("a container");
     let mut watch = bed.store().watch().expect("a watch");
     assert_eq!(watch.next(Some(Duration::ZERO)).expect("events"), [], "what was there before");
 
@@ -81,7 +86,8 @@ fn a_pods_life_is_told(bed: &Bed) {
     assert_eq!(started[1].labels["color"], "red");
     fs::write(bed.inside("go"), "").expect("a file");
     let died = expect(&mut watch, &["died web/db 7"]);
-    let status = Pod::open(&bed.store(), "web").expect("the pod").container_status("db").expect("its status");
+    let web = Pod::open(&bed.store(), "web").expect("the pod");
+    let status = web.container("db").expect("the container").status().expect("its status");
     assert_eq!((Some(started[1].time), Some(died[0].time)), (status.started, status.finished));
     fs::remove_file(bed.inside("go")).expect("the file");
 
@@ -363,6 +369,92 @@ fn a_watch_takes_as_many_descriptors_as_is_said(bed: &Bed) {
     assert_eq!(now(), (0, 0));
 }
 
+fn a_task_hears_what_happens_and_waits_for_ends(bed: &Bed) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    bed.podlet("create web").ok();
+    let pod = std::sync::Arc::new(Pod::open(&bed.store(), "web").expect("the pod"));
+    runtime.block_on(async {
+        let mut watch = pod_tokio::Watch::new(bed.store().watch().expect("a watch")).expect("registered");
+        let mut told = Vec::new();
+        let mut await_told = async |expected: &[&str]| {
+            while told.len() < expected.len() {
+                told.extend(watch.next().await.expect("events").iter().map(show));
+            }
+            assert_eq!(std::mem::take(&mut told), expected);
+        };
+        let run = |name: &str, script: &str| {
+            let process = pod.run(&bed.container(name, script), Io::log()).expect("a container");
+            pod_tokio::Process::new(process).expect("registered")
+        };
+        let process = run("a", "wait-file /go , exit 7");
+        await_told(&["created web/a", "started web/a"]).await;
+        // A wait that is given up has changed nothing.
+        assert!(tokio::time::timeout(Duration::from_millis(1), process.wait()).await.is_err());
+        fs::write(bed.inside("go"), "").expect("a file");
+        await_told(&["died web/a 7"]).await;
+        // As often, and by as many, as one likes.
+        let (one, other) = tokio::join!(process.wait(), process.wait());
+        let (one, other) = (one.expect("its end"), other.expect("its end"));
+        assert_eq!((one.code(), other), (Some(7), one));
+        // One that listens to its stop signal, and one that does not.
+        run("gentle", "trap TERM 3 , echo up , block");
+        run("deaf", "ignore TERM , echo up , block");
+        await_told(&["created web/gentle", "started web/gentle", "created web/deaf", "started web/deaf"]).await;
+        ["web/gentle", "web/deaf"].iter().for_each(|target| bed.await_log(target, "up"));
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(10));
+        let exit = pod_tokio::stop(&pod, "gentle", long).await.expect("a stop").expect("an end");
+        assert_eq!(exit.code(), Some(3));
+        let exit = pod_tokio::stop(&pod, "deaf", short).await.expect("a stop").expect("an end");
+        assert_eq!(exit.signal(), Some(9));
+        assert_eq!(
+            pod_tokio::stop(&pod, "deaf", short).await.expect("it has ended").map(|again| again.signal()),
+            Some(Some(9))
+        );
+        assert!(matches!(pod_tokio::stop(&pod, "none", short).await, Err(pod::Error::NotFound(_))));
+        await_told(&["died web/gentle 3", "died web/deaf 137"]).await;
+        bed.podlet("stop web").ok();
+        pod_tokio::ended(&pod).await.expect("its end");
+    });
+    fs::remove_file(bed.inside("go")).expect("the file");
+}
+
+fn three_hundred_pods_are_watched_by_one_program(bed: &Bed) {
+    let count = if bed.mode == Mode::Root { 300 } else { 30 };
+    let store = bed.store();
+    for number in 0..count {
+        let mut pod = Pod::create(&store, PodOptions::new(format!("p{number}"))).expect("a pod");
+        pod.run(&bed.container("a", "wait-file /go , exit 7"), Io::log()).expect("a container");
+        pod.detach().expect("detached");
+    }
+    let before = leaks::descriptors().len();
+    let mut watch = store.watch().expect("a watch");
+    assert_eq!((leaks::descriptors().len() - before, inotify_watches()), cost(count, count, count, count));
+    // All at once: each is told, and once.
+    fs::write(bed.inside("go"), "").expect("a file");
+    let told = |mut events: Vec<String>, expected: &dyn Fn(usize) -> Vec<String>| {
+        let mut expected: Vec<_> = (0..count).flat_map(expected).collect();
+        events.sort();
+        expected.sort();
+        assert_eq!(events, expected);
+    };
+    let events = await_events(&mut watch, count).iter().map(show).collect();
+    told(events, &|number| vec![format!("died p{number}/a 7")]);
+    assert_eq!(leaks::descriptors().len() - before, cost(count, count, count, 0).0);
+    bed.podlet("rm -af").ok();
+    let events = await_events(&mut watch, 3 * count).iter().map(show).collect();
+    told(events, &|number| {
+        ["pod-ended", "removed", "pod-removed"]
+            .iter()
+            .map(|kind| match *kind {
+                "removed" => format!("removed p{number}/a"),
+                kind => format!("{kind} p{number}"),
+            })
+            .collect()
+    });
+    assert_eq!((leaks::descriptors().len() - before, inotify_watches()), cost(0, 0, 0, 0));
+    fs::remove_file(bed.inside("go")).expect("the file");
+}
+
 fn more_changes_than_the_kernel_keeps_lose_nothing(bed: &Bed) {
     bed.podlet("create web").ok();
     let mut watch = bed.store().watch().expect("a watch");
@@ -392,18 +484,18 @@ fn a_frozen_container_is_told(bed: &Bed) {
     let mut watch = bed.store().watch().expect("a watch");
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
     for _ in 0..3 {
-        pod.freeze("a").expect("frozen");
+        pod.container("a").expect("a container").pause().expect("frozen");
         expect(&mut watch, &["paused web/a"]);
-        pod.thaw("a").expect("thawed");
+        pod.container("a").expect("a container").unpause().expect("thawed");
         expect(&mut watch, &["unpaused web/a"]);
     }
     // A run later, in another cgroup of that name, which ends frozen.
     bed.podlet("restart -t 0 web/a").ok();
     expect(&mut watch, &["died web/a 143", "started web/a"]);
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
-    pod.freeze("a").expect("frozen");
+    pod.container("a").expect("a container").pause().expect("frozen");
     expect(&mut watch, &["paused web/a"]);
-    pod.kill_all("a").expect("killed");
+    pod.container("a").expect("a container").kill_all().expect("killed");
     expect(&mut watch, &["died web/a 137"]);
 }
 

@@ -18,18 +18,19 @@ fn every_exit_code_is_told_to_other_processes(bed: &Bed) {
     let network = bed.inspect("web")["namespaces"]["net"].clone();
     bed.podlet("run --pod web -d --name other --rootfs ROOT /probe block").ok();
     let other = bed.pid_of("web/other");
-    pod.start(&bed.container("a", "exit 0")).expect("a container").wait().expect("its end");
+    pod.run(&bed.container("a", "exit 0"), pod::Io::log()).expect("a container").wait().expect("its end");
     for code in (1..=255).step_by(256 / bed.rounds(256) as usize) {
         // One container with another end each time, by the library.
-        let process = pod.start(&bed.container(&format!("c{code}"), &format!("exit {code}"))).expect("a container");
-        assert_eq!(process.wait().expect("its end").code(), code as u8);
+        let process =
+            pod.run(&bed.container(&format!("c{code}"), &format!("exit {code}")), pod::Io::log()).expect("a container");
+        assert_eq!(process.wait().expect("its end").shell_code(), code as u8);
         if code % 32 == 1 || code == 255 {
             assert_eq!(bed.podlet(&format!("wait web/c{code}")).ok().trim(), code.to_string());
         }
         let seen = pod::Pod::open(&bed.store(), "web").expect("the pod");
-        let status = seen.container_status(&format!("c{code}")).expect("its status");
+        let status = seen.container(&format!("c{code}")).expect("the container").status().expect("its status");
         assert_eq!((status.exit_code, status.signal), (Some(code as u8), None));
-        pod.remove_container(&format!("c{code}")).expect("removal");
+        pod.container(&format!("c{code}")).expect("the container").remove().expect("removal");
     }
     assert_eq!(bed.pid_of("web/other"), other);
     assert_eq!(bed.inspect("web")["namespaces"]["net"], network);

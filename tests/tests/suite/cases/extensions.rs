@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-use pod::{Container, Error, ExtendedPod, Extension, Namespace, Pod, PodOptions, Result, Root, Store};
+use pod::{ContainerSpec, Error, ExtendedPod, Extension, Io, Namespace, Pod, PodOptions, Result, Root, Store};
 
 use crate::bed::Bed;
 
@@ -88,8 +88,8 @@ fn what_is_kept_for_a_pod_goes_with_it(bed: &Bed) {
     leases.lease(&pod);
     let error = pod.extension_dir("../x").expect_err("no name").to_string();
     assert!(error.contains("extension name") && error.contains("../x"), "{error}");
-    let container = Container::new("a", Root::Dir(bed.rootfs())).args(["/probe", "exit", "7"]);
-    assert_eq!(pod.start(&container).expect("a container").wait().expect("its end").code(), 7);
+    let container = ContainerSpec::new("a", Root::Dir(bed.rootfs())).args(["/probe", "exit", "7"]);
+    assert_eq!(pod.run(&container, Io::log()).expect("a container").wait().expect("its end").shell_code(), 7);
     assert!(leases.has("web"));
     pod.remove().expect("a removal");
     assert!(!leases.has("web"));
@@ -124,7 +124,9 @@ fn a_pod_stays_until_what_is_kept_for_it_is_gone(bed: &Bed) {
 fn a_sweep_cleans_up_what_an_ended_program_left(bed: &Bed) {
     let leases = Leases::new(bed);
     let store = extended(bed, &leases);
-    let mut pod = Pod::create(&store, PodOptions { remove_when_dead: true, ..PodOptions::new("web") }).expect("a pod");
+    let mut options = PodOptions::new("web");
+    options.remove_when_dead = true;
+    let mut pod = Pod::create(&store, options).expect("a pod");
     leases.lease(&pod);
     pod.detach().expect("detached");
     bed.kill(bed.pause_of("web"), nix::sys::signal::Signal::SIGKILL);
@@ -148,7 +150,7 @@ fn a_pod_made_anew_tells_what_keeps_something_for_it(bed: &Bed) {
     pod.detach().expect("detached");
     pod.kill().expect("its end");
     leases.fails.store(true, SeqCst);
-    let error = pod.revive().expect_err("the bridge is gone").to_string();
+    let error = pod.start().expect_err("the bridge is gone").to_string();
     assert!(error.contains("the bridge"), "{error}");
     assert_eq!(bed.inspect("web")["state"], "exited");
     leases.fails.store(false, SeqCst);
@@ -157,7 +159,7 @@ fn a_pod_made_anew_tells_what_keeps_something_for_it(bed: &Bed) {
     assert_eq!(bed.inspect("web")["state"], "exited");
     assert!(leases.has("web"));
     let mut pod = Pod::open(&store, "web").expect("a pod");
-    pod.revive().expect("a pod");
+    pod.start().expect("a pod");
     let pause = pod.pause_pid().expect("pause");
     assert_eq!(leases.net.load(SeqCst), fs::metadata(format!("/proc/{pause}/ns/net")).expect("its network").ino());
     assert!(leases.has("web"));

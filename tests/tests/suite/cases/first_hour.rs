@@ -19,7 +19,7 @@ crate::tests![
     an_entrypoint_takes_the_words_as_its_arguments,
     the_host_name_has_its_short_option,
     input_is_kept_whether_asked_for_or_not,
-    the_example_for_event_loops_waits_for_an_end,
+    the_examples_do_what_they_say,
 ];
 
 fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
@@ -34,10 +34,11 @@ fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
         ("ls", &["podlet ps"]),
         ("sotp web", &["do you mean `podlet stop`?"]),
         ("frobnicate", &["see `podlet --help`"]),
-        ("run -it host sh", &["`podlet run` has no option -t", "no terminals", "Ctrl-C"]),
-        ("run --rm -t --rootfs ROOT /probe", &["no option -t", "no terminals"]),
-        ("exec -it web/a sh", &["`podlet exec` has no option -t", "no terminals"]),
-        ("run -p 80:80 host true", &["no option -p", "no network"]),
+        ("run -it --detach-keys ctrl-x host sh", &["no option --detach-keys", "podlet run -d"]),
+        ("run -dt host sh", &["--tty", "--detach"]),
+        ("exec -dt web/a sh", &["--tty", "--detach"]),
+        ("container create -t --rootfs ROOT /probe", &["--tty", "podlet start"]),
+        ("run -p 80:80 host true", &["--publish", "PODLET_NETWORK \"none\""]),
         ("run --restart always host true", &["--restart", "podlet wait"]),
         ("run --privileged host true", &["--privileged", "--cap-add"]),
         ("run --nmae a host true", &["do you mean --name?"]),
@@ -270,10 +271,34 @@ fn input_is_kept_whether_asked_for_or_not(bed: &Bed) {
     bed.podlet("exec -d -i web/a /probe stdin").fails(125, &["--interactive", "--detach"]);
 }
 
-/// The program of docs/embedding.md.
-fn the_example_for_event_loops_waits_for_an_end(bed: &Bed) {
-    let mut command = bed.embed("event-loop");
-    sys::ignore_children(&mut command);
-    assert_eq!(bed.finish(command).ok(), "waits ended with 3\ngoes ended with 4\n");
-    bed.is_clean();
+/// Programs that embed the library, as crates/pod/examples and
+/// crates/pod-tokio/examples have them.
+fn the_examples_do_what_they_say(bed: &Bed) {
+    for (name, said) in [
+        ("embed", "killer ended with Some(3)\nsleeper was killed by signal Some(9)\n"),
+        (
+            "threads",
+            "worker-0: the last run ended with Some(0)\nworker-1: the last run ended with Some(0)\n\
+             worker-2: the last run ended with Some(0)\n",
+        ),
+        (
+            "supervisor",
+            "supervised/job failed with 2: started again\nsupervised/job failed with 1: started again\n\
+             it has succeeded\n",
+        ),
+        (
+            "tasks",
+            "brief: success is true\nwrong: ended with Some(4)\nserver: ready\nserver: told to end, it said Some(3)\n\
+             the pod has ended\n",
+        ),
+    ] {
+        let mut command = bed.embed(&format!("example {name}"));
+        sys::ignore_children(&mut command);
+        let out = bed.finish(command).ok();
+        // The threads of one speak in any order.
+        let out: String =
+            out.lines().filter(|line| !line.ends_with("in run 3")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(out, said, "{name}");
+        bed.is_clean();
+    }
 }

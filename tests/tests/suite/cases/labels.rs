@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use pod::{Container, Pod, PodOptions, Root};
+use pod::{ContainerSpec, Io, Pod, PodOptions, Root};
 
 use crate::bed::Bed;
 
@@ -63,8 +63,8 @@ fn labels_and_annotations_are_told_and_kept(bed: &Bed) {
     // By the library.
     let options = PodOptions::new("web").label("app", "shop").annotation("io.kubernetes.cri/uid", "7");
     let pod = Pod::create(&bed.store(), options).expect("a pod");
-    let container = Container::new("a", Root::Dir(bed.rootfs())).args(["/probe", "exit", "0"]).label("x", "y");
-    pod.start(&container).expect("a container").wait().expect("its end");
+    let container = ContainerSpec::new("a", Root::Dir(bed.rootfs())).args(["/probe", "exit", "0"]).label("x", "y");
+    pod.run(&container, Io::log()).expect("a container").wait().expect("its end");
     let status = pod.status().expect("its status");
     assert_eq!((status.labels["app"].as_str(), status.annotations["io.kubernetes.cri/uid"].as_str()), ("shop", "7"));
     assert_eq!(status.containers[0].labels["x"], "y");

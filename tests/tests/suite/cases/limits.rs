@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use pod::resources::{DeviceKind, DeviceRule, OfDevice, device_rules};
 use pod::spec::Rlimit;
-use pod::{OomLevel, Pod, PodOptions, Resources};
+use pod::{Io, OomLevel, Pod, PodOptions, Resources};
 use serde_json::Value;
 
 use crate::bed::Bed;
@@ -35,8 +35,8 @@ fn a_resource_limit_can_be_above_the_callers(bed: &Bed) {
     let (soft, above) = (hard + 1, hard + 2);
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "read /proc/self/limits");
-    container.rlimits = vec![Rlimit { name: "RLIMIT_NOFILE".into(), soft, hard: above }];
-    assert_eq!(pod.start(&container).expect("a container").wait().expect("its end").code(), 0);
+    container.process.rlimits = vec![Rlimit { name: "RLIMIT_NOFILE".into(), soft, hard: above }];
+    assert_eq!(pod.run(&container, Io::log()).expect("a container").wait().expect("its end").shell_code(), 0);
     let log = bed.podlet("logs web/a").ok();
     let line = log.lines().find(|line| line.starts_with("Max open files")).expect("a limit of open files");
     let words: Vec<_> = line.split_whitespace().collect();
@@ -95,8 +95,8 @@ fn a_pod_at_its_memory_limit_loses_one_container_and_the_level_is_told(bed: &Bed
         .fails(137, &["(container limit 16 MiB)"]);
     assert_eq!((bed.pause_of("web"), bed.pid_of("web/mate")), (pause, mate));
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
-    let exit = pod.start(&bed.container("lib", "eat 200")).expect("a container").wait().expect("its end");
-    assert_eq!((exit.code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
+    let exit = pod.run(&bed.container("lib", "eat 200"), Io::log()).expect("a container").wait().expect("its end");
+    assert_eq!((exit.shell_code(), exit.out_of_memory), (137, Some(OomLevel::Pod)));
 }
 
 fn a_container_short_of_memory_ends_as_a_whole(bed: &Bed) {
@@ -215,7 +215,7 @@ fn a_change_that_fails_changes_nothing(bed: &Bed) {
     let mut change = Resources::default();
     (change.memory.limit, change.memory.swap) = (Some(4096), Some(4096));
     change.memory.check_before_update = true;
-    let error = pod.update_container("a", &change).expect_err("far too little").to_string();
+    let error = pod.container("a").expect("a container").update(&change).expect_err("far too little").to_string();
     assert!(error.contains("memory.limit") && error.contains("in use"), "{error}");
     assert_eq!(bed.inspect("a/a")["usage"]["memory"]["limit"], 64 << 20);
     assert_eq!(bed.inspect("a/a")["state"], "running");
@@ -248,7 +248,7 @@ fn device_rules_deny_what_the_mount_allows(bed: &Bed) {
         container = container.bind("/dev/zero", "/zero", false).add_capability(pod::Capability::CAP_SYSLOG);
         container = container.tmpfs("/tmp");
         container.resources.devices = rules;
-        pod.start(&container).expect("a container").wait().expect("its end");
+        pod.run(&container, Io::log()).expect("a container").wait().expect("its end");
         let said = bed.podlet(&format!("logs web/{name}")).ok();
         let lines: Vec<_> = said.lines().collect();
         for (line, expected) in lines.iter().zip(expected) {
@@ -288,7 +288,7 @@ fn every_limit_arrives_in_its_file(bed: &Bed) {
     ];
     let verbs: Vec<_> = files.iter().map(|(file, _)| format!("read /sys/fs/cgroup/{file}")).collect();
     container = container.args(format!("/probe {}", verbs.join(" , ")).split_whitespace());
-    assert_eq!(pod.start(&container).expect("a container").wait().expect("its end").code(), 0);
+    assert_eq!(pod.run(&container, Io::log()).expect("a container").wait().expect("its end").shell_code(), 0);
     let said = bed.podlet("logs web/a").ok();
     let expected: Vec<_> = files.iter().map(|(_, content)| content.as_str()).collect();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
@@ -307,22 +307,21 @@ fn a_pod_that_shares_its_cgroup_view_has_limits_too(bed: &Bed) {
 fn a_frozen_container_stands_still_and_can_be_killed(bed: &Bed) {
     bed.podlet("create web").ok();
     bed.podlet("run -d --pod web --name a --rootfs ROOT /probe trap TERM 3 , echo up , burn").ok();
-    let pod = Pod::open(&bed.store(), "web").expect("the pod");
     // Frozen sooner, it would have no trap yet, and the signal its last word.
     let trapped = |starts| bed.until("its trap", || bed.podlet("logs web/a").ok().matches("up").count() == starts);
     trapped(1);
-    pod.freeze("a").expect("frozen");
+    bed.podlet("pause web/a").ok();
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", bed.pid_of("web/a"))).expect("its cgroup");
     let events = format!("/sys/fs/cgroup{}/cgroup.events", cgroup.trim().trim_start_matches("0::"));
     assert!(fs::read_to_string(&events).expect("events").contains("frozen 1"));
     bed.podlet("kill -s TERM web/a").ok();
-    assert_eq!(bed.inspect("web/a")["state"], "running");
-    pod.thaw("a").expect("thawed");
+    assert_eq!(bed.inspect("web/a")["state"], "paused");
+    bed.podlet("unpause web/a").ok();
     assert_eq!(bed.podlet("wait web/a").ok().trim(), "3", "the signal had waited");
-    assert!(pod.freeze("a").is_err(), "it does not run");
+    bed.podlet("pause web/a").fails(125, &["is not running"]);
     bed.podlet("start web/a").ok();
     trapped(2);
-    pod.freeze("a").expect("frozen");
+    bed.podlet("pause web/a").ok();
     bed.podlet("stop -t 0 web/a").ok();
     assert_eq!(bed.podlet("wait web/a").ok().trim(), "137");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pod::spec::{Device, DeviceKind, Mount, MountIds, MountKind};
-use pod::{Container, Io, Pod, PodOptions};
+use pod::{ContainerSpec, Io, Pod, PodOptions};
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
@@ -434,9 +434,9 @@ fn a_thousand_mounts(bed: &Bed) {
 }
 
 /// Starts a container and returns what it printed.
-fn start(pod: &Pod, container: Container) -> String {
-    let code = pod.start_with(&container, Io::log()).expect("a start").wait().expect("its end").code();
-    let log = fs::read_to_string(pod.log_path(&container.name)).expect("a log");
+fn start(pod: &Pod, container: ContainerSpec) -> String {
+    let code = pod.run(&container, Io::log()).expect("a start").wait().expect("its end").shell_code();
+    let log = fs::read_to_string(pod.container(&container.name).expect("the container").log_path()).expect("a log");
     assert_eq!(code, 0, "{log}");
     log
 }
@@ -463,13 +463,19 @@ fn devices_by_their_numbers(bed: &Bed) {
         device("/dev/deep/pipe", DeviceKind::Fifo, 0, 0),
         device("/srv/zero", DeviceKind::Char, 1, 5),
     ];
-    let said = start(&pod, Container { devices, ..container() });
+    let with = |name: &str, devices| {
+        let mut container = container();
+        container.name = name.into();
+        container.devices = devices;
+        container
+    };
+    let said = start(&pod, with("a", devices));
     assert!(said.contains("stat /dev/nil: char") && said.contains(" 1:3 "), "{said}");
     assert!(said.contains("stat /srv/zero: char") && said.contains(" 1:5 "), "{said}");
     assert!(said.contains("write /dev/nil: ok") && said.contains("write /srv/zero: ok"), "{said}");
     assert!(said.contains("stat /dev/deep/pipe: other 640"), "{said}");
-    let none = Container { devices: vec![device("/dev/x", DeviceKind::Block, 1, 3)], name: "b".into(), ..container() };
-    let error = pod.start_with(&none, Io::log()).expect_err("no such device");
+    let none = with("b", vec![device("/dev/x", DeviceKind::Block, 1, 3)]);
+    let error = pod.run(&none, Io::log()).expect_err("no such device");
     assert!(error.to_string().contains("/dev/x") && error.to_string().contains("1:3"), "{error}");
     pod.remove().expect("removal");
 }
@@ -556,7 +562,7 @@ fn places_in_the_image(bed: &Bed) {
     assert!(start(&pod, container).contains("content"));
     let mut wrong = bed.container("b", "exit 0").tmpfs("/t");
     wrong.mounts.last_mut().expect("a mount").ids = Some(MountIds::default());
-    let error = pod.start_with(&wrong, Io::log()).expect_err("not a bind");
+    let error = pod.run(&wrong, Io::log()).expect_err("not a bind");
     assert!(error.to_string().contains("/t"), "{error}");
     pod.remove().expect("removal");
 }

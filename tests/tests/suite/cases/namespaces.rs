@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use pod::spec::NamespaceMode;
-use pod::{Namespace, Pod, PodOptions};
+use pod::{Io, Namespace, Pod, PodOptions};
 
 use crate::bed::Bed;
 use crate::modes::Mode;
@@ -15,6 +15,7 @@ crate::tests![
     only_what_is_listed_is_shared,
     a_pid_namespace_of_its_own_is_nested_under_pause,
     a_container_can_have_the_machines_network_and_ipc,
+    a_pod_can_have_the_machines_network,
     two_containers_find_each_other_on_localhost_and_in_shared_memory,
     own_ipc_has_its_own_shared_memory,
     a_pods_clocks_have_its_offsets,
@@ -131,7 +132,7 @@ fn a_container_can_have_the_machines_network_and_ipc(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let mut container = bed.container("a", "echo up , block");
     (container.net, container.ipc) = (NamespaceMode::Host, NamespaceMode::Host);
-    let process = pod.start(&container).expect("a container");
+    let process = pod.run(&container, Io::log()).expect("a container");
     let (me, pid) = (std::process::id(), process.pid().expect("it runs"));
     for kind in ["net", "ipc"] {
         assert_eq!(inode(me, kind), inode(pid, kind), "{kind}");
@@ -143,18 +144,67 @@ fn a_container_can_have_the_machines_network_and_ipc(bed: &Bed) {
     let name = format!("podlet-test-{me}");
     let mut writer = bed.container("b", &format!("write /dev/shm/{name} x"));
     writer.ipc = NamespaceMode::Host;
-    let wrote = pod.start(&writer).expect("a container").wait().expect("its end");
-    assert_eq!(wrote.code(), 0);
+    let wrote = pod.run(&writer, Io::log()).expect("a container").wait().expect("its end");
+    assert_eq!(wrote.shell_code(), 0);
     let seen = fs::remove_file(format!("/dev/shm/{name}"));
     seen.unwrap_or_else(|error| panic!("/dev/shm is not the machine's: {error}"));
     let mut own = bed.container("c", "block");
     (own.net, own.ipc) = (NamespaceMode::Own, NamespaceMode::Own);
-    let pid_of_own = pod.start(&own).expect("a container").pid().expect("it runs");
+    let pid_of_own = pod.run(&own, Io::log()).expect("a container").pid().expect("it runs");
     for kind in ["net", "ipc"] {
         assert_ne!(inode(me, kind), inode(pid_of_own, kind), "{kind}");
         assert_ne!(inode(pod.pause_pid().expect("alive"), kind), inode(pid_of_own, kind), "{kind}");
     }
     pod.remove().expect("removal");
+}
+
+fn a_pod_can_have_the_machines_network(bed: &Bed) {
+    let machines = inode(std::process::id(), "net");
+    bed.podlet("create web --network host").ok();
+    for name in ["a", "b"] {
+        bed.podlet(&format!("run -d --pod web --name {name} --rootfs ROOT /probe block")).ok();
+    }
+    let is_so = |containers: &[&str]| {
+        for container in containers {
+            assert_eq!(inode(bed.pid_of(container), "net"), machines, "{container}");
+        }
+        let inside = bed.podlet(&format!("exec {} /probe ns", containers[0])).ok();
+        assert!(inside.contains(&format!("net {machines}\n")), "{inside}");
+    };
+    is_so(&["web/a", "web/b"]);
+    assert_ne!(inode(bed.pid_of("web/a"), "uts"), inode(std::process::id(), "uts"));
+    let status = bed.inspect("web");
+    assert_eq!(status["host_network"], true);
+    assert!(!status["shared"].as_array().expect("kinds").contains(&"net".into()), "{status}");
+    let table = bed.podlet("ps").ok();
+    let of_a = table.lines().find(|line| line.starts_with("web") && line.contains(" a ")).expect("a line");
+    assert!(of_a.split_whitespace().any(|word| word == "host"), "{table}");
+
+    bed.podlet("restart -t 0 web/a").ok();
+    is_so(&["web/a", "web/b"]);
+    bed.podlet("stop -t 0 web").ok();
+    bed.podlet("start web").ok();
+    is_so(&["web/a", "web/b"]);
+    // A pod that `run` made is the same.
+    bed.podlet("run -d --name one --network host --rootfs ROOT /probe block").ok();
+    bed.podlet("run -d --network pod:one --name two --rootfs ROOT /probe block").ok();
+    is_so(&["one/two", "one/one"]);
+    let enters_one = |options: &str| {
+        let plan = bed.podlet(&format!("plan {options} --rootfs ROOT /probe ids")).ok();
+        plan.split_once("# container").expect("the container's plan").1.contains("CLONE_NEWNET")
+    };
+    assert_eq!([enters_one("--network none"), enters_one("--network host")], [true, false]);
+    for (options, words) in [
+        ("-p 8080:80", &["--publish", "--network host"]),
+        ("--ip 10.89.0.7", &["--ip", "--network host"]),
+        ("--add-host a:192.0.2.7", &["--add-host", "--network host"]),
+        ("--sysctl net.ipv4.ip_forward=1", &["net.ipv4.ip_forward", "is the machine's"]),
+    ] {
+        bed.podlet(&format!("create bad --network host {options}")).fails(125, words);
+        bed.podlet(&format!("run -d --name bad --network host {options} --rootfs ROOT /probe block")).fails(125, words);
+    }
+    bed.podlet("rm -fa").ok();
+    bed.is_clean();
 }
 
 fn two_containers_find_each_other_on_localhost_and_in_shared_memory(bed: &Bed) {
@@ -233,9 +283,9 @@ fn the_pods_hostname(bed: &Bed) {
 fn a_pods_network_has_only_its_loopback(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web").share([Namespace::Net, Namespace::Pid])).expect("a pod");
     let process =
-        pod.start(&bed.container("a", "ls /sys/class/net , read /proc/net/dev , listen 80")).expect("a start");
+        pod.run(&bed.container("a", "ls /sys/class/net , read /proc/net/dev , listen 80"), Io::log()).expect("a start");
     bed.await_log("web/a", "listening");
-    process.signal(9).expect("a signal");
+    process.signal(pod::Signal::KILL).expect("a signal");
     let log = bed.podlet("logs web/a").ok();
     assert!(log.contains("ls /sys/class/net: lo\n"), "{log}");
     pod.remove().expect("removal");

@@ -162,7 +162,7 @@ fn a_hook_that_ends_by_a_real_time_signal_is_told(bed: &Bed) {
         let mut config = config(bed, "exit 0");
         config["hooks"] = json!({ kind: [hook] });
         write(bed, &config);
-        bed.oci("run --bundle DIR c").fails(1, &[kind, "was killed by signal 40"]);
+        bed.oci("run --bundle DIR c").fails(1, &[kind, "was killed by SIGRTMIN+6"]);
         bed.is_clean();
     }
 }

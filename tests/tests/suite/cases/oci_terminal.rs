@@ -1,16 +1,20 @@
-//! Terminals of containers: on ours, and handed to another program.
+//! Terminals of containers: on ours, handed to another program, and to one that
+//! embeds the library, with pipes.
 
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use nix::cmsg_space;
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use pod::oci::{CreateOptions, ExecOptions, Runtime};
+use pod::{Io, Stdio};
 use serde_json::json;
 
+use super::io::{SIZE, all_of};
 use super::oci::{config, pid, start, write};
 use crate::bed::Bed;
 use crate::sys;
@@ -20,15 +24,16 @@ crate::tests![
     a_terminal_for_somebody_else,
     a_process_for_somebody_else,
     terminals_where_there_can_be_none,
+    a_bundle_has_pipes_and_a_terminal,
     cve_2025_52565_the_console_is_the_terminal_that_was_made,
 ];
 
 /// What is on a terminal until these words come.
-pub(super) fn await_words(bed: &Bed, terminal: &mut File, words: &str) -> String {
+pub(super) fn await_words(bed: &Bed, terminal: &mut (impl Read + AsFd), words: &str) -> String {
     let mut seen = String::new();
     bed.until(&format!("{words:?} on the terminal"), || {
         let mut bytes = [0; 4096];
-        if sys::is_readable(terminal)
+        if sys::is_readable(&*terminal)
             && let Ok(count) = terminal.read(&mut bytes)
         {
             seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
@@ -192,4 +197,55 @@ fn cve_2025_52565_the_console_is_the_terminal_that_was_made(bed: &Bed) {
         assert_eq!(std::fs::read_to_string(&bait).expect("the bait"), "untouched");
         bed.is_clean();
     }
+}
+
+fn a_bundle_has_pipes_and_a_terminal(bed: &Bed) {
+    let runtime = Runtime::open(bed.oci_state()).expect("a runtime");
+    let read = || pod::config::read("container", &bed.dir).expect("a config");
+    let options = |io: Io| CreateOptions { io, ..CreateOptions::default() };
+    write(bed, &config(bed, "line , exit 3"));
+    let mut created = runtime.run("c", &read(), options(Io::piped().into())).expect("a container");
+    let (mut stdin, mut stdout) = created.process.stdin.take().zip(created.process.stdout.take()).expect("pipes");
+    let exec = |io: Io| {
+        let args = ["/probe", "tty", ",", "exit", "4"].map(String::from).to_vec();
+        let mut process = created.instance.spec().process.clone();
+        process.args = args;
+        let (preserved, cancel) = (Vec::new(), None);
+        let options = ExecOptions { process, io, preserved, even_paused: false, cancel };
+        created.instance.exec(options).expect("an exec")
+    };
+    let mut piped = exec(Io::null().stdout(Stdio::Piped).into());
+    assert!(all_of(piped.stdout.as_mut().expect("a pipe")).contains("tty /dev/null"));
+    let mut shown = exec(Io::terminal(SIZE));
+    assert!(all_of(shown.terminal.as_mut().expect("a terminal")).contains("tty /dev/pts/0 33x99"));
+    for exec in [piped, shown] {
+        assert_eq!(exec.wait().expect("its end").shell_code(), 4);
+    }
+    stdin.write_all(b"typed\n").expect("a reader");
+    assert_eq!(all_of(&mut stdout), "line \"typed\"\n");
+    assert_eq!(created.process.wait().expect("its end").shell_code(), 3);
+    created.instance.delete(false).expect("a removal");
+
+    // What the config says and what the caller expects have to agree.
+    let disagree = |io: Io| {
+        let said = runtime.create("c", &read(), options(io)).map(drop).expect_err("neither").to_string();
+        assert!(said.contains("process.terminal") && said.contains("CreateOptions::io"), "{said}");
+        assert!(runtime.get("c").is_err(), "nothing of it is left");
+    };
+    disagree(Io::terminal(SIZE));
+    let mut config = config(bed, "tty , exit 5");
+    config["process"]["terminal"] = json!(true);
+    write(bed, &config);
+    disagree(Io::piped().into());
+    let run = |expected: &str| {
+        let mut created = runtime.run("c", &read(), options(Io::terminal(SIZE))).expect("a container");
+        let mut terminal = created.process.terminal.take().expect("a terminal");
+        assert!(all_of(&mut terminal).contains(expected));
+        assert_eq!(created.process.wait().expect("its end").shell_code(), 5);
+        created.instance.delete(false).expect("a removal");
+    };
+    run("tty /dev/pts/0 33x99");
+    config["process"]["consoleSize"] = json!({ "height": 12, "width": 34 });
+    write(bed, &config);
+    run("tty /dev/pts/0 12x34");
 }

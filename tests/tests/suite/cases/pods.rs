@@ -30,26 +30,26 @@ crate::tests![
 
 fn a_thousand_restarts_leave_nothing(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
-    pod.start(&bed.container("other", "block")).expect("a container");
+    pod.run(&bed.container("other", "block"), Io::log()).expect("a container");
     let other = bed.pid_of("web/other");
     let network = bed.inspect("web")["namespaces"].clone();
     // The main process leaves something behind each time.
-    pod.start(&bed.container("a", "orphan block , exit 5")).expect("a container").wait().expect("its end");
+    pod.run(&bed.container("a", "orphan block , exit 5"), Io::log()).expect("a container").wait().expect("its end");
     let count = || {
         let mine = leaks::descendants(std::process::id()).len();
         (mine, leaks::descriptors().len(), leaks::tree(&bed.state()).len())
     };
     let again = || {
-        let process = pod.start_again("a", Io::log()).expect("a restart");
-        assert_eq!(process.wait().expect("its end").code(), 5);
+        let process = pod.container("a").expect("a container").start(Io::log()).expect("a restart");
+        assert_eq!(process.wait().expect("its end").shell_code(), 5);
     };
     again();
-    pod.kill_all("a").expect("the end of what was left");
+    pod.container("a").expect("a container").kill_all().expect("the end of what was left");
     let before = count();
     for _ in 0..bed.rounds(1000) {
         again();
     }
-    pod.kill_all("a").expect("the end of what was left");
+    pod.container("a").expect("a container").kill_all().expect("the end of what was left");
     assert_eq!(count(), before, "processes, descriptors, files of the state directory");
     assert_eq!(bed.inspect("web")["namespaces"], network);
     assert_eq!(bed.pid_of("web/other"), other);
@@ -100,8 +100,8 @@ fn thirty_two_threads_start_a_hundred_containers_in_each_of_two_pods(bed: &Bed) 
                     waste.push(vec![number as u8; 4096]);
                     let code = number % 100;
                     let container = bed.container(&format!("c{number}"), &format!("echo {number} , exit {code}"));
-                    let process = pods[number % 2].start(&container).expect("a start");
-                    assert_eq!(usize::from(process.wait().expect("its end").code()), code);
+                    let process = pods[number % 2].run(&container, Io::log()).expect("a start");
+                    assert_eq!(usize::from(process.wait().expect("its end").shell_code()), code);
                 }
             });
         }
@@ -185,7 +185,7 @@ fn attached(bed: &Bed, fork: &str) {
 
 fn an_attached_pod_ends_with_its_value(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
-    pod.start(&bed.container("a", "orphan block , block")).expect("a container");
+    pod.run(&bed.container("a", "orphan block , block"), Io::log()).expect("a container");
     let pids = members(bed, "web");
     drop(pod);
     all_end(&pids);
@@ -240,23 +240,22 @@ fn a_full_exit_table_is_an_error(bed: &Bed) {
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     let entries = 127;
     for number in 0..entries {
-        pod.start(&bed.container(&format!("c{number}"), "exit 0")).expect("a start").wait().expect("its end");
+        pod.run(&bed.container(&format!("c{number}"), "exit 0"), Io::log()).expect("a start").wait().expect("its end");
     }
-    let full = pod.start(&bed.container("more", "exit 0"));
+    let full = pod.run(&bed.container("more", "exit 0"), Io::log());
     assert!(matches!(full, Err(Error::TableFull(_))), "{full:?}");
     bed.podlet("run --pod web --name more --rootfs ROOT /probe exit 0").fails(125, &["web", "full", "127"]);
     assert!(pod.container("more").is_err(), "nothing of it is left");
-    pod.remove_container("c5").expect("removal");
+    pod.container("c5").expect("a container").remove().expect("removal");
     assert_eq!(bed.podlet("run --pod web --name more --rootfs ROOT /probe exit 8").code(8).out, "");
     // Execs give their entries back; those of execs not waited for are taken.
-    pod.remove_container("c6").expect("removal");
-    pod.remove_container("c7").expect("removal");
-    let main = pod.start(&bed.container("main", "block")).expect("a start");
+    pod.container("c6").expect("a container").remove().expect("removal");
+    pod.container("c7").expect("a container").remove().expect("removal");
+    let main = pod.run(&bed.container("main", "block"), Io::log()).expect("a start");
     for code in 0..20 {
-        let command =
-            pod::Command { args: vec!["/probe".into(), "exit".into(), code.to_string()], ..Default::default() };
-        let exec = pod.exec("main", &command, Io::log()).expect("an exec");
-        assert_eq!(exec.wait().expect("its end").code(), code);
+        let command = pod::ExecSpec::new(["/probe", "exit", &code.to_string()]);
+        let exec = pod.container("main").expect("a container").exec(&command, Io::log()).expect("an exec");
+        assert_eq!(exec.wait().expect("its end").shell_code(), code);
     }
     drop(main);
     pod.remove().expect("removal");
@@ -266,11 +265,12 @@ fn an_embedder_that_ignores_sigchld(bed: &Bed) {
     sys::ignore_signal(libc::SIGCHLD);
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
     for code in 0..20 {
-        let process =
-            pod.start(&bed.container(&format!("c{code}"), &format!("orphans 3 , exit {code}"))).expect("a start");
-        assert_eq!(process.wait().expect("its end").code(), code);
+        let process = pod
+            .run(&bed.container(&format!("c{code}"), &format!("orphans 3 , exit {code}")), Io::log())
+            .expect("a start");
+        assert_eq!(process.wait().expect("its end").shell_code(), code);
     }
-    assert!(matches!(pod.start(&bed.container("x", "").args(["/none"])), Err(Error::Exec { .. })));
+    assert!(matches!(pod.run(&bed.container("x", "").args(["/none"]), Io::log()), Err(Error::Exec { .. })));
     assert_eq!(pod.status().expect("its status").reaped_orphans, 60);
     pod.remove().expect("removal");
     // For the commands that clean up.
@@ -287,10 +287,11 @@ fn an_embedder_that_waits_for_all_children(bed: &Bed) {
         });
         let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
         for code in 0..50 {
-            let process = pod.start(&bed.container(&format!("c{code}"), &format!("exit {code}"))).expect("a start");
-            assert_eq!(process.wait().expect("its end").code(), code);
+            let process =
+                pod.run(&bed.container(&format!("c{code}"), &format!("exit {code}")), Io::log()).expect("a start");
+            assert_eq!(process.wait().expect("its end").shell_code(), code);
         }
-        assert!(matches!(pod.start(&bed.container("x", "").args(["/none"])), Err(Error::Exec { .. })));
+        assert!(matches!(pod.run(&bed.container("x", "").args(["/none"]), Io::log()), Err(Error::Exec { .. })));
         pod.remove().expect("removal");
         done.store(true, Ordering::SeqCst);
     });
@@ -312,8 +313,8 @@ fn the_embedder_is_not_changed(bed: &Bed) {
     };
     let before = facts();
     let mut pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
-    pod.start(&bed.container("a", "exit 1")).expect("a start").wait().expect("its end");
-    assert!(pod.start(&bed.container("b", "").args(["/none"])).is_err());
+    pod.run(&bed.container("a", "exit 1"), Io::log()).expect("a start").wait().expect("its end");
+    assert!(pod.run(&bed.container("b", "").args(["/none"]), Io::log()).is_err());
     pod.detach().expect("detaching");
     drop(pod);
     assert_eq!(facts(), before);

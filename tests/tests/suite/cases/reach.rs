@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pod::{Pod, PodOptions, Resources};
+use pod::{Io, Pod, PodOptions, Resources};
 use serde_json::{Value, json};
 
 use super::oci;
@@ -24,9 +24,12 @@ crate::tests![
 /// 2 has no controllers for pods.
 fn limit(bed: &Bed) -> Option<(&'static str, &'static str)> {
     let mount = hierarchy().filter(|_| bed.mode.has_cgroups())?;
+    // What is passed on to where this test is.
+    let own = fs::read_to_string("/proc/self/cgroup").expect("its cgroup");
+    let own = mount.join(own.lines().find_map(|line| line.strip_prefix("0::/")).expect("one of version 2"));
     let has = |controller: &str| {
-        let read = |file: &str| fs::read_to_string(mount.join(file)).expect("a cgroup");
-        read("cgroup.controllers").split_whitespace().any(|found| found == controller)
+        let controllers = fs::read_to_string(own.join("cgroup.controllers")).expect("a cgroup");
+        controllers.split_whitespace().any(|found| found == controller)
     };
     [("pids", ("pids.max", "20")), ("hugetlb", ("hugetlb.2MB.max", "4194304"))]
         .into_iter()
@@ -97,7 +100,7 @@ fn limits_that_a_container_lifts_still_hold(bed: &Bed) {
     let cgroup = bed.podlet("exec web/a /probe read /proc/self/cgroup").ok();
     assert!(cgroup.contains("0::/\n"), "{cgroup}");
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
-    pod.update_container("a", &unified(file, CHANGED)).expect("an update");
+    pod.container("a").expect("a container").update(&unified(file, CHANGED)).expect("an update");
     let found = above(pid, file);
     assert_eq!(found[0].1, CHANGED, "where programs look for it: {found:?}");
     if !is_delegated() {
@@ -162,7 +165,7 @@ fn limits_that_a_pod_lifts_in_its_cgroup_namespace_still_hold(bed: &Bed) {
     options.resources = unified(file, value);
     let mut pod = Pod::create(&bed.store(), options).expect("a pod");
     let container = bed.container("a", &lift(file)).add_capability(pod::Capability::CAP_SYS_ADMIN);
-    let running = pod.start(&container).expect("a container");
+    let running = pod.run(&container, Io::log()).expect("a container");
     bed.await_log("web/a", "lifted");
     was_lifted(&bed.podlet("logs web/a").ok(), value);
     let pid = bed.pid_of("web/a");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 
-use pod::{Command, Io, Pod, PodOptions};
+use pod::{ExecSpec, Io, Pod, PodOptions};
 
 use super::revealed::is_denied;
 use crate::bed::Bed;
@@ -46,10 +46,10 @@ fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed:
     watch(bed);
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
     let script = bed.container("a", "exit 0");
-    pod.start(&script).expect("a start").wait().expect("its end");
+    pod.run(&script, Io::log()).expect("a start").wait().expect("its end");
     let launches = if bed.mode == Mode::Root { 1000 } else { 200 };
     for _ in 0..bed.rounds(launches) {
-        pod.start_again("a", Io::log()).expect("a start").wait().expect("its end");
+        pod.container("a").expect("a container").start(Io::log()).expect("a start").wait().expect("its end");
     }
     let said = result(bed);
     assert!(said.contains(" read=0 seized=0 "), "{said}");
@@ -74,21 +74,20 @@ fn cve_2016_9962_a_pod_mate_with_ptrace_gets_nothing_of_a_thousand_launches(bed:
 fn cve_2024_21626_leaked_directory_descriptors(bed: &Bed) {
     let leaked: Vec<_> = (0..8).map(|_| sys::open_careless(c"/").expect("an open")).collect();
     let pod = Pod::create(&bed.store(), PodOptions::new("web")).expect("a pod");
-    let main = pod.start(&bed.container("main", "fds , echo up , block")).expect("a start");
+    let main = pod.run(&bed.container("main", "fds , echo up , block"), Io::log()).expect("a start");
     bed.await_log("web/main", "up");
     symlink("/proc/1/root", bed.inside("out")).expect("a link");
     let others = ["/proc/1/root", "/proc/1/cwd", "/proc/self/cwd", "/out", "/out/tmp"].map(String::from);
     for cwd in (3..64).map(|number| format!("/proc/self/fd/{number}")).chain(others) {
-        let started = pod.start(&bed.container("a", "cwd").cwd(&cwd));
+        let started = pod.run(&bed.container("a", "cwd").cwd(&cwd), Io::log());
         assert!(started.is_err(), "{cwd}: {started:?}");
-        let command =
-            Command { args: vec!["/probe".into(), "cwd".into()], cwd: Some(cwd.clone().into()), ..Default::default() };
-        let started = pod.exec("main", &command, Io::log());
+        let command = ExecSpec::new(["/probe", "cwd"]).cwd(&cwd);
+        let started = pod.container("main").expect("a container").exec(&command, Io::log());
         assert!(started.is_err(), "exec in {cwd}: {started:?}");
     }
-    let command = Command { args: ["/probe", "fds"].map(String::from).to_vec(), ..Default::default() };
-    pod.exec("main", &command, Io::log()).expect("an exec").wait().expect("its end");
-    let log = fs::read_to_string(pod.log_path("main")).expect("a log");
+    let command = ExecSpec::new(["/probe", "fds"]);
+    pod.container("main").expect("a container").exec(&command, Io::log()).expect("an exec").wait().expect("its end");
+    let log = fs::read_to_string(pod.container("main").expect("a container").log_path()).expect("a log");
     let fds: Vec<_> = log.lines().filter(|line| line.starts_with("fd ")).collect();
     assert_eq!(fds.len(), 6, "0 to 2, twice: {fds:?}");
     drop(main);

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 32;
 const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// Plays rounds, and counts those that went wrong: one race is lost now and then.
-fn soak(bed: &Bed, short: u32, mut round: impl FnMut() -> Result<(), String>) {
+pub fn soak(bed: &Bed, short: u32, mut round: impl FnMut() -> Result<(), String>) {
     let rounds = every().map_or(bed.rounds(short) as usize, |every| ROUNDS / every).max(1);
     let wrong: Vec<_> = (0..rounds).filter_map(|_| round().err()).collect();
     println!("{} of {rounds} rounds went wrong", wrong.len());

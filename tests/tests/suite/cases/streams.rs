@@ -26,7 +26,7 @@ crate::tests![
 ];
 
 /// Root, and another user where there is one.
-fn users(bed: &Bed) -> &'static [&'static str] {
+pub(super) fn users(bed: &Bed) -> &'static [&'static str] {
     if bed.mode.has_ids() { &["0", "web"] } else { &["0"] }
 }
 
@@ -132,7 +132,7 @@ fn read_a_line_of(bed: &Bed, mut command: Command) {
     await_end(bed, &mut child, "the end of who has no reader", |code| assert_eq!(code, Some(0)));
 }
 
-fn await_end(bed: &Bed, child: &mut Child, what: &str, judge: impl FnOnce(Option<i32>)) {
+pub(super) fn await_end(bed: &Bed, child: &mut Child, what: &str, judge: impl FnOnce(Option<i32>)) {
     let mut ended = None;
     let end = std::panic::AssertUnwindSafe(|| {
         bed.until(what, || {
@@ -272,9 +272,14 @@ fn exec_in_time_is_left_alone(bed: &Bed) {
 }
 
 /// In a session of its own, on this terminal.
-fn on_terminal(bed: &Bed, theirs: &std::os::fd::OwnedFd, line: &str) -> Child {
+pub(super) fn on_terminal(bed: &Bed, theirs: &std::os::fd::OwnedFd, line: &str) -> Child {
+    on_terminal_args(bed, theirs, &bed.expand(line))
+}
+
+/// As [`on_terminal`], of words that may have blanks.
+pub(super) fn on_terminal_args(bed: &Bed, theirs: &std::os::fd::OwnedFd, args: &[String]) -> Child {
     let stream = || theirs.try_clone().expect("dup");
-    let podlet = bed.command(&bed.expand(line));
+    let podlet = bed.command(args);
     let mut command = Command::new("setsid");
     command.arg("-c").arg(podlet.get_program()).args(podlet.get_args());
     command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid of util-linux")

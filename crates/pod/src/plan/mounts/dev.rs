@@ -13,7 +13,7 @@ use super::holder;
 use super::paths::{STRICT, in_parent, open_strict, relative};
 use crate::error::Purpose;
 use crate::kernel::idmap;
-use crate::spec::{Container, Device, DeviceKind, MountKind};
+use crate::spec::{ContainerSpec, Device, DeviceKind, MountKind};
 
 /// Device nodes every container has (OCI runtime-spec, Default Devices).
 pub(super) const DEVICES: [(&str, u32, u32); 6] =
@@ -36,13 +36,13 @@ pub(super) struct Outside {
 }
 
 /// Whether `/dev` is made anew.
-pub(super) fn is_fresh(container: &Container) -> bool {
+pub(super) fn is_fresh(container: &ContainerSpec) -> bool {
     container.mounts.iter().any(|mount| mount.target == Path::new("/dev") && mount.kind == MountKind::Tmpfs)
 }
 
 /// Whether the container's null device may be somebody else's: the image's,
 /// or one that is mounted there.
-pub(super) fn null_outside(container: &Container) -> bool {
+pub(super) fn null_outside(container: &ContainerSpec) -> bool {
     let is = |mount: &&crate::spec::Mount, path: &str| mount.target == Path::new(path);
     let over_dev = container.mounts.iter().filter(|mount| is(mount, "/dev")).count();
     let over_null = container.mounts.iter().any(|mount| is(&mount, "/dev/null"));
@@ -50,7 +50,7 @@ pub(super) fn null_outside(container: &Container) -> bool {
 }
 
 /// The usual devices that the container does not have a word on itself.
-fn usual(container: &Container) -> impl Iterator<Item = Option<(&'static str, u32, u32)>> {
+fn usual(container: &ContainerSpec) -> impl Iterator<Item = Option<(&'static str, u32, u32)>> {
     let is_own = |name: &str| container.devices.iter().any(|device| device.path == Path::new("/dev").join(name));
     DEVICES.into_iter().map(move |device| (!is_own(device.0)).then_some(device))
 }

@@ -1,7 +1,10 @@
 //! Options of mounts, as mount_setattr(2) takes them.
 
+use pause::wire::Slot;
+
+use super::super::Plan;
 use super::super::input::{ContainerInput, Policy, Source};
-use super::super::step::MountAttr;
+use super::super::step::{self, MountAttr};
 use crate::spec::users::Users;
 use crate::spec::{Mount, MountKind};
 
@@ -52,10 +55,11 @@ fn cut(launch: &ContainerInput<'_>, propagation: u64) -> u64 {
 
 /// What a mount's tree begins with, and what its top gets besides.
 pub(super) fn of_bind(launch: &ContainerInput<'_>, mount: &Mount, below: u64) -> (MountAttr, MountAttr) {
-    let asked = if mount.propagation == 0 { launch.container.root_propagation } else { mount.propagation };
+    let asked =
+        if mount.propagation.bits() == 0 { launch.container.root_propagation.bits() } else { mount.propagation.bits() };
     let outside = from_outside(launch, asked);
-    let mut all = MountAttr { propagation: outside.propagation, ..attributes(below, mount.recursive_clear) };
-    let mut top = attributes(mount.flags, mount.clear);
+    let mut all = MountAttr { propagation: outside.propagation, ..attributes(below, mount.recursive_clear.bits()) };
+    let mut top = attributes(mount.flags.bits(), mount.clear.bits());
     // A device that is asked for by its name is given.
     if launch.source_of(mount) != Some(Source::File) {
         all.set |= outside.set;
@@ -72,7 +76,7 @@ pub(super) fn is_late(mount: &Mount) -> bool {
 
 /// Flags of a mount that has none below.
 pub(super) fn all_flags(mount: &Mount) -> u64 {
-    mount.flags | mount.recursive_flags
+    mount.flags.bits() | mount.recursive_flags.bits()
 }
 
 /// [`all_flags`], without the one that comes last where it would be in the way.
@@ -90,4 +94,14 @@ pub(super) fn nodev_of(launch: &ContainerInput<'_>, mount: &Mount) -> u64 {
 /// The attributes of a tmpfs, at first.
 pub(crate) fn tmpfs_attributes(mount: &Mount, policy: Policy) -> u64 {
     attributes(flags_at_first(mount) | policy.nodev(), 0).set
+}
+
+/// Who sees what is mounted on it later. Private and slave are what a tree
+/// from outside has become already.
+pub(super) fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
+    let kind = mount.propagation.bits() & !libc::MS_REC;
+    if kind & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+        let attr = MountAttr { propagation: kind, ..MountAttr::default() };
+        p.push(step::mount_setattr(mounted, attr, mount.propagation.bits() & libc::MS_REC != 0));
+    }
 }

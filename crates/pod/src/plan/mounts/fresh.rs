@@ -16,7 +16,7 @@ pub(super) fn mounted(launch: &ContainerInput<'_>, mount: &Mount, target: &str) 
     if mount.kind != MountKind::Devpts {
         flags |= launch.policy.nodev();
     }
-    step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, &launch.data_of(mount))
+    step::mount(mount.label.as_deref().unwrap_or(source), target, kind, flags, launch.data_of(mount))
 }
 
 /// An empty directory, of no size, to cover what is in `target`.
@@ -68,7 +68,8 @@ pub(crate) fn file_system_options(mount: &Mount) -> Vec<(String, Option<String>)
         (libc::MS_I_VERSION, "iversion"),
         (libc::MS_SILENT, "silent"),
     ];
-    let flags = flags.into_iter().filter(|(flag, _)| mount.flags & flag != 0).map(|(_, name)| (name.into(), None));
+    let flags =
+        flags.into_iter().filter(|(flag, _)| mount.flags.bits() & flag != 0).map(|(_, name)| (name.into(), None));
     let usual = (mount.kind == MountKind::Tmpfs).then_some("tmpfs");
     let label = mount.label.as_deref().or(usual).map(|label| ("source".to_string(), Some(label.to_string())));
     let data = mount.data.split(',').filter(|option| !option.is_empty());

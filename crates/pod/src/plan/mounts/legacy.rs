@@ -12,11 +12,11 @@ use pause::wire::Slot;
 
 use super::super::input::{Below, ContainerInput, LegacyMounts, RootSource};
 use super::super::step::{self, CWD};
-use super::super::{Arg, Given, Plan};
+use super::super::{Arg, Given, Plan, terminal};
 use super::flags::{ATIME, all_flags, is_late};
 use super::paths::{STRICT, in_parent, relative, resolve};
 use super::purpose::purpose_of;
-use super::{dev, fresh};
+use super::{dev, fresh, overlay};
 use crate::error::Purpose;
 use crate::spec::{MOUNT_FLAGS, Mount, MountKind};
 
@@ -28,9 +28,9 @@ const PLACE: &str = "/proc/self/fd/3";
 pub(in crate::plan) fn cut_off(p: &mut Plan, launch: &ContainerInput<'_>) {
     let container = launch.container;
     let receives = |propagation: u64| propagation & !libc::MS_REC == libc::MS_SLAVE;
-    let any = container.root_propagation == 0
-        || receives(container.root_propagation)
-        || container.mounts.iter().any(|mount| receives(mount.propagation));
+    let any = container.root_propagation.bits() == 0
+        || receives(container.root_propagation.bits())
+        || container.mounts.iter().any(|mount| receives(mount.propagation.bits()));
     p.push(step::remount("/", libc::MS_REC | if any { libc::MS_SLAVE } else { libc::MS_PRIVATE }));
 }
 
@@ -46,6 +46,7 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &ContainerInput<'_>, old: &Le
         build.add(i, mount);
     }
     build.devices();
+    build.terminal();
     for mount in container.mounts.iter().filter(|mount| is_late(mount)) {
         build.p.begin_part(Purpose::MountOptions(mount.target.clone()));
         build.change(&mount.target, resolve(mount), all_flags(mount) | build.nodev());
@@ -65,7 +66,7 @@ pub(in crate::plan) fn build(p: &mut Plan, launch: &ContainerInput<'_>, old: &Le
         build.change_open(root, flags);
     }
     super::root::become_root(p, launch, root);
-    p.push(step::umask(container.umask));
+    p.push(step::umask(container.process.umask));
 }
 
 /// The root, as a mount.
@@ -75,16 +76,7 @@ fn attach_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
             p.push(step::bind(path, path, true));
             path
         }
-        RootSource::Overlay { upper, work } => {
-            let escape = |path: &Path| {
-                let special = |c: char| ['\\', ',', ':'].contains(&c);
-                let text = path.to_string_lossy();
-                text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect::<String>()
-            };
-            let data = format!("lowerdir=/,upperdir={},workdir={}", escape(upper), escape(work));
-            p.push(step::mount("overlay", upper, "overlay", launch.policy.nodev(), &data));
-            upper
-        }
+        RootSource::Overlay(overlay) => overlay::mount(p, launch, overlay),
         // Refused before: what is below cannot be made read-only.
         RootSource::ReadOnlyHost => Path::new("/"),
     };
@@ -105,7 +97,7 @@ fn own_flags(mounts: &[Below]) -> u64 {
 /// Flags with others set and cleared. Of the times of access there is one.
 fn combine(flags: u64, set: u64, clear: u64) -> u64 {
     let rivals = if set & ATIME != 0 { ATIME } else { 0 };
-    let flags = (flags & !clear & !rivals | set) & MOUNT_FLAGS;
+    let flags = (flags & !clear & !rivals | set) & MOUNT_FLAGS.bits();
     if flags & ATIME == 0 { flags | libc::MS_RELATIME } else { flags }
 }
 
@@ -140,7 +132,7 @@ impl Build<'_, '_> {
 
     fn change_open(&mut self, mounted: Slot, flags: u64) {
         self.at(mounted);
-        self.p.push(step::remount(PLACE, libc::MS_REMOUNT | libc::MS_BIND | flags & MOUNT_FLAGS));
+        self.p.push(step::remount(PLACE, libc::MS_REMOUNT | libc::MS_BIND | flags & MOUNT_FLAGS.bits()));
     }
 
     /// From here on [`PLACE`] is what is open in `slot`.
@@ -179,8 +171,10 @@ impl Build<'_, '_> {
             self.open(&relative(&mount.target), 0, resolve(mount), &[], mounted);
             self.at(mounted);
             self.p.push(match bind {
-                true => step::remount(PLACE, libc::MS_REMOUNT | libc::MS_BIND | mount.flags | self.nodev()),
-                false => step::reconfigure(PLACE, mount.flags | super::nodev_of(self.launch, mount), &mount.data),
+                true => step::remount(PLACE, libc::MS_REMOUNT | libc::MS_BIND | mount.flags.bits() | self.nodev()),
+                false => {
+                    step::reconfigure(PLACE, mount.flags.bits() | super::nodev_of(self.launch, mount), &mount.data)
+                }
             });
             return self.p.free(mounted);
         }
@@ -195,11 +189,11 @@ impl Build<'_, '_> {
             }
             None => self.p.push(fresh::mounted(self.launch, mount, PLACE)),
         }
-        if mount.propagation & libc::MS_UNBINDABLE != 0 {
+        if mount.propagation.bits() & libc::MS_UNBINDABLE != 0 {
             let mounted = self.p.slot("mounted");
             self.open(&relative(&mount.target), 0, resolve(mount), &[], mounted);
             self.at(mounted);
-            self.p.push(step::remount(PLACE, mount.propagation));
+            self.p.push(step::remount(PLACE, mount.propagation.bits()));
             self.p.free(mounted);
         }
         if mount.target == Path::new("/dev") && mount.kind == MountKind::Tmpfs {
@@ -210,9 +204,12 @@ impl Build<'_, '_> {
     fn settle_bind(&mut self, i: usize, mount: &Mount, is_file: bool, recursive: bool) {
         let Some(sources) = self.old.sources.get(i) else { return };
         let nodev = if is_file { 0 } else { self.nodev() };
-        let of_all = if mount.kind == MountKind::Sysfs { mount.flags } else { mount.recursive_flags };
-        let propagation =
-            if mount.propagation == 0 { self.launch.container.root_propagation } else { mount.propagation };
+        let of_all = if mount.kind == MountKind::Sysfs { mount.flags.bits() } else { mount.recursive_flags.bits() };
+        let propagation = if mount.propagation.bits() == 0 {
+            self.launch.container.root_propagation.bits()
+        } else {
+            mount.propagation.bits()
+        };
         if propagation & libc::MS_PRIVATE != 0 {
             let mounted = self.p.slot("mounted");
             self.open(&relative(&mount.target), 0, resolve(mount), &[], mounted);
@@ -222,10 +219,10 @@ impl Build<'_, '_> {
         }
         for below in sources {
             let is_top = below.path == Path::new("");
-            let (mut set, mut clear) = (of_all, mount.recursive_clear);
+            let (mut set, mut clear) = (of_all, mount.recursive_clear.bits());
             if is_top {
-                set = set & !mount.clear | mount.flags;
-                clear = clear & !mount.flags | mount.clear;
+                set = set & !mount.clear.bits() | mount.flags.bits();
+                clear = clear & !mount.flags.bits() | mount.clear.bits();
             } else if !recursive {
                 continue;
             }
@@ -273,6 +270,18 @@ impl Build<'_, '_> {
         }
     }
 
+    /// The terminal, also as /dev/console.
+    fn terminal(&mut self) {
+        let Some(options) = self.launch.terminal else { return };
+        terminal::make(self.p, self.launch.facts, self.root, options, self.launch.ids.uid);
+        self.p.begin_part(Purpose::Terminal);
+        let console = self.target(Path::new("/dev/console"), STRICT, true);
+        self.at(console);
+        self.p.push(step::bind("/proc/self/fd/0", PLACE, false));
+        self.p.free(console);
+        self.p.end_part();
+    }
+
     fn mask(&mut self) {
         for path in &self.launch.container.masked_paths {
             self.p.begin_part(Purpose::Mask(path.clone()));
@@ -301,7 +310,7 @@ impl Build<'_, '_> {
         let on = container.mounts.iter().enumerate().rfind(|(_, mount)| path.starts_with(&mount.target));
         let flags = match on {
             Some((i, mount)) => match self.old.sources.get(i).filter(|sources| !sources.is_empty()) {
-                Some(sources) => own_flags(sources) | mount.flags | mount.recursive_flags,
+                Some(sources) => own_flags(sources) | mount.flags.bits() | mount.recursive_flags.bits(),
                 None => all_flags(mount),
             },
             None => own_flags(&self.old.root),
@@ -311,7 +320,7 @@ impl Build<'_, '_> {
         let skips = self.open(&relative, 0, STRICT, &[libc::ENOENT, libc::ENOTDIR], at);
         self.at(at);
         self.p.push(step::bind(PLACE, PLACE, true));
-        self.change(path, STRICT, flags & MOUNT_FLAGS | self.nodev() | libc::MS_RDONLY);
+        self.change(path, STRICT, flags & MOUNT_FLAGS.bits() | self.nodev() | libc::MS_RDONLY);
         self.p.free(at);
         self.p.skip_to_here(&skips);
     }

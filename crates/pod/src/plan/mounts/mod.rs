@@ -11,6 +11,8 @@ pub(crate) mod flags;
 pub(crate) mod fresh;
 mod holder;
 pub(super) mod legacy;
+mod overlay;
+pub(super) mod own_proc;
 mod paths;
 mod purpose;
 mod restrict;
@@ -23,11 +25,11 @@ use std::path::Path;
 use pause::wire::Slot;
 
 use super::input::{ContainerInput, RootSource};
-use super::step::{self, MountAttr};
+use super::step;
 use super::{Given, Plan};
 use crate::error::Purpose;
 use crate::spec::{Mount, MountKind};
-use flags::{MADE_STRICT, all_flags, attributes, is_late, nodev_of};
+use flags::{MADE_STRICT, all_flags, attributes, is_late, nodev_of, propagate};
 use fresh::detached;
 use purpose::purpose_of;
 use tree::Tree;
@@ -47,7 +49,43 @@ pub(super) fn given(launch: &ContainerInput<'_>) -> Vec<Given> {
 
 /// Attaches the root and everything in it, but for what [`close`] does.
 pub(super) fn build(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
-    let container = launch.container;
+    attach_root(p, launch, trees);
+    for i in 0..launch.container.mounts.len() {
+        add(p, launch, trees, i);
+    }
+    p.end_part();
+    dev::finish(p, launch, trees.root, &trees.devices);
+}
+
+/// The same, without what has to wait for the procfs of the container's own
+/// pid namespace.
+pub(super) fn build_at_first(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
+    attach_root(p, launch, trees);
+    let waiting = own_proc::waiting(launch);
+    (0..waiting.len()).filter(|&i| !waiting[i]).for_each(|i| add(p, launch, trees, i));
+    p.end_part();
+}
+
+/// And what had to wait: `tree` is that procfs, unless it is mounted already.
+pub(super) fn build_the_rest(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees, tree: Option<Slot>) {
+    let mounts = &launch.container.mounts;
+    let waiting = own_proc::waiting(launch);
+    let mut procfs = None;
+    for i in (0..waiting.len()).filter(|&i| waiting[i]) {
+        let mount = &mounts[i];
+        p.begin_part(purpose_of(mount));
+        match (&mount.kind, procfs) {
+            (MountKind::Proc, None) => procfs = Some((own_proc::attach(p, trees, mount, tree), mount)),
+            (MountKind::Proc, Some(first)) => own_proc::attach_again(p, launch, trees, first, mount),
+            _ => add(p, launch, trees, i),
+        }
+    }
+    p.end_part();
+    dev::finish(p, launch, trees.root, &trees.devices);
+}
+
+/// Attaches the root alone.
+fn attach_root(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
     if let Some(holder) = trees.holder {
         p.push(step::move_mount_to(holder, launch.attach));
     }
@@ -56,29 +94,30 @@ pub(super) fn build(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees) {
         drop_machines_own(p, launch.attach);
     }
     p.push(step::umask(0));
-    let mut copied = 0;
-    for (mount, tree) in container.mounts.iter().zip(&trees.binds) {
-        p.begin_part(purpose_of(mount));
-        let tree = match tree {
-            Some(Tree::Slot(slot)) => {
-                if trees.opened_inside {
-                    number_anew(p, *slot);
-                }
-                Some(*slot)
+}
+
+/// Adds the mount of this number.
+fn add(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees, number: usize) {
+    let mounts = &launch.container.mounts;
+    let mount = &mounts[number];
+    p.begin_part(purpose_of(mount));
+    let tree = match trees.binds[number] {
+        Some(Tree::Slot(slot)) => {
+            if trees.opened_inside {
+                number_anew(p, slot);
             }
-            Some(Tree::Held(number)) => {
-                trees.holder.map(|holder| p.keep("tree", step::open_tree_below(holder, number.to_string())))
-            }
-            None if mount.copy_up => {
-                copied += 1;
-                Some(p.slot_of(Given::Copied(copied - 1)))
-            }
-            None => None,
-        };
-        add_mount(p, launch, trees, mount, tree);
-    }
-    p.end_part();
-    dev::finish(p, launch, trees.root, &trees.devices);
+            Some(slot)
+        }
+        Some(Tree::Held(number)) => {
+            trees.holder.map(|holder| p.keep("tree", step::open_tree_below(holder, number.to_string())))
+        }
+        None if mount.copy_up => {
+            let earlier = mounts[..number].iter().filter(|mount| mount.copy_up).count();
+            Some(p.slot_of(Given::Copied(earlier as u16)))
+        }
+        None => None,
+    };
+    add_mount(p, launch, trees, mount, tree);
 }
 
 /// Takes the machine's proc and sysfs out of a copy of its mounts: the
@@ -177,7 +216,7 @@ fn add_mount(p: &mut Plan, launch: &ContainerInput<'_>, trees: &Trees, mount: &M
                 }),
                 false => p.push(fresh::mounted(launch, mount, ".")),
             }
-            if mount.propagation & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
+            if mount.propagation.bits() & !libc::MS_REC & !libc::MS_PRIVATE & !libc::MS_SLAVE != 0 {
                 let mounted = paths::open_mounted(p, trees.root, mount);
                 propagate(p, mounted, mount);
                 p.free(mounted);
@@ -209,21 +248,11 @@ fn is_there(launch: &ContainerInput<'_>, mount: &Mount) -> bool {
 fn change_mount(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot, mount: &Mount, bind: bool) {
     let mounted = paths::open_mounted(p, root, mount);
     if bind {
-        p.push(step::mount_setattr(mounted, attributes(mount.flags, mount.clear), false));
+        p.push(step::mount_setattr(mounted, attributes(mount.flags.bits(), mount.clear.bits()), false));
     } else {
         p.push(step::fchdir(mounted));
-        p.push(step::reconfigure(".", mount.flags | nodev_of(launch, mount), &mount.data));
+        p.push(step::reconfigure(".", mount.flags.bits() | nodev_of(launch, mount), &mount.data));
     }
     propagate(p, mounted, mount);
     p.free(mounted);
-}
-
-/// Who sees what is mounted on it later. Private and slave are what a tree
-/// from outside has become already.
-fn propagate(p: &mut Plan, mounted: Slot, mount: &Mount) {
-    let kind = mount.propagation & !libc::MS_REC;
-    if kind & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
-        let attr = MountAttr { propagation: kind, ..MountAttr::default() };
-        p.push(step::mount_setattr(mounted, attr, mount.propagation & libc::MS_REC != 0));
-    }
 }

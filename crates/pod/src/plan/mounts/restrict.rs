@@ -10,11 +10,11 @@ use super::fresh::nothing;
 use super::paths::{IN_ROOT, STRICT, open_strict, relative};
 use super::tree::Trees;
 use crate::error::Purpose;
-use crate::spec::Container;
+use crate::spec::ContainerSpec;
 
 /// Covers each path with something empty. What covers is ours: a null device,
 /// and a tmpfs of no size.
-pub(super) fn mask(p: &mut Plan, container: &Container, trees: &Trees) {
+pub(super) fn mask(p: &mut Plan, container: &ContainerSpec, trees: &Trees) {
     if container.masked_paths.is_empty() {
         return;
     }

@@ -12,7 +12,7 @@ use crate::error::Purpose;
 pub(in crate::plan) fn change_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     finish(p, launch, root);
     become_root(p, launch, root);
-    p.push(step::umask(launch.container.umask));
+    p.push(step::umask(launch.container.process.umask));
 }
 
 /// The same where the machine's root is a ramdisk, which cannot be pivoted: it
@@ -37,7 +37,7 @@ pub(in crate::plan) fn move_root(p: &mut Plan, launch: &ContainerInput<'_>, root
     p.end_part();
     p.push(step::chroot("."));
     p.push(step::chdir("/"));
-    p.push(step::umask(launch.container.umask));
+    p.push(step::umask(launch.container.process.umask));
 }
 
 pub(super) fn finish(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
@@ -47,7 +47,7 @@ pub(super) fn finish(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
 }
 
 pub(super) fn become_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
-    let propagation = launch.container.root_propagation;
+    let propagation = launch.container.root_propagation.bits();
     let shared = propagation & libc::MS_SHARED != 0;
     // Unmounting the old root must not reach where it came from.
     let old = shared.then(|| p.keep("old_root", step::openat(step::CWD, "/", libc::O_PATH | libc::O_DIRECTORY)));

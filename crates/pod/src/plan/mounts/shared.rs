@@ -61,7 +61,7 @@ pub(in crate::plan) fn take_to_caller(p: &mut Plan, mark: &str, built: Slot) -> 
 /// Makes what stands in the caller's mount table the root of this process.
 pub(in crate::plan) fn enter_root(p: &mut Plan, launch: &ContainerInput<'_>, root: Slot) {
     finish(p, launch, root);
-    let asked = launch.container.root_propagation;
+    let asked = launch.container.root_propagation.bits();
     let propagation = asked & !libc::MS_REC;
     // Private it is. Shared it is so with nobody who was there before.
     if propagation & !libc::MS_PRIVATE != 0 {
@@ -71,7 +71,7 @@ pub(in crate::plan) fn enter_root(p: &mut Plan, launch: &ContainerInput<'_>, roo
     p.push(step::fchdir(root));
     p.push(step::chroot("."));
     p.push(step::chdir("/"));
-    p.push(step::umask(launch.container.umask));
+    p.push(step::umask(launch.container.process.umask));
 }
 
 fn copy(p: &mut Plan, built: Slot) -> Slot {

@@ -15,7 +15,7 @@ use super::flags::{all_flags, attributes, from_outside, of_bind};
 use super::fresh::configure;
 use super::holder::hold;
 use super::purpose::purpose_of;
-use super::{dev, paths};
+use super::{dev, overlay, paths};
 use crate::spec::{Mount, MountKind};
 
 /// Detached trees, opened before the container's mount namespace is entered.
@@ -48,7 +48,10 @@ const FEW: usize = 100;
 
 /// Opens everything that is outside.
 pub(in crate::plan) fn open(p: &mut Plan, launch: &ContainerInput<'_>) -> Trees {
-    let root = open_root(p, launch);
+    // Of a copy of the machine's mounts the binds that are to stay connected with
+    // where they come from could not be cloned.
+    let is_late = overlay::takes_a_copy(launch);
+    let root = (!is_late).then(|| open_root(p, launch));
     let sources: Vec<_> = launch.container.mounts.iter().map(|mount| outside_source(mount, launch)).collect();
     let many = sources.iter().flatten().count() > FEW;
     let mut binds = vec![None; sources.len()];
@@ -63,7 +66,7 @@ pub(in crate::plan) fn open(p: &mut Plan, launch: &ContainerInput<'_>) -> Trees 
         let Some((path, recursive)) = *source else { continue };
         // One that is to stay connected with where it comes from cannot come
         // from a copy.
-        if many && mount.propagation & libc::MS_SHARED == 0 {
+        if many && mount.propagation.bits() & libc::MS_SHARED == 0 {
             held.push((i, path, recursive, users));
         } else {
             binds[i] = Some(Tree::Slot(open_bind(p, launch, mount, path, recursive, users)));
@@ -94,11 +97,12 @@ pub(in crate::plan) fn open(p: &mut Plan, launch: &ContainerInput<'_>) -> Trees 
         })
     });
     p.end_part();
+    let root = root.unwrap_or_else(|| open_root(p, launch));
     Trees { root, binds, holder, devices, nulls, opened_inside: false }
 }
 
 fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
-    let propagation = launch.container.root_propagation;
+    let propagation = launch.container.root_propagation.bits();
     let mut attr = from_outside(launch, propagation);
     let root = match launch.image {
         RootSource::Dir { path, idmapped } => {
@@ -109,14 +113,7 @@ fn open_root(p: &mut Plan, launch: &ContainerInput<'_>) -> Slot {
             }
             root
         }
-        RootSource::Overlay { upper, work } => {
-            let fs = p.keep("fs", step::fsopen("overlay"));
-            p.push(step::fsconfig(fs, "lowerdir", "/"));
-            p.push(step::fsconfig(fs, "upperdir", upper));
-            p.push(step::fsconfig(fs, "workdir", work));
-            p.push(step::fscreate(fs));
-            return p.keep("rootfs", step::fsmount(fs, attr.set));
-        }
+        RootSource::Overlay(overlay) => return overlay::open(p, launch, overlay, attr.set),
         RootSource::ReadOnlyHost => {
             attr.set |= libc::MOUNT_ATTR_RDONLY;
             p.keep("rootfs", step::open_tree("/", true))
@@ -144,7 +141,7 @@ fn open_bind(
     p.begin_part(purpose_of(mount));
     let tree = p.keep("tree", step::open_tree(source, recursive));
     // A read-only /sys must not have writable mounts below.
-    let below = if mount.kind == MountKind::Sysfs { mount.flags } else { mount.recursive_flags };
+    let below = if mount.kind == MountKind::Sysfs { mount.flags.bits() } else { mount.recursive_flags.bits() };
     let (all, top) = of_bind(launch, mount, below);
     if all != MountAttr::default() {
         p.push(step::mount_setattr(tree, all, recursive));

@@ -1,6 +1,7 @@
 //! Steps that change who a process is, and what it may do.
 
 use super::{Arg, NULL, SECCOMP, Step, StepKind, arg_text};
+use crate::kernel::capabilities::CapabilitySet;
 
 /// `prctl(2)` with one argument.
 pub fn prctl(option: i32, name: &'static str, value: u64) -> Step {
@@ -63,7 +64,8 @@ pub fn raise_ambient(capability: u64) -> Step {
 }
 
 /// `capset(2)`.
-pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Step {
+pub fn capset(effective: CapabilitySet, permitted: CapabilitySet, inheritable: CapabilitySet) -> Step {
+    let [effective, permitted, inheritable] = [effective, permitted, inheritable].map(CapabilitySet::bits);
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3.to_ne_bytes(), 0u32.to_ne_bytes()].concat();
     let mut data = Vec::with_capacity(24);

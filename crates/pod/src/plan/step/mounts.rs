@@ -62,9 +62,9 @@ pub fn move_mount_to(tree: Slot, path: impl AsRef<Path>) -> Step {
 }
 
 /// `mount(2)` of a new file system.
-pub fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: u64, data: &str) -> Step {
+pub fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: u64, data: impl AsRef<Path>) -> Step {
     let call = if matches!(kind, "proc" | "sysfs") { MountCall::ProcOrSysfs } else { MountCall::FileSystem };
-    let data = if data.is_empty() { NULL } else { arg_text(data) };
+    let data = if data.as_ref().as_os_str().is_empty() { NULL } else { arg_text(data) };
     let args = vec![arg_text(source), arg_text(target), arg_text(kind), Arg::Flags(flags, MOUNT), data];
     Step::new(StepKind::Mount(call), libc::SYS_mount, args)
 }

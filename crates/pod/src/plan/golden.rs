@@ -7,38 +7,29 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pod::facts::{Calls, Facts};
-use pod::idmap::IdMap;
-use pod::plan::exec::{self, Exec};
-use pod::plan::input::{Below, ContainerInput, DeviceNodes, IN_PAUSE, Isolation, LegacyMounts, RootSource};
-use pod::plan::input::{MachineMount, Policy, Source};
-use pod::plan::oci_create::{self, Bundle, MntnsMode};
-use pod::plan::pod::{self as plan_of_pod, PodShape};
-use pod::plan::terminal::Terminal;
-use pod::plan::{Plan, container};
-use pod::spec::users::{Ids, Users};
-use pod::spec::{Device, DeviceKind, MountKind};
-use pod::{Container, Namespace, PodOptions, Root};
 use serde_json::Value;
+
+use super::exec::{self, Exec};
+use super::input::{Below, ContainerInput, DeviceNodes, IN_PAUSE, Isolation, LegacyMounts, Overlay, RootSource};
+use super::input::{MachineMount, Policy, Source, TerminalOptions};
+use super::oci_create::{self, Bundle, MntnsMode};
+use super::pod::{self as plan_of_pod, PodShape};
+use super::{Plan, container};
+use crate::kernel::capabilities::CapabilitySet;
+use crate::kernel::facts::Facts;
+use crate::kernel::idmap::IdMap;
+use crate::kernel::namespace::Namespace;
+use crate::kernel::terminal::WindowSize;
+use crate::spec::users::{Ids, Users};
+use crate::spec::{ContainerSpec, Device, DeviceKind, MountKind, PodOptions, Root};
 
 /// Machines and callers that plans are made for.
 fn facts(who: &str) -> Facts {
-    let root = Facts {
-        uid: 0,
-        gid: 0,
-        privileged: true,
-        initial_users: true,
-        setgroups: true,
-        tty_group: true,
-        capabilities: (1 << 41) - 1,
-        last_capability: 40,
-        calls: Calls::ALL,
-        pids: 1,
-    };
+    let root = Facts::of_root();
     match who {
         "root" => root,
         "root of a user namespace" => Facts { initial_users: false, setgroups: false, tty_group: false, ..root },
-        "user" => Facts { uid: 1000, gid: 1000, privileged: false, capabilities: 0, ..root },
+        "user" => Facts { uid: 1000, gid: 1000, privileged: false, capabilities: CapabilitySet::EMPTY, ..root },
         other => panic!("nobody is called {other:?}"),
     }
 }
@@ -101,6 +92,8 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     for call in spec["denied"].as_array().into_iter().flatten() {
         match call.as_str() {
             Some("openat2") => facts.calls.openat2 = false,
+            Some("pidns") => facts.pidns = false,
+            Some("lowerdir+") => facts.calls.layers = false,
             _ => facts.calls.mounts = false,
         }
     }
@@ -110,8 +103,8 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
         options.share.insert(Namespace::User);
     }
     let shape = PodShape { options: &options, users: &users, cgroup: spec["cgroup"].as_bool().unwrap_or(false) };
-    let container = Container::new("server", Root::Dir("/images/server".into())).args(["serve", "--port", "80"]);
-    let mut container: Container = changed(&container, &spec["container"]);
+    let container = ContainerSpec::new("server", Root::Dir("/images/server".into())).args(["serve", "--port", "80"]);
+    let mut container: ContainerSpec = changed(&container, &spec["container"]);
     for volume in spec["volumes"].as_array().into_iter().flatten().filter_map(Value::as_array) {
         let word = |i: usize| volume[i].as_str().expect("a path");
         container = container.bind(word(0), word(1), volume.get(2).is_some());
@@ -120,10 +113,11 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     let ids = ids(&spec["ids"]);
     if let Some(args) = spec["exec"].as_array() {
         let args: Vec<_> = args.iter().map(|arg| arg.as_str().expect("a string").to_string()).collect();
-        let (env, cwd) = (&container.env, Path::new("/srv"));
+        let (env, cwd) = (&container.process.env, Path::new("/srv"));
         let (isolation, container) = (shape.isolation(), &container);
-        let filter = filter.as_ref();
-        let exec = Exec { facts: &facts, isolation, container, filter, args: &args, env, cwd, ids: &ids, entry: 3 };
+        let (filter, terminal) = (filter.as_ref(), terminal(spec));
+        let exec =
+            Exec { facts: &facts, isolation, container, filter, args: &args, env, cwd, ids: &ids, terminal, entry: 3 };
         return format!("# exec in web/server\n{}", show(&exec::plan(&exec)));
     }
     let source = |kind: &MountKind| match kind {
@@ -133,9 +127,25 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
     };
     let sources: Vec<_> = container.mounts.iter().map(|mount| source(&mount.kind)).collect();
     let Root::Dir(dir) = &container.root else { panic!("only directories") };
+    let host = vec![PathBuf::from("/")];
+    let lower = spec["layers"]
+        .as_array()
+        .map_or(host, |paths| paths.iter().map(|path| path.as_str().expect("a path").into()).collect());
+    let lower = lower.iter().flat_map(|path| match path.to_str().and_then(|path| path.split_once('*')) {
+        // "path*40" is forty layers.
+        Some((path, count)) => {
+            (0..count.parse().expect("a number")).map(|n: u32| format!("{path}{n}").into()).collect()
+        }
+        None => vec![path.clone()],
+    });
+    let lower: Vec<PathBuf> = lower.collect();
+    let upper = PathBuf::from(spec["upper"].as_str().unwrap_or("/state/upper"));
+    let work = upper.with_file_name("work");
+    let idmapped = spec["idmapped"].as_bool().unwrap_or(false);
+    let overlay = Overlay { lower: &lower, upper: &upper, work: &work, idmapped };
     let image = match spec["image"].as_str() {
-        None => RootSource::Dir { path: dir, idmapped: spec["idmapped"].as_bool().unwrap_or(false) },
-        Some("overlay") => RootSource::Overlay { upper: Path::new("/state/upper"), work: Path::new("/state/work") },
+        None => RootSource::Dir { path: dir, idmapped },
+        Some("overlay") => RootSource::Overlay(overlay),
         Some(_) => RootSource::ReadOnlyHost,
     };
     let node = |device: &Device| (device.kind != DeviceKind::Fifo).then(|| device.path.clone());
@@ -162,14 +172,22 @@ fn shown(spec: &Value, show: impl Fn(&Plan) -> String) -> String {
         nodes: DeviceNodes::decide(policy, &isolation, &facts),
         nodes_outside: &nodes_outside,
         attach: Path::new(spec["attach"].as_str().unwrap_or(IN_PAUSE)),
+        terminal: terminal(spec),
         legacy_mounts: (!facts.calls.new_mount_api()).then_some(&legacy_mounts),
         entry: 2,
     };
     if spec["bundle"].is_object() {
+        let launch = ContainerInput { terminal: terminal(&spec["bundle"]), ..launch };
         return format!("# bundle\n{}", show(&oci_create::plan(&without_pod(launch, &spec["bundle"]))));
     }
     let (pod, container) = (plan_of_pod::plan(&shape, &facts), container::plan(&launch));
     format!("# pod web\n{}\n# container web/server\n{}", show(&pod), show(&container))
+}
+
+/// One that keeps newlines or not, if it is said.
+fn terminal(spec: &Value) -> Option<TerminalOptions> {
+    let size = WindowSize { rows: 24, columns: 80 };
+    spec["terminal"].as_bool().map(|keeps_newlines| TerminalOptions { size, keeps_newlines })
 }
 
 /// The launch as one of a bundle: what is made, joined and asked for besides.
@@ -189,7 +207,6 @@ fn without_pod<'a>(launch: ContainerInput<'a>, spec: &Value) -> Bundle<'a> {
             Some(_) => MntnsMode::Callers { mark: "podlet-oci:web:1" },
         },
         time_offsets: Default::default(),
-        terminal: spec["terminal"].as_bool().map(|keeps_newlines| Terminal { size: Some((24, 80)), keeps_newlines }),
         stops: spec["stops"].as_bool().unwrap_or(false),
         below: spec["below"].is_array().then(|| below(&spec["below"])),
         keyring: true,
