@@ -1,7 +1,7 @@
-//! Compiles `src/program.rs`, the sealed program, with the same plain `rustc`
-//! that builds everything else: no extra target, no nightly. The result is a
-//! static ELF without libc, loader or allocator, and the library embeds it as
-//! bytes.
+//! Compiles `src/program.rs`, the sealed program, and `src/copier.rs` with the same
+//! plain `rustc` that builds everything else: no extra target, no nightly. The
+//! results are static ELF files without libc, loader or allocator, and the library
+//! embeds them as bytes.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -14,10 +14,15 @@ fn main() {
         "the sealed program speaks x86_64 Linux system calls; `{target}` needs an own file in pause/src/arch"
     );
     println!("cargo::rustc-check-cfg=cfg(sealed)");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("program");
+    compile("program", &target);
+    compile("copier", &target);
+}
+
+fn compile(name: &str, target: &str) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
-        .args(["--edition=2024", "--crate-type=bin", "--crate-name=program", "--cfg=sealed"])
-        .args(["--target", &target])
+        .args(["--edition=2024", "--crate-type=bin", "--crate-name", name, "--cfg=sealed"])
+        .args(["--target", target])
         .args(["-Copt-level=s", "-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols"])
         .args(["-Coverflow-checks=off", "-Cdebug-assertions=off", "-Ccodegen-units=1"])
         .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
@@ -30,10 +35,10 @@ fn main() {
         .args(target.ends_with("musl").then_some("-Clink-self-contained=no"))
         .arg("-o")
         .arg(&out)
-        .arg("src/program.rs")
+        .arg(format!("src/{name}.rs"))
         .status()
         .expect("rustc runs");
-    assert!(status.success(), "the sealed program does not compile");
+    assert!(status.success(), "{name} does not compile");
     fs::write(&out, without_sections(fs::read(&out).expect("the program"))).expect("the program can be written");
 }
 

@@ -29,6 +29,8 @@ mod empty;
 #[allow(unsafe_code)]
 mod hold;
 #[allow(unsafe_code)]
+pub mod log;
+#[allow(unsafe_code)]
 mod run;
 pub mod table;
 pub mod wire;
@@ -38,6 +40,9 @@ pub use run::run;
 
 /// The sealed program: a static x86_64 ELF file, ready for a memfd.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/program"));
+
+/// The copier: another static x86_64 ELF file, see [`log`].
+pub static COPIER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/copier"));
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@
 
 mod attack;
 mod net;
+mod scribble;
 mod see;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
@@ -173,6 +174,21 @@ fn perform(words: &[&str], args: &[String]) {
         // --- Words and ends ------------------------------------------------
         ["echo", ref text @ ..] => say(text.join(" ")),
         ["err", ref text @ ..] => eprintln!("{}", text.join(" ")),
+        ["scribble", seed] => {
+            for (is_err, piece) in scribble::Scribble::new(number(seed) as u64).pieces() {
+                let result = match is_err {
+                    true => std::io::stderr().write_all(&piece),
+                    false => std::io::stdout().write_all(&piece).and_then(|()| std::io::stdout().flush()),
+                };
+                result.expect("somebody who reads it");
+            }
+        }
+        ["piece", text] => {
+            // By one system call.
+            let line = format!("{text}\n");
+            // SAFETY: write(2) of readable memory.
+            unsafe { syscall(1, 1, line.as_ptr(), line.len()) };
+        }
         ["lines", count] => (0..number(count)).for_each(say),
         ["stdin"] => {
             let mut text = String::new();

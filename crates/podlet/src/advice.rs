@@ -28,8 +28,6 @@ const CONFIG: &str = "not an option yet: a bundle's config.json can say it (--bu
 const SHARE: &str = "a pod says with --share LIST which namespaces its containers share; the others are each one's own";
 const ONLY_V1: &str = "cgroup v2 has no such setting (docs/limits.md)";
 const LATEST: &str = "podlet does not guess which one is meant: name it (`podlet ps` lists them)";
-const LOGS: &str = "the log is what the container wrote, byte by byte, without times: nobody of podlet's is there to \
-                    stamp it yet (docs/limits.md)";
 
 const OPTIONS: &[Entry] = &[
     (EVERY, &["--detach-keys"], DETACH),
@@ -109,7 +107,6 @@ const OPTIONS: &[Entry] = &[
         ],
         NO_DAEMON,
     ),
-    (RUN, &["--log-driver", "--log-opt"], "there is one log, a file that `podlet logs` prints (docs/limits.md)"),
     (RUN, &["--mount"], "use -v SRC:DST[:OPTIONS] or --tmpfs DST[:OPTIONS]"),
     (RUN, &["--volumes-from", "--chrootdirs"], "name each volume by -v SRC:DST[:OPTIONS]"),
     (RUN, &["--shm-size"], "the pod has one /dev/shm for all its containers, whose size cannot be said yet"),
@@ -141,8 +138,7 @@ const OPTIONS: &[Entry] = &[
     (RUN, &["--passwd", "--passwd-entry"], "podlet changes no file of the image"),
     (RUN, &["--tz"], "`-e TZ=ZONE` says it to the C library, if the image knows zones"),
     (&["run", "plan", "exec"], &["--preserve-fds"], "a container has its three standard streams and nothing else"),
-    (&["logs"], &["-t", "--timestamps", "--since", "--until"], LOGS),
-    (&["logs"], &["--names", "--color"], "it prints the log of one container, as it is"),
+    (&["logs"], &["--names", "--color"], "names stand before lines where a pod has several containers, in colour on a terminal"),
     (EVERY, &["--latest"], LATEST),
     (&["ps", "logs", "wait", "exec", "kill", "stop", "start", "restart", "update", "rm", "inspect"], &["-l"], LATEST),
     (&["ps"], &["-n", "--last"], LATEST),

@@ -38,6 +38,14 @@ pub fn bytes(bytes: &[u8]) -> Result<Reader> {
     }
 }
 
+/// The same on standard error.
+pub fn error_bytes(bytes: &[u8]) -> Result<Reader> {
+    match std::io::stderr().write_all(bytes) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        result => result.map(|()| Reader::There).context("writing to standard error"),
+    }
+}
+
 /// A word for people, beside what is printed. It must not end anything if it
 /// cannot be said.
 pub fn note(text: impl std::fmt::Display) {

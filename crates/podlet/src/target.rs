@@ -19,7 +19,9 @@ impl Target {
             Some((pod, container)) => (pod, Some(container.to_string())),
             None => (text, None),
         };
-        Ok(Target { pod: Pod::open(store, pod)?, container })
+        let pod = Pod::open(store, pod)?;
+        tend(&pod);
+        Ok(Target { pod, container })
     }
 
     /// The container that was named.
@@ -56,6 +58,20 @@ impl Target {
     /// The names of [all](Target::all), for a pod that is about to be started.
     pub fn names(&self) -> Result<Vec<String>> {
         Ok(self.all()?.iter().map(|container| container.name().to_string()).collect())
+    }
+}
+
+/// Starts copiers in the place of those that were killed. What cannot be done now
+/// the next command does.
+pub fn tend(pod: &Pod) {
+    match pod.tend_logs() {
+        Ok(tended) => {
+            for container in tended {
+                let name = show(pod.name(), &container);
+                output::note(format_args!("note: what copies the log of {name} was killed; it goes on"));
+            }
+        }
+        Err(error) => output::note(format_args!("note: the log of pod {}: {}", pod.name(), pod::in_full(&error))),
     }
 }
 

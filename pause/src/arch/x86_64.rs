@@ -8,17 +8,22 @@ pub mod nr {
     pub const READ: usize = 0;
     pub const OPEN: usize = 2;
     pub const CLOSE: usize = 3;
+    pub const FSTAT: usize = 5;
     pub const LSEEK: usize = 8;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
+    pub const WRITEV: usize = 20;
+    pub const RECVFROM: usize = 45;
     pub const SENDMSG: usize = 46;
     pub const WRITE: usize = 1;
     pub const GETSOCKOPT: usize = 55;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const FCNTL: usize = 72;
+    pub const PRCTL: usize = 157;
     pub const FUTEX: usize = 202;
     pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;
@@ -26,6 +31,7 @@ pub mod nr {
     pub const OPENAT: usize = 257;
     pub const UNLINKAT: usize = 263;
     pub const RENAMEAT: usize = 264;
+    pub const FACCESSAT: usize = 269;
     pub const PPOLL: usize = 271;
     pub const ACCEPT4: usize = 288;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
@@ -92,5 +98,12 @@ core::arch::global_asm!(
     "mov rcx, rdx",
     "rep stosb",
     "mov rax, r8",
+    "ret",
+    // Towards lower addresses only, as the callers here do it.
+    ".globl memmove",
+    "memmove:",
+    "mov rax, rdi",
+    "mov rcx, rdx",
+    "rep movsb",
     "ret",
 );

@@ -275,12 +275,12 @@ impl Bed {
         self.inspect(target)["pid"].as_u64().unwrap_or_else(|| panic!("{target} does not run")) as u32
     }
 
-    /// Waits until a container's log has this line.
+    /// Waits until a container's log has this line, of stdout or stderr.
     pub fn await_log(&self, target: &str, line: &str) {
         let mut log = String::new();
         self.until(&format!("{line:?} in the log of {target}"), || {
             let output = self.command(&["logs", target]).output().expect("podlet runs");
-            log = String::from_utf8_lossy(&output.stdout).into_owned();
+            log = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             log.lines().any(|found| found == line)
         });
     }
@@ -384,4 +384,12 @@ impl Background {
         assert!(!out.contains("panicked"), "a panic: {out}");
         Said { command: self.command, status, err: out.clone(), out }
     }
+}
+
+/// All that a container has written to its log, in its order.
+pub fn logged(container: &pod::Container<'_>) -> String {
+    let Some(mut log) = container.logs().expect("readable") else { return String::new() };
+    log.catch_up().expect("a word of its copier");
+    let lines = std::iter::from_fn(|| log.read().expect("readable"));
+    String::from_utf8_lossy(&lines.flat_map(|line| line.text).collect::<Vec<_>>()).into_owned()
 }

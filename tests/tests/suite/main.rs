@@ -30,6 +30,8 @@ mod embed;
 mod harness;
 mod leaks;
 mod modes;
+#[path = "../../probe/scribble.rs"]
+mod scribble;
 mod space;
 mod sys;
 mod tracer;

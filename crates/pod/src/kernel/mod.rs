@@ -13,6 +13,7 @@ pub mod idmap;
 pub(crate) mod mount_api;
 pub mod namespace;
 pub(crate) mod netlink;
+pub(crate) mod passing;
 pub(crate) mod probe;
 pub(crate) mod procfs;
 pub(crate) mod record_file;

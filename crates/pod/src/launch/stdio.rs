@@ -3,10 +3,11 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Uid, fchown};
@@ -28,7 +29,8 @@ pub enum Stdio {
     Inherit,
     /// One end of a pipe (pipe(7)); the other one is this program's.
     Piped,
-    /// The container's log file, which `podlet logs` reads. Not for stdin.
+    /// The container's log, which `podlet logs` reads: see
+    /// [`ContainerSpec::log`]. Not for stdin.
     Log,
     /// This descriptor.
     Fd(OwnedFd),
@@ -92,6 +94,14 @@ impl Io {
         match self {
             Io::Streams(_) => None,
             Io::Terminal(options) => Some(*options),
+        }
+    }
+
+    /// Whether some of it goes to the log.
+    pub(crate) fn wants_log(&self) -> bool {
+        match self {
+            Io::Streams(streams) => [&streams.stdout, &streams.stderr].iter().any(|it| matches!(it, Stdio::Log)),
+            Io::Terminal(_) => false,
         }
     }
 
@@ -182,18 +192,64 @@ impl Reopening {
     }
 }
 
+/// Where [`Stdio::Log`] goes.
+pub(crate) enum LogEnd<'a> {
+    /// This file gets it as it is.
+    File(&'a Path),
+    /// A copier gets it.
+    Pipes(&'a mut LogPipes),
+    /// Nobody does.
+    Nowhere,
+}
+
+/// The pipes that a copier reads, for stdout and stderr.
+#[derive(Debug, Default)]
+pub(crate) struct LogPipes([Option<(PipeReader, PipeWriter)>; 2]);
+
+impl LogPipes {
+    /// Those that are there.
+    pub(crate) fn of(pipes: [Option<(PipeReader, PipeWriter)>; 2]) -> LogPipes {
+        LogPipes(pipes)
+    }
+
+    /// What a copier is to read.
+    pub(crate) fn readers(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.0.each_ref().map(|pipe| pipe.as_ref().map(|(reader, _)| reader.as_fd()))
+    }
+
+    /// The end that a process writes to as this descriptor.
+    fn writer(&mut self, number: i32) -> std::io::Result<OwnedFd> {
+        let pipe = &mut self.0[usize::from(number == 2)];
+        let (_, writer) = match pipe {
+            Some(pipe) => pipe,
+            None => {
+                let (reader, writer) = std::io::pipe()?;
+                // Its reader looks whether there is something.
+                fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                pipe.insert((reader, writer))
+            }
+        };
+        writer.try_clone().map(OwnedFd::from)
+    }
+}
+
+/// From here on writing to it waits for room.
+pub(crate) fn make_wait(stream: &impl AsFd) -> nix::Result<()> {
+    fcntl(stream, FcntlArg::F_SETFL(OFlag::empty())).map(drop)
+}
+
 /// Opens the standard streams of a process; `log` is where [`Stdio::Log`]
 /// goes. They are to be closed here once it has them: else those that read
 /// what it writes never come to an end. One that gets a terminal has none
 /// before that.
-pub(crate) fn open(io: Io, log: &Path, reopening: Reopening) -> Result<([OwnedFd; 3], PipeEnds)> {
+pub(crate) fn open(io: Io, log: &mut LogEnd<'_>, reopening: Reopening) -> Result<([OwnedFd; 3], PipeEnds)> {
     let Streams { stdin, stdout, stderr } = match io {
         Io::Streams(streams) => streams,
         Io::Terminal(_) => Io::null(),
     };
     let mut ours = PipeEnds::default();
     let mut open = |stdio: Stdio, number| -> Result<OwnedFd> {
-        let is_log = matches!(stdio, Stdio::Log);
+        let is_log = matches!((&stdio, &log), (Stdio::Log, LogEnd::File(_)));
         let stream = open_one(stdio, number, log, &mut ours)?;
         // One that is somebody else's can only be left as it is.
         reopening.permit(&stream, is_log).ok();
@@ -220,24 +276,27 @@ fn pipe(number: i32, ours: &mut PipeEnds) -> Result<OwnedFd> {
     })
 }
 
-fn open_one(stdio: Stdio, number: i32, log: &Path, ours: &mut PipeEnds) -> Result<OwnedFd> {
+fn open_one(stdio: Stdio, number: i32, log: &mut LogEnd<'_>, ours: &mut PipeEnds) -> Result<OwnedFd> {
     let context = || format!("opening descriptor {number} of the new process");
-    Ok(match stdio {
-        Stdio::Fd(fd) => fd,
-        Stdio::Piped => pipe(number, ours)?,
+    Ok(match (stdio, log) {
+        (Stdio::Fd(fd), _) => fd,
+        (Stdio::Piped, _) => pipe(number, ours)?,
         // Where this program has none, the number may be a descriptor of ours.
-        Stdio::Inherit if syscalls::is_stdio(number) => match number {
+        (Stdio::Inherit, _) if syscalls::is_stdio(number) => match number {
             0 => std::io::stdin().as_fd().try_clone_to_owned(),
             1 => std::io::stdout().as_fd().try_clone_to_owned(),
             _ => std::io::stderr().as_fd().try_clone_to_owned(),
         }
         .doing(context)?,
-        Stdio::Null | Stdio::Inherit => File::options().read(true).write(true).open("/dev/null").doing(context)?.into(),
-        Stdio::Log => {
+        (Stdio::Log, LogEnd::Pipes(pipes)) => pipes.writer(number).doing(context)?,
+        (Stdio::Log, LogEnd::File(log)) => {
             files::check_place(log)?;
             let mut options = File::options();
             options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options.open(log).doing(|| format!("opening the log {}", log.display()))?.into()
+            options.open(&*log).doing(|| format!("opening the log {}", log.display()))?.into()
+        }
+        (Stdio::Null | Stdio::Inherit, _) | (Stdio::Log, LogEnd::Nowhere) => {
+            File::options().read(true).write(true).open("/dev/null").doing(context)?.into()
         }
     })
 }

@@ -24,7 +24,7 @@ use crate::kernel::procfs::{MountNamespace, ProcessId, innermost_pid};
 use crate::kernel::{idmap, netlink, probe, record_file, syscalls};
 use crate::launch::placeholder::Placeholder;
 use crate::launch::run_plan::{self, LaunchRequest, Launched, Note, Question, run_plan};
-use crate::launch::stdio::{self, Io, PipeEnds, Reopening};
+use crate::launch::stdio::{self, Io, LogEnd, PipeEnds, Reopening};
 use crate::lookup::prepared::Prepared;
 use crate::plan::{Given, Plan};
 use crate::store::records::LOG;
@@ -63,7 +63,7 @@ impl Instance {
         let placeholder = self.make_cgroup(scope, &program_dirs)?;
         let start_socket = waits.then(|| self.make_start_socket()).transpose()?;
         let owner = idmap::on_machine(prepared.ids().uid, self.record.users.uids());
-        let (streams, pipes) = stdio::open(io, &self.dir.join(LOG), Reopening::ByOwner(owner))?;
+        let (streams, pipes) = stdio::open(io, &mut LogEnd::File(&self.dir.join(LOG)), Reopening::ByOwner(owner))?;
         let birthplace = self.birthplace().map(|dir| self.way_to(cgroup::open_dir(&dir), &dir)).transpose()?;
         let place = self.open_place(namespaces)?;
         let mut fds: Vec<(Given, BorrowedFd<'_>)> =

@@ -14,7 +14,7 @@ use crate::config::{Hook, NamespaceKind};
 use crate::error::{Context, Error, Result};
 use crate::kernel::idmap;
 use crate::launch::run_plan::{self, LaunchRequest, Launched, Question, run_plan, seal};
-use crate::launch::stdio::{self, Io, Reopening};
+use crate::launch::stdio::{self, Io, LogEnd, Reopening};
 use crate::lookup::passwd::{self, Found};
 use crate::lookup::root_files;
 use crate::plan::Given;
@@ -76,7 +76,7 @@ impl Instance {
         found.give_home(&mut process.process);
         let terminal = extra.io.terminal_options();
         let owner = idmap::on_machine(found.ids.uid, self.record.users.uids());
-        let (streams, pipes) = stdio::open(extra.io, &self.dir.join(LOG), Reopening::ByOwner(owner))?;
+        let (streams, pipes) = stdio::open(extra.io, &mut LogEnd::File(&self.dir.join(LOG)), Reopening::ByOwner(owner))?;
         let filter = process.filter_without_pod()?;
         let enter = Enter {
             facts: &self.facts,

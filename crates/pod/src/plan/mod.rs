@@ -13,12 +13,14 @@
 //! - [`removal`]: the plan of removing what containers with other ids have made.
 //! - [`userns`]: the plan of a user namespace for an idmapped mount.
 //! - [`exec`]: the plan of another process in a running container.
+//! - [`copier`](mod@copier): the plan of who keeps what a container writes.
 //! - [`placeholder`]: the plan of a process that only is there.
 //! - [`oci_create`]: the plan of a container without a pod, a child of its
 //!   creator; [`oci_exec`]: of another process in one.
 
 mod birth;
 pub(crate) mod container;
+pub(crate) mod copier;
 mod encode;
 pub(crate) mod exec;
 #[cfg(test)]
@@ -74,6 +76,16 @@ pub(crate) enum Given {
     PauseUsers,
     /// The sealed program.
     Program,
+    /// The copier's program.
+    Copier,
+    /// Where a copier passes on what was typed.
+    Input,
+    /// Where the clients of a copier come.
+    Listener,
+    /// The socket into which what pause is to keep of streams is put.
+    KeepIn,
+    /// The socket in which that waits.
+    KeepOut,
     /// pause's end of the socket pair on which the library says how the pod ends.
     Lifeline,
     /// The process that owns an attached pod.
@@ -118,6 +130,11 @@ impl Given {
             Given::PauseMounts => "pause_mnt",
             Given::PauseUsers => "pause_user",
             Given::Program => "program",
+            Given::Copier => "copier",
+            Given::Input => "input",
+            Given::Listener => "listener",
+            Given::KeepIn => "keep_in",
+            Given::KeepOut => "keep_out",
             Given::Lifeline => "lifeline",
             Given::Owner => "owner",
             Given::Maker => "maker",

@@ -36,6 +36,10 @@ use crate::spec::{PodOptions, TimeOffsets};
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
+/// The numbers of the descriptors in which pause keeps streams of containers. A later
+/// build must find those of this one.
+pub(crate) const KEEPER: [i32; 2] = [7, 8];
+
 /// What the pod's procfs shows of pause, from above it.
 const OWN_PROC: &str = "proc/1";
 
@@ -63,7 +67,8 @@ impl<'a> PodShape<'a> {
 pub fn plan(pod: &PodShape<'_>, facts: &Facts) -> Plan {
     let nested = matches!(pod.users, Users::Nested { .. });
     let mut given = vec![Given::Stdin, Given::Stdout, Given::Stderr, Given::Plan, Given::Report];
-    given.extend([Given::Lifeline, Given::Owner, Given::Table, Given::Maker, Given::Made]);
+    given.extend([Given::Lifeline, Given::Owner, Given::KeepIn, Given::KeepOut]);
+    given.extend([Given::Table, Given::Maker, Given::Made]);
     if nested {
         given.push(Given::Program);
     }
@@ -229,8 +234,8 @@ fn pause_steps(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     empty_root(p, pod, facts);
     set_sysctls(p, pod, facts);
 
-    // Nothing is kept of what we were born with, but the lifeline, the owner
-    // and, until the last word, the report.
+    // Nothing is kept of what we were born with, but the lifeline, the owner, the
+    // keeper of streams and, until the last word, the report.
     let (plan, table) = (p.slot_of(Given::Plan), p.slot_of(Given::Table));
     p.push(step::close_range(p.slot_of(Given::Stdin), plan));
     p.push(step::close_from(table));
@@ -327,6 +332,14 @@ const PAUSE_CALLS: [libc::c_long; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_keepers_descriptors_have_their_numbers() {
+        let options = PodOptions::new("web");
+        let shape = PodShape { options: &options, users: &Users::Caller, cgroup: true };
+        let plan = plan(&shape, &Facts::of_root());
+        assert_eq!([Given::KeepIn, Given::KeepOut].map(|given| i32::from(plan.slot_of(given).0)), KEEPER);
+    }
     use crate::kernel::capabilities::CapabilitySet;
 
     #[test]

@@ -1,10 +1,7 @@
 //! A container of a pod: its handle, its records, and its processes.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use nix::fcntl::OFlag;
 
 use super::Pod;
 use super::process::Process;
@@ -13,9 +10,11 @@ use crate::error::{Context, Error, Result};
 use crate::kernel::cgroupfs::all_processes;
 use crate::kernel::procfs::{ProcessId, all_pids, mount_namespace, pid_in_pod};
 use crate::kernel::{files, record_file, syscalls};
+#[cfg(doc)]
+use crate::spec::LogOptions;
 use crate::spec::{self, ContainerSpec};
 use crate::store::exits::{Exit, ExitTable, Phase, Reservation};
-use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord, LOG, OOM, PROCESS, ProcessRecord};
+use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord, K8S_LOG, OOM, PROCESS, ProcessRecord};
 
 /// A container of a pod, by its name.
 ///
@@ -200,17 +199,10 @@ impl Container<'_> {
     }
 
     /// Where its output goes, as far as that is asked for with
-    /// [`Stdio::Log`](crate::Stdio::Log).
+    /// [`Stdio::Log`](crate::Stdio::Log) and its [options](LogOptions::path) do not
+    /// say another place. [`logs`](Container::logs) reads it.
     pub fn log_path(&self) -> PathBuf {
-        self.dir().join(LOG)
-    }
-
-    /// Its log, open for reading; `None` if it has none.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if that is no plain file.
-    pub fn logs(&self) -> Result<Option<File>> {
-        Ok(files::open_own(&self.log_path(), OFlag::O_RDONLY)?.map(|(log, _)| log))
+        self.dir().join(K8S_LOG)
     }
 
     /// Does this with the container in the pod as it is now.

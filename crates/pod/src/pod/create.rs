@@ -87,7 +87,7 @@ impl Pod {
         }
         let recorded = scope.as_ref().map(|scope| scope.scope.clone());
         let created = SystemTime::now();
-        let record = PodRecord { id, options, users, cgroup, scope: recorded, created, attached: true, owner };
+        let record = PodRecord { id, options, users, cgroup, scope: recorded, created, attached: true, owner, keeps_streams: true };
         let mut pod = Pod::new(store, &dir, record, facts);
         let made = pod.write().and_then(|()| pod.start_pause(scope));
         match made {
@@ -174,6 +174,8 @@ impl Pod {
     fn plan_again(&mut self) -> Result<Option<Planned>> {
         let scope = self.record.scope.is_some();
         let scope = scope.then(|| plan_scope(&self.facts, self.options(), self.id())).transpose()?;
+        // Whatever build made it first.
+        self.record.keeps_streams = true;
         if let Some(Planned { scope, dir, .. }) = &scope {
             self.record.scope = Some(scope.clone());
             self.record.cgroup = Some(dir.clone());
@@ -229,6 +231,8 @@ impl Pod {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
         let (lifeline_end, lifeline) = pair.doing(context)?;
+        let keeper = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC);
+        let (keep_in, keep_out) = keeper.doing(context)?;
         let birthplace = cgroup.as_ref().map(|cgroup| birthplace(cgroup, doubled, &plan));
         let birthplace = birthplace.map(|dir| self.way_to(cgroup::open_birthplace(&dir), &dir)).transpose()?;
         let leaf = match &cgroup {
@@ -255,7 +259,11 @@ impl Pod {
             sealed: seal(&plan)?,
             fds: &fds,
             // What tells that the other side is gone.
-            handed_over: vec![(Given::Lifeline, lifeline_end)],
+            handed_over: vec![
+                (Given::Lifeline, lifeline_end),
+                (Given::KeepIn, keep_in),
+                (Given::KeepOut, keep_out),
+            ],
             cgroup: birthplace.as_ref(),
             note: None,
             answer: &only_maps(|pid| map_by_helper(pid, &self.record.users)),

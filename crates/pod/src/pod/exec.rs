@@ -118,11 +118,17 @@ impl Container<'_> {
             terminal: io.terminal_options(),
             entry: reservation.entry,
         });
-        let (log, reopening) = (self.log_path(), Reopening::ByMode(self.pod.on_machine(&ids)));
+        let reopening = Reopening::ByMode(self.pod.on_machine(&ids));
         let title = stdio::title("exec", self.pod.name(), &self.name);
         let target = Some(&main.pidfd);
         let launched = (|| {
-            let (streams, pipes) = stdio::open(io, &log, reopening)?;
+            let mut log = match io.wants_log() {
+                true => self.shared_log(&container.log, reservation)?,
+                false => self.new_log(&container.log, reservation),
+            };
+            let (streams, pipes) = stdio::open(io, &mut log.end(), reopening)?;
+            self.begin_log(&log, &container.log)?;
+            drop(log);
             let cgroup = self.exec_cgroup(&record, command, &main.pidfd, reservation)?;
             let born =
                 self.pod.run_plan_inside(&object, &plan, &title, streams, Vec::new(), target, cgroup.as_deref(), &lock);

@@ -5,16 +5,19 @@ mod create;
 pub mod events;
 pub mod exec;
 mod find_pause;
+mod log;
 mod mates;
 mod namespaces;
 pub mod process;
 mod races;
+pub mod read_log;
 mod removal;
 mod run;
 mod seen;
 mod start;
 pub mod status;
 mod stop;
+mod streams;
 pub mod summary;
 mod sweep;
 mod update;
@@ -302,6 +305,8 @@ impl Pod {
 
     /// Of a pod that has ended.
     fn remove_cgroup(&self) -> Result<()> {
+        // What ended with the pod has written its last.
+        self.end_copiers()?;
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
         if self.pause.is_none() {
             // It may have ended where we cannot see its pids: without the cgroup no

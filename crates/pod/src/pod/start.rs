@@ -62,6 +62,7 @@ impl Container<'_> {
             }
             Some((_, Phase::Lost)) | None => self.pod.reserve(table, false)?,
         };
+        self.let_go_of_streams()?;
         // A restart that was killed may have left it otherwise.
         table.set_end_with_last(self.pod.options().end_with_last);
         let previous = record.started.zip(exit).map(|(started, exit)| PreviousRun { started, exit });
@@ -103,7 +104,10 @@ impl Container<'_> {
             prepared.make_dirs()?;
             let plan = prepared.plan(pod.shape().isolation(), &pod.facts, reservation.entry, io.terminal_options());
             let reopening = Reopening::ByMode(pod.on_machine(prepared.ids()));
-            let (streams, pipes) = stdio::open(io, &self.log_path(), reopening)?;
+            let mut log = self.new_log(&record.container.log, reservation);
+            let (streams, pipes) = stdio::open(io, &mut log.end(), reopening)?;
+            self.begin_log(&log, &record.container.log)?;
+            drop(log);
             let title = stdio::title("launch", pod.name(), &self.name);
             let cgroup = self.cgroup();
             if let Some(cgroup) = &cgroup {

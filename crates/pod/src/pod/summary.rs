@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::Builder;
 use std::time::SystemTime;
 
@@ -24,7 +24,7 @@ use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
 use crate::store::Store;
 use crate::store::exits::{Exit, Reservation};
-use crate::store::records::{CONTAINER, CONTAINERS, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit};
+use crate::store::records::{CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit};
 use crate::store::snapshot::Snapshot;
 
 /// A pod, in short.
@@ -65,6 +65,9 @@ pub struct ContainerSummary {
     pub started: Option<SystemTime>,
     /// What it runs.
     pub command: Vec<String>,
+    /// The copier of its log was killed, so that it waits when it has written as much
+    /// as a pipe holds: [`Container::tend_log`] starts another one.
+    pub lacks_copier: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -181,12 +184,19 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             created: part.created,
             started: part.started,
             command: part.container.args,
+            lacks_copier: state.is_alive() && lacks_copier(&records)?,
             labels: part.container.labels,
         });
     }
     let state = pod_state(pause.is_some(), cgroup.as_ref(), containers.iter().map(|one| one.state))?;
     let OptionsPart { host_network, labels } = pod.options;
     Ok(Some(PodSummary { name, state, created: pod.created, pause, labels, host_network, containers }))
+}
+
+/// Whether the copier of a container that runs was killed.
+fn lacks_copier(records: &Path) -> Result<bool> {
+    let copier = record_file::read_record::<CopierRecord>(&records.join(COPIER))?;
+    copier.map_or(Ok(false), |copier| lives(copier.process).map(|lives| !lives))
 }
 
 /// The pid of a container that runs.

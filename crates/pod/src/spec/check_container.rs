@@ -23,6 +23,7 @@ impl ContainerSpec {
         self.check_limits()?;
         self.check_parameters()?;
         self.check_scheduling()?;
+        self.log.check()?;
         check_notes(&self.labels, &self.annotations)?;
         if let Some(profile) = &self.process.apparmor_profile {
             check_apparmor(profile)?;

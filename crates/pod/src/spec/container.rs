@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::device::Device;
 use super::flags::{MountFlags, Propagation, PropagationKind};
 use super::layers::Layers;
+use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
 use super::pod::PodOptions;
 use super::process::ProcessSpec;
@@ -110,6 +111,9 @@ pub struct ContainerSpec {
     pub cgroup: NamespaceMode,
     /// Host name, if its uts namespace is its own.
     pub hostname: Option<String>,
+    /// How its output is kept, as far as that goes to [`Stdio::Log`](crate::Stdio::Log).
+    #[serde(default)]
+    pub log: LogOptions,
     /// The signal `stop` begins with.
     pub stop_signal: Signal,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
@@ -194,6 +198,7 @@ impl ContainerSpec {
             memory_policy: None,
             net_devices: BTreeMap::new(),
             remove_when_ended: false,
+            log: LogOptions::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }

@@ -23,7 +23,20 @@ pub(crate) const CONTAINER: &str = "container.json";
 
 pub(crate) const PROCESS: &str = "process.json";
 
+/// What a bundle's container wrote, as it is; and one of a pod, of builds before
+/// there were copiers.
 pub(crate) const LOG: &str = "log";
+
+/// What a pod's container wrote, as its copier keeps it.
+pub(crate) const K8S_LOG: &str = "k8s.log";
+
+/// Where the clients of a copier come.
+pub(crate) const ATTACH: &str = "attach";
+
+pub(crate) const COPIER: &str = "copier.json";
+
+/// The lock of what pause keeps of streams.
+pub(crate) const STREAMS: &str = "streams";
 
 pub(crate) const OOM: &str = "oom.json";
 
@@ -48,6 +61,9 @@ pub(crate) struct PodRecord {
     /// has ended.
     #[serde(default)]
     pub owner: Option<ProcessId>,
+    /// Its pause has a [keeper of streams](crate::plan::pod::KEEPER).
+    #[serde(default)]
+    pub keeps_streams: bool,
 }
 
 /// `pause.json`.
@@ -110,6 +126,14 @@ pub(crate) fn last_exit(exit: Option<Exit>, previous: Option<PreviousRun>) -> Op
 pub(crate) struct PreviousRun {
     pub started: SystemTime,
     pub exit: Exit,
+}
+
+/// `copier.json`: who copies what the container writes.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct CopierRecord {
+    pub process: ProcessId,
+    /// Whose streams it copies; kept under this by pause.
+    pub streams: Reservation,
 }
 
 /// `process.json`: the container's main process.

@@ -1,20 +1,19 @@
-//! `podlet logs`: what a detached container wrote.
+//! `podlet logs`: what containers wrote to their logs.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::VecDeque;
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use pod::Store;
+use pod::{LogLine, LogStream, Logs as Log, Process, Store, log_time};
 
 use crate::output::{self, Reader};
 use crate::target::Target;
 
-/// Print what a detached container wrote
+/// Print what a container wrote to its log, or all of a pod
 #[derive(Args)]
 pub struct Logs {
     /// Go on until it ends
@@ -23,7 +22,23 @@ pub struct Logs {
     /// Begin with the last so many lines [default: all]
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_tail, allow_negative_numbers = true)]
     tail: Option<Tail>,
-    /// POD or POD/CONTAINER
+    /// Begin lines with the time at which they were read from the container, in UTC
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Only what was written since: a time such as 2026-01-31T12:00:00Z, seconds since
+    /// the epoch, or a duration before now such as 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<SystemTime>,
+    /// Only what was written until then
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<SystemTime>,
+    /// Only what was written to this one
+    #[arg(long, default_value = "all")]
+    stream: Streams,
+    /// Only this container of the pod
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
+    /// POD or POD/CONTAINER; of a pod with several containers each line begins with a name
     target: String,
 }
 
@@ -31,7 +46,14 @@ pub struct Logs {
 #[derive(Clone, Copy)]
 enum Tail {
     All,
-    Lines(u64),
+    Lines(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Streams {
+    All,
+    Stdout,
+    Stderr,
 }
 
 fn parse_tail(text: &str) -> Result<Tail, String> {
@@ -41,100 +63,210 @@ fn parse_tail(text: &str) -> Result<Tail, String> {
     }
 }
 
+fn parse_time(text: &str) -> Result<SystemTime, String> {
+    if let Ok(time) = humantime::parse_rfc3339_weak(text) {
+        return Ok(time);
+    }
+    let wrong = "give a time such as 2026-01-31T12:00:00Z, seconds since the epoch, or a duration before now such as 10m";
+    let wrong = || wrong.to_string();
+    if let Ok(seconds) = text.parse::<f64>() {
+        let since = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+        return SystemTime::UNIX_EPOCH.checked_add(since).ok_or_else(wrong);
+    }
+    let before = humantime::parse_duration(text).map_err(|_| wrong())?;
+    SystemTime::now().checked_sub(before).ok_or_else(wrong)
+}
+
+/// A container whose log is printed.
+struct Source {
+    /// What its lines begin with, if there are others.
+    name: Option<String>,
+    log: Log,
+    /// While it runs.
+    process: Option<Process>,
+    /// What has been printed last ended no line.
+    is_begun: bool,
+}
+
 impl Logs {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let target = Target::open(store, &self.target)?;
-        let container = target.one()?;
-        // Without one it ran in the foreground.
-        let Some(mut log) = container.logs()? else { return Ok(0) };
-        if let Some(Tail::Lines(lines)) = self.tail {
-            seek_to_last(&mut log, lines)?;
+        let mut sources = self.sources(&target)?;
+        for source in &sources {
+            source.log.catch_up()?;
         }
-        if !self.follow {
-            copy(&mut log)?;
-            return Ok(0);
+        let mut lines = Vec::new();
+        for (at, source) in sources.iter_mut().enumerate() {
+            lines.extend(self.there(&mut source.log)?.into_iter().map(|line| (at, line)));
         }
-        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        changes.add_watch(&container.log_path(), AddWatchFlags::IN_MODIFY)?;
-        let process = container.process().ok();
-        loop {
-            // Asked before the last look, so that nothing is missed.
-            let ended = process.as_ref().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
-            if copy(&mut log)? == Reader::Gone {
+        // Of one container they are in order already, and of none without times.
+        lines.sort_by(|(_, one), (_, other)| one.time.cmp(&other.time));
+        for (at, line) in &lines {
+            if self.print(&mut sources, *at, line)? == Reader::Gone {
                 return Ok(0);
             }
-            let Some(process) = process.as_ref().filter(|_| !ended) else {
+        }
+        if self.follow { self.follow(&mut sources) } else { Ok(0) }
+    }
+
+    fn sources(&self, target: &Target) -> Result<Vec<Source>> {
+        let containers = match (&self.container, target.named()) {
+            (Some(name), Some(named)) if name != named => {
+                bail!("--container {name}: {} is another one; leave one of them out", self.target)
+            }
+            (Some(name), _) => vec![target.pod.container(name)?],
+            (None, _) => target.all()?,
+        };
+        if containers.is_empty() {
+            bail!("pod {} has no containers", target.pod.name());
+        }
+        let several = containers.len() > 1;
+        let width = containers.iter().map(|container| container.name().len()).max().unwrap_or(0);
+        let mut sources = Vec::new();
+        for (at, container) in containers.iter().enumerate() {
+            // Without one it ran in the foreground.
+            let Some(log) = container.logs()? else { continue };
+            if !log.has_times() {
+                let asked = [(self.timestamps, "--timestamps"), (self.since.is_some(), "--since")];
+                let asked = asked.into_iter().chain([(self.until.is_some(), "--until")]);
+                if let Some((_, option)) = asked.into_iter().find(|(is_asked, _)| *is_asked) {
+                    bail!("{option}: the log of {} is of an older podlet's, which noted no times", container.name());
+                }
+            }
+            let name = several.then(|| title(container.name(), width, at));
+            sources.push(Source { name, log, process: container.process().ok(), is_begun: false });
+        }
+        Ok(sources)
+    }
+
+    /// What is there already, as far as it is asked for.
+    fn there(&self, log: &mut Log) -> Result<VecDeque<LogLine>> {
+        let (mut lines, mut whole, mut is_begun) = (VecDeque::new(), 0, false);
+        while let Some(line) = log.read()? {
+            if !self.wants(&line) {
+                continue;
+            }
+            if !is_begun {
+                whole += 1;
+            }
+            is_begun = !ends_a_line(&line);
+            lines.push_back(line);
+            let Some(Tail::Lines(most)) = self.tail else { continue };
+            while whole > most {
+                // A line's parts go together.
+                while lines.pop_front().is_some_and(|part| !ends_a_line(&part)) {}
+                whole -= 1;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn wants(&self, line: &LogLine) -> bool {
+        let Some(time) = &line.time else { return true };
+        let stream = match self.stream {
+            Streams::All => line.stream,
+            Streams::Stdout => LogStream::Stdout,
+            Streams::Stderr => LogStream::Stderr,
+        };
+        stream == line.stream
+            && self.since.is_none_or(|since| log_time(since) <= *time)
+            && self.until.is_none_or(|until| *time <= log_time(until))
+    }
+
+    fn follow(&self, sources: &mut [Source]) -> Result<u8> {
+        loop {
+            let mut has_ended = true;
+            for at in 0..sources.len() {
+                let source = &mut sources[at];
+                // Asked before the last look, so that nothing is missed.
+                let runs = source.process.as_ref().is_some_and(|process| matches!(process.try_wait(), Ok(None)));
+                has_ended &= !runs;
+                if !runs && source.process.take().is_some() {
+                    source.log.catch_up()?;
+                }
+                while let Some(line) = sources[at].log.read()? {
+                    if self.wants(&line) && self.print(sources, at, &line)? == Reader::Gone {
+                        return Ok(0);
+                    }
+                }
+            }
+            if has_ended || self.until.is_some_and(|until| until < SystemTime::now()) {
                 return Ok(0);
-            };
+            }
             let stdout = std::io::stdout();
-            // Of the last only errors are told: that the pipe has no reader any
-            // more, or the terminal has hung up.
-            let mut fds = [
-                PollFd::new(changes.as_fd(), PollFlags::POLLIN),
-                PollFd::new(process.as_fd(), PollFlags::POLLIN),
-                PollFd::new(stdout.as_fd(), PollFlags::empty()),
-            ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            // Of the first only errors are told: that the pipe has no reader any more,
+            // or the terminal has hung up.
+            let mut fds = vec![PollFd::new(stdout.as_fd(), PollFlags::empty())];
+            for source in &*sources {
+                fds.push(PollFd::new(source.log.as_fd(), PollFlags::POLLIN));
+                fds.extend(source.process.iter().map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
+            }
+            match poll(&mut fds, self.left()) {
                 Err(nix::errno::Errno::EINTR) => {}
                 result => {
                     result?;
                 }
             }
-            if fds[2].revents().is_some_and(|events| !events.is_empty()) {
+            if fds[0].revents().is_some_and(|events| !events.is_empty()) {
                 return Ok(0);
             }
-            if fds[1].revents().is_some_and(|events| !events.is_empty()) {
-                // Its end is in the table in a moment.
-                process.wait()?;
-            }
-            // Only the wake-up counts.
-            changes.read_events().ok();
-        }
-    }
-}
-
-/// Goes to the beginning of the last lines; what is behind the last end of a
-/// line is one, too.
-fn seek_to_last(log: &mut File, lines: u64) -> Result<()> {
-    const BLOCK: u64 = 64 * 1024;
-    let mut begin = log.seek(SeekFrom::End(0))?;
-    let end = begin;
-    let mut left = lines;
-    while begin > 0 && lines > 0 {
-        let size = begin.min(BLOCK);
-        begin -= size;
-        let mut block = vec![0u8; size as usize];
-        log.read_exact_at(&mut block, begin)?;
-        for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let next = begin + at as u64 + 1;
-            // The end of the last line begins no other one.
-            if next == end {
-                continue;
-            }
-            left = left.saturating_sub(1);
-            if left == 0 {
-                log.seek(SeekFrom::Start(next))?;
-                return Ok(());
-            }
-        }
-    }
-    log.seek(SeekFrom::Start(if lines == 0 { end } else { 0 }))?;
-    Ok(())
-}
-
-/// Copies what is there from here on. A log that has been emptied since
-/// (`> /dev/stdout` in the container does that) begins anew.
-fn copy(log: &mut File) -> Result<Reader> {
-    let mut buffer = [0u8; 64 * 1024];
-    loop {
-        match log.read(&mut buffer)? {
-            0 if log.stream_position()? > log.metadata()?.len() => log.rewind()?,
-            0 => return Ok(Reader::There),
-            count => {
-                if output::bytes(&buffer[..count])? == Reader::Gone {
-                    return Ok(Reader::Gone);
+            for source in &*sources {
+                source.log.seen();
+                if let Some(process) = source.process.as_ref().filter(|process| is_readable(process)) {
+                    // Its end is in the table in a moment.
+                    process.wait()?;
                 }
             }
         }
+    }
+
+    /// How long nothing need be looked for.
+    fn left(&self) -> PollTimeout {
+        let Some(until) = self.until else { return PollTimeout::NONE };
+        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+        PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn print(&self, sources: &mut [Source], at: usize, line: &LogLine) -> Result<Reader> {
+        let source = &mut sources[at];
+        let mut text = Vec::new();
+        if !source.is_begun {
+            text.extend(source.name.iter().flat_map(|name| name.bytes()));
+            if let Some(time) = line.time.as_ref().filter(|_| self.timestamps) {
+                text.extend_from_slice(time.as_bytes());
+                text.push(b' ');
+            }
+        }
+        text.extend_from_slice(&line.text);
+        source.is_begun = !ends_a_line(line);
+        if source.is_begun && source.name.is_some() {
+            // Another one's may follow.
+            text.push(b'\n');
+            source.is_begun = false;
+        }
+        match line.stream {
+            LogStream::Stdout => output::bytes(&text),
+            LogStream::Stderr => output::error_bytes(&text),
+        }
+        .context("printing a log")
+    }
+}
+
+fn ends_a_line(line: &LogLine) -> bool {
+    line.text.last() == Some(&b'\n')
+}
+
+fn is_readable(process: &Process) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// A container's name before its lines; in colour for a terminal (no-color.org).
+fn title(name: &str, width: usize, number: usize) -> String {
+    const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+    let is_plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    match is_plain {
+        true => format!("{name:width$} | "),
+        false => format!("\x1b[{}m{name:width$} |\x1b[0m ", COLOURS[number % COLOURS.len()]),
     }
 }

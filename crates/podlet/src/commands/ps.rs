@@ -52,6 +52,10 @@ impl Ps {
             return Ok(0);
         }
         let mut pods = readable(Pod::summaries(store, all)?);
+        for pod in pods.iter().filter(|pod| pod.containers.iter().any(|container| container.lacks_copier)) {
+            // It may have ended meanwhile.
+            Pod::open(store, &pod.name).iter().for_each(target::tend);
+        }
         filters.apply(&mut pods, |pod| (&pod.name, &pod.labels, &mut pod.containers));
         match self.quiet {
             true => names(&pods)?,

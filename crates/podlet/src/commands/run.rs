@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::seccomp::{self, Seccomp};
 use pod::spec::{check_name, parse_capability};
-use pod::{ContainerSpec, Error, Io, Layers, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
+use pod::{ContainerSpec, Error, Layers, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
 use super::net::{self, Choice};
-use super::settings::{self, NoteArgs};
+use super::settings::{self, LogArgs, NoteArgs};
 use super::update::{LimitArgs, show_size};
 use crate::foreground::{self, TerminalArgs};
 use crate::{advice, output, target};
@@ -32,6 +32,8 @@ pub struct Run {
     /// Remove it when it has ended
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    log: LogArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
     /// Set an environment variable; K alone takes podlet's own
@@ -117,10 +119,11 @@ pub struct Request {
 impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let foreground = if self.detach { Foreground::No } else { Foreground::Yes };
+        self.log.check(self.detach)?;
         let request = self.request(foreground)?;
         let signals = Signals::hold()?;
         let (mut pod, container) = self.open_pod(store, request)?;
-        let io = if self.detach { Io::log().into() } else { self.terminal.io() };
+        let io = self.log.io(self.detach).unwrap_or_else(|| self.terminal.io());
         let container = &container;
         if self.detach && self.joined()?.is_none() {
             super::create::note_limits(&pod);
@@ -241,6 +244,7 @@ impl Run {
         // In the foreground we remove it ourselves, when its end is told. If we are
         // killed before, the next command's sweep does.
         container.remove_when_ended = self.rm && joined.is_some();
+        container.log = self.log.options()?;
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let made = match joined {

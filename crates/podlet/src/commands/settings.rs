@@ -8,7 +8,75 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use pod::{Io, LogDriver, LogOptions, Stdio};
 use pod::spec::{Device, DeviceKind, Rlimit};
+
+/// How a container's output is kept.
+#[derive(Args, Default)]
+pub struct LogArgs {
+    /// Where its output goes with --detach: k8s-file, a log that `podlet logs` prints; none;
+    /// or passthrough, podlet's own standard output and error [default: k8s-file]
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Of k8s-file: max-size=SIZE from which a file is full, such as 10m [default: 10m] or -1
+    /// for never; max-file=N files at most [default: 5]; path=FILE
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
+}
+
+impl LogArgs {
+    /// The streams of a detached container; `None` for others.
+    pub fn io(&self, detach: bool) -> Option<Io> {
+        detach.then(|| match self.log_driver.as_deref() {
+            Some("passthrough") => Io::inherit().stdin(Stdio::Null).into(),
+            _ => Io::log().into(),
+        })
+    }
+
+    /// What goes to podlet's own streams is kept by nobody.
+    pub fn check(&self, detach: bool) -> Result<()> {
+        let given = [(self.log_driver.is_some(), "--log-driver"), (!self.log_opt.is_empty(), "--log-opt")];
+        match given.iter().find(|(is_given, _)| *is_given && !detach) {
+            Some((_, option)) => bail!("{option}: belongs to --detach: in the foreground the output is podlet's own"),
+            None => Ok(()),
+        }
+    }
+
+    /// As the library has them.
+    pub fn options(&self) -> Result<LogOptions> {
+        let mut options = LogOptions::default();
+        options.driver = match self.log_driver.as_deref() {
+            None | Some("k8s-file") => LogDriver::K8sFile,
+            Some("none" | "passthrough") => LogDriver::None,
+            Some(driver) => bail!(
+                "--log-driver {driver:?}: there is k8s-file (a log that `podlet logs` prints), none and passthrough"
+            ),
+        };
+        for option in &self.log_opt {
+            let Some((name, value)) = option.split_once('=') else { bail!("--log-opt {option:?}: give NAME=VALUE") };
+            match name {
+                _ if self.log_driver.as_deref().is_some_and(|driver| driver != "k8s-file") => {
+                    bail!("--log-opt {option:?}: belongs to --log-driver k8s-file")
+                }
+                "max-size" if value == "-1" => options.max_size = None,
+                "max-size" => options.max_size = match pod::resources::parse_size(value) {
+                    Some(size @ 1..) => Some(size as u64),
+                    _ => bail!("--log-opt {option:?}: give a size such as 10m, or -1 for no limit"),
+                },
+                "max-file" => {
+                    let number = value.parse();
+                    options.max_files = number.with_context(|| format!("--log-opt {option:?}: not a number"))?;
+                }
+                "path" => {
+                    let path = Path::new(value);
+                    options.path = Some(std::path::absolute(path).with_context(|| format!("--log-opt {option:?}"))?);
+                }
+                _ => bail!("--log-opt {option:?}: there is max-size, max-file and path"),
+            }
+        }
+        Ok(options)
+    }
+}
 
 /// What is noted on a pod or a container.
 #[derive(Args, Default)]

@@ -2,13 +2,12 @@
 //! handle; and what is paused.
 
 use std::fs;
-use std::io::Read;
 use std::time::Duration;
 
 use pod::{ContainerState, Error, ExecSpec, Io, Pod, PodOptions, PodState, Resources};
 use serde_json::json;
 
-use crate::bed::Bed;
+use crate::bed::{self, Bed};
 use crate::leaks;
 
 crate::tests![
@@ -160,9 +159,7 @@ fn a_handle_does_all_there_is_to_do_with_a_container(bed: &Bed) {
     let main = db.start(Io::log()).expect("a start");
     assert!(matches!(db.start(Io::log()), Err(Error::State { .. })), "it runs");
     bed.until("its word", || {
-        let mut log = String::new();
-        db.logs().expect("readable").map(|mut file| file.read_to_string(&mut log).expect("text"));
-        log.contains("up")
+        bed::logged(&db).contains("up")
     });
     let status = db.status().expect("its status");
     assert_eq!((status.state, status.pid), (ContainerState::Running, main.pid()));

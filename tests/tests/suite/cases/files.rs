@@ -137,7 +137,7 @@ fn records_of_a_pod_that_are_no_plain_files_keep_nobody_waiting(bed: &Bed) {
         ("lock", "exec web /probe"),
         ("containers/a/container.json", "inspect web"),
         ("containers/a/process.json", ""),
-        ("containers/a/log", "logs web"),
+        ("containers/a/k8s.log", "logs web"),
     ];
     for kind in Kind::all(bed) {
         for (record, needs) in records {

@@ -272,7 +272,8 @@ fn standard_streams(bed: &Bed) {
     bed.podlet("create web").ok();
     bed.podlet("run -d --name a --pod web --rootfs ROOT /probe stdin , err to_err").ok();
     bed.podlet("wait web/a").ok();
-    assert_eq!(bed.podlet("logs web/a").ok(), "stdin \"\"\nto_err\n");
+    let said = bed.podlet("logs web/a");
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("stdin \"\"\n", "to_err\n"));
 }
 
 fn the_old_root_is_gone(bed: &Bed) {

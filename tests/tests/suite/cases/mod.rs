@@ -23,6 +23,7 @@ mod io;
 mod labels;
 mod layers;
 mod limits;
+mod logs;
 mod machine;
 mod mounts;
 mod namespaces;
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Case> {
         first_hour::CASES,
         labels::CASES,
         layers::CASES,
+        logs::CASES,
         extensions::CASES,
         events::CASES,
         config::CASES,

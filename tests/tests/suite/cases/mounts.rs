@@ -9,7 +9,7 @@ use pod::spec::{Device, DeviceKind, Mount, MountIds, MountKind};
 use pod::{ContainerSpec, Io, Pod, PodOptions};
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
+use crate::bed::{self, Bed};
 use crate::modes::Mode;
 
 crate::tests![
@@ -436,7 +436,7 @@ fn a_thousand_mounts(bed: &Bed) {
 /// Starts a container and returns what it printed.
 fn start(pod: &Pod, container: ContainerSpec) -> String {
     let code = pod.run(&container, Io::log()).expect("a start").wait().expect("its end").shell_code();
-    let log = fs::read_to_string(pod.container(&container.name).expect("the container").log_path()).expect("a log");
+    let log = bed::logged(&pod.container(&container.name).expect("the container"));
     assert_eq!(code, 0, "{log}");
     log
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use pod::spec::{MountKind, NamespaceMode, User};
 use pod::{Capability, ContainerSpec, ExecSpec, Io, Namespace, Pod, PodOptions};
 
-use crate::bed::Bed;
+use crate::bed::{self, Bed};
 use crate::modes::Mode;
 
 crate::tests![
@@ -58,7 +58,7 @@ fn tracer(bed: &Bed, script: &str) -> ContainerSpec {
 /// What it says until its end.
 fn log(pod: &Pod, container: &ContainerSpec) -> String {
     let exit = pod.run(container, Io::log()).expect("a start").wait().expect("its end");
-    let said = fs::read_to_string(pod.container(&container.name).expect("the container").log_path()).expect("a log");
+    let said = bed::logged(&pod.container(&container.name).expect("the container"));
     assert_eq!(exit.shell_code(), 0, "{said}");
     said
 }
@@ -76,7 +76,7 @@ fn watched(bed: &Bed, pod: &Pod, marker: &std::path::Path, launches: impl FnOnce
     fs::rename(&aside, &record).expect("the record");
     fs::write(bed.inside("stop"), "").expect("a file");
     watcher.wait().expect("its end");
-    fs::read_to_string(pod.container("tracer").expect("the container").log_path()).expect("a log")
+    bed::logged(&pod.container("tracer").expect("the container"))
 }
 
 fn a_mate_with_ptrace_gets_nothing_of_who_makes_a_pid_namespace(bed: &Bed) {
@@ -339,7 +339,7 @@ fn an_exec_in_it_has_no_more_than_the_container(bed: &Bed) {
                 .wait()
                 .expect("its end");
             assert_eq!(exit.shell_code(), 31);
-            let said = fs::read_to_string(pod.container("a").expect("the container").log_path()).expect("a log");
+            let said = bed::logged(&pod.container("a").expect("the container"));
             let said = said.rsplit("Name:").next().expect("a status");
             let caps = if user.is_some() { "0000000000000000" } else { "00000000a80425fb" };
             assert!(said.contains(&format!("CapEff:\t{caps}")) && said.contains(&format!("CapPrm:\t{caps}")), "{said}");

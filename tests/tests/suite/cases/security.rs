@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use pod::{ExecSpec, Io, Pod, PodOptions};
 
 use super::revealed::is_denied;
-use crate::bed::Bed;
+use crate::bed::{self, Bed};
 use crate::modes::Mode;
 use crate::{leaks, sys};
 
@@ -87,7 +87,7 @@ fn cve_2024_21626_leaked_directory_descriptors(bed: &Bed) {
     }
     let command = ExecSpec::new(["/probe", "fds"]);
     pod.container("main").expect("a container").exec(&command, Io::log()).expect("an exec").wait().expect("its end");
-    let log = fs::read_to_string(pod.container("main").expect("a container").log_path()).expect("a log");
+    let log = bed::logged(&pod.container("main").expect("a container"));
     let fds: Vec<_> = log.lines().filter(|line| line.starts_with("fd ")).collect();
     assert_eq!(fds.len(), 6, "0 to 2, twice: {fds:?}");
     drop(main);

@@ -17,7 +17,7 @@ crate::tests![
     a_file_of_the_callers_stays_as_it_is,
     a_follower_ends_when_its_reader_has_gone,
     events_end_when_their_reader_has_gone,
-    a_follower_goes_on_after_the_log_was_emptied,
+    what_opens_dev_stdout_takes_nothing_from_the_log,
     what_cannot_be_printed_is_said,
     a_note_that_cannot_be_said_ends_nothing,
     exec_out_of_time_ends_with_all_it_started,
@@ -50,7 +50,7 @@ fn the_containers_user_can_open_dev_stdout(bed: &Bed) {
         let output = child.wait_with_output().expect("an end");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n");
 
-        // In the log, which each of these begins anew.
+        // In the log.
         let name = format!("of-{user}");
         bed.podlet(&format!(
             "run -d --pod web --name {name} -u {user} --rootfs ROOT {BOTH} , echo , echo done , block"
@@ -69,7 +69,7 @@ fn the_containers_user_can_open_dev_stdout(bed: &Bed) {
         bed.podlet(&format!("restart -t 0 web/{name}")).ok();
         opened("done");
         // The machine's other users cannot come by.
-        let log = bed.state().join("web/containers").join(&name).join("log");
+        let log = bed.state().join("web/containers").join(&name).join("k8s.log");
         assert!(log.exists());
         let dirs = log.ancestors().skip(1).take_while(|dir| dir.starts_with(bed.state()));
         let closed = |dir: &std::path::Path| fs::metadata(dir).expect("a directory").mode() & 0o77 == 0;
@@ -167,7 +167,7 @@ fn events_end_when_their_reader_has_gone(bed: &Bed) {
     }
 }
 
-fn a_follower_goes_on_after_the_log_was_emptied(bed: &Bed) {
+fn what_opens_dev_stdout_takes_nothing_from_the_log(bed: &Bed) {
     let script = "lines 100 , echo up , wait-file /go , write /dev/stdout anew , echo , echo more";
     bed.podlet("create web").ok();
     bed.podlet(&format!("run --pod web -d --name a --rootfs ROOT /probe {script} , block")).ok();
@@ -176,7 +176,10 @@ fn a_follower_goes_on_after_the_log_was_emptied(bed: &Bed) {
     fs::write(bed.inside("go"), "").expect("a file");
     follower.await_line(bed, "more");
     bed.podlet("kill web/a").ok();
-    assert!(follower.wait().ok().lines().any(|line| line.starts_with("anew")));
+    let said = follower.wait().ok();
+    assert!(said.lines().any(|line| line.starts_with("anew")));
+    assert_eq!(bed.podlet("logs web/a").ok(), said, "all of it is there still");
+    assert_eq!(said.lines().count(), 104);
 }
 
 fn to_full(bed: &Bed, mut command: Command) -> Said {

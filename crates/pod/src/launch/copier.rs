@@ -1,0 +1,88 @@
+//! Starting copiers: see [`pause::log`].
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use pause::log::has;
+
+use super::run_plan::{LaunchRequest, run_plan, seal};
+use crate::cgroup::way::Way;
+use crate::error::{Context, Result};
+use crate::kernel::facts::Facts;
+use crate::kernel::syscalls;
+use crate::plan::{Given, copier};
+
+/// What a copier is to copy, and where to.
+pub(crate) struct CopierRequest<'a> {
+    /// How the container is called in errors.
+    pub object: &'a str,
+    /// What `ps` shows.
+    pub title: CString,
+    /// What the container writes to stdout and stderr.
+    pub streams: [Option<BorrowedFd<'a>>; 2],
+    /// Where the log is, and its name there.
+    pub dir: BorrowedFd<'a>,
+    /// See `dir`.
+    pub name: CString,
+    /// Others may own the directory.
+    pub elsewhere: bool,
+    /// From so many bytes on a file of the log is full; 0 for never.
+    pub max_size: u64,
+    /// How many files there may be.
+    pub max_files: u32,
+    /// Where clients come.
+    pub listener: BorrowedFd<'a>,
+    /// Where it is born.
+    pub cgroup: Option<&'a Way>,
+    /// Directories for its program: see [`super::run_plan::program_dirs`].
+    pub program_dirs: &'a [PathBuf],
+}
+
+/// Starts it; its pidfd.
+///
+/// # Errors
+/// As [`run_plan`].
+pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<OwnedFd> {
+    let object = format!("the copier of {}", request.object);
+    let context = || format!("starting {object}");
+    let program = syscalls::program_file(c"podlet:log", pause::COPIER, request.program_dirs).doing(context)?;
+    let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
+    let mut options = Vec::new();
+    if request.streams[1].is_some() {
+        options.push(has::STDERR);
+    }
+    let number = |number: u64| CString::new(number.to_string()).unwrap_or_default();
+    let argv = vec![
+        request.title.clone(),
+        request.name.clone(),
+        number(request.max_size),
+        number(request.max_files.into()),
+        CString::new(options).unwrap_or_default(),
+    ];
+    let plan = copier::plan(argv, request.elsewhere, facts);
+    let [stdout, stderr] = request.streams.map(|stream| stream.unwrap_or(null.as_fd()));
+    let fds = [
+        (Given::Stdin, stdout),
+        (Given::Stdout, stderr),
+        (Given::Stderr, request.dir),
+        (Given::Container, null.as_fd()),
+        (Given::Input, null.as_fd()),
+        (Given::Listener, request.listener),
+        (Given::Copier, program.as_fd()),
+    ];
+    let launch = LaunchRequest {
+        object: &object,
+        title: c"podlet:log",
+        sealed: seal(&plan)?,
+        fds: &fds,
+        handed_over: Vec::new(),
+        cgroup: request.cgroup,
+        note: None,
+        answer: &|_| Ok(()),
+        program_dirs: request.program_dirs,
+        cancel: None,
+    };
+    Ok(run_plan(&plan, launch)?.pidfd)
+}

@@ -1,0 +1,344 @@
+//! Who copies what a container writes: see [`pause::log`].
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
+use pause::log::packet;
+
+use super::Pod;
+use super::container::Container;
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::kernel::procfs::ProcessId;
+use crate::kernel::{files, record_file, syscalls};
+use crate::launch::copier::{self, CopierRequest};
+use crate::launch::stdio::{self, LogEnd, LogPipes};
+use crate::spec::{LogDriver, LogOptions};
+use crate::store::exits::Reservation;
+use crate::store::lock::LockMode;
+use crate::store::records::{ATTACH, COPIER, CopierRecord, K8S_LOG};
+
+/// A copier whose container has ended is done after so long at most, unless it is
+/// stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So many clients may come at the same moment.
+const CLIENTS: i32 = 16;
+
+/// Where the log of a new process comes from.
+pub(super) struct LogSource {
+    pipes: LogPipes,
+    /// Whose streams these are.
+    streams: Reservation,
+    /// Somebody copies them already.
+    is_copied: bool,
+    is_kept: bool,
+}
+
+impl LogSource {
+    /// As its streams are opened.
+    pub(super) fn end(&mut self) -> LogEnd<'_> {
+        match self.is_kept {
+            true => LogEnd::Pipes(&mut self.pipes),
+            false => LogEnd::Nowhere,
+        }
+    }
+}
+
+impl Container<'_> {
+    /// For its main process.
+    pub(super) fn new_log(&self, options: &LogOptions, streams: Reservation) -> LogSource {
+        let is_kept = options.driver != LogDriver::None;
+        LogSource { pipes: LogPipes::default(), streams, is_copied: false, is_kept }
+    }
+
+    /// For an exec: what the main process writes to, if that is copied.
+    pub(super) fn shared_log(&self, options: &LogOptions, exec: Reservation) -> Result<LogSource> {
+        let new = self.new_log(options, exec);
+        let Some(copier) = self.copier()? else { return Ok(new) };
+        let mut kept = self.pod.kept_streams(copier.streams)?.into_iter();
+        let mut pipe = || -> Result<Option<(PipeReader, PipeWriter)>> {
+            let Some(reader) = kept.next() else { return Ok(None) };
+            // Through this a pipe's other end can be opened, too.
+            let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+            let writer = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+            let writer = writer.doing(|| format!("opening the log of {}", self.object()))?;
+            stdio::make_wait(&writer).doing(|| format!("opening the log of {}", self.object()))?;
+            Ok(Some((reader.into(), OwnedFd::from(writer).into())))
+        };
+        match [pipe()?, pipe()?] {
+            [None, _] => Ok(new),
+            // Of one that has no stderr of its own, both are the same.
+            [Some((reader, writer)), None] => {
+                let copy = (clone(&reader)?.into(), clone(&writer)?.into());
+                let pipes = LogPipes::of([Some((reader, writer)), Some(copy)]);
+                Ok(LogSource { pipes, streams: copier.streams, is_copied: true, ..new })
+            }
+            both => Ok(LogSource { pipes: LogPipes::of(both), streams: copier.streams, is_copied: true, ..new }),
+        }
+    }
+
+    /// Sees to it that what is written will be copied, if anything can be.
+    pub(super) fn begin_log(&self, source: &LogSource, options: &LogOptions) -> Result<()> {
+        let readers = source.pipes.readers();
+        if source.is_copied || readers.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        // The one of the run before has little left to do.
+        self.end_copier(PATIENCE)?;
+        if let Some(keeper) = self.pod.keeper() {
+            // Without stderr of its own there is one.
+            let streams: Vec<_> = readers.into_iter().flatten().collect();
+            keeper.keep(source.streams, &streams).doing(|| format!("keeping the streams of {}", self.object()))?;
+        }
+        self.start_copier(readers, source.streams, options)
+    }
+
+    fn start_copier(
+        &self,
+        readers: [Option<BorrowedFd<'_>>; 2],
+        streams: Reservation,
+        options: &LogOptions,
+    ) -> Result<()> {
+        let object = self.object();
+        let (dir, name) = self.log_place(options);
+        let dir = open_log(&dir, &name, options.path.is_some())?;
+        let listener = self.listen()?;
+        let cgroup = self.pod.cgroup().map(|cgroup| cgroup.pause());
+        let cgroup = cgroup.map(|dir| self.pod.way_to(cgroup::open_birthplace(&dir), &dir)).transpose()?;
+        // Where there is only stderr it stands in the other's place.
+        let readers = match readers {
+            [None, stderr] => [stderr, None],
+            both => both,
+        };
+        let request = CopierRequest {
+            object: &object,
+            title: stdio::title("log", self.pod.name(), &self.name),
+            streams: readers,
+            dir: dir.as_fd(),
+            name,
+            elsewhere: options.path.is_some(),
+            max_size: options.max_size.unwrap_or(0),
+            max_files: options.max_files,
+            listener: listener.as_fd(),
+            cgroup: cgroup.as_ref(),
+            program_dirs: self.pod.store.program_dirs(),
+        };
+        let copier = copier::start(&request, &self.pod.facts)?;
+        let pid = syscalls::pid_of(copier.as_fd()).doing(|| object.clone())?;
+        // One that has nothing to do any more is gone already.
+        let process = pid.map(ProcessId::of).transpose()?.flatten().unwrap_or(ProcessId { pid: 0, start: 0 });
+        let record = CopierRecord { process, streams };
+        record_file::write_record(&self.dir().join(COPIER), &record).map_err(|error| {
+            // Nobody would find it.
+            syscalls::pidfd_signal(copier.as_fd(), libc::SIGKILL).ok();
+            error
+        })?;
+        Ok(())
+    }
+
+    /// The directory of its log, and the name in it.
+    fn log_place(&self, options: &LogOptions) -> (PathBuf, CString) {
+        let path = options.path.clone().unwrap_or_else(|| self.dir().join(K8S_LOG));
+        let name = path.file_name().map(|name| CString::new(name.as_bytes()).unwrap_or_default());
+        (path.parent().unwrap_or(Path::new("/")).into(), name.unwrap_or_default())
+    }
+
+    /// The socket at which clients come, for this user alone.
+    fn listen(&self) -> Result<OwnedFd> {
+        let context = || format!("making the socket of the copier of {}", self.object());
+        let place = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(self.dir()).doing(context)?;
+        files::remove_file(&self.dir().join(ATTACH))?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).doing(context)?;
+        // Before it has a name nobody can come.
+        fchmod(&listener, Mode::from_bits_truncate(0o600)).doing(context)?;
+        // However long the path of the state directory is.
+        let address = format!("/proc/self/fd/{}/{ATTACH}", place.as_raw_fd());
+        bind(listener.as_raw_fd(), &UnixAddr::new(address.as_str()).doing(context)?).doing(context)?;
+        listen(&listener, Backlog::new(CLIENTS).doing(context)?).doing(context)?;
+        Ok(listener)
+    }
+
+    pub(super) fn copier(&self) -> Result<Option<CopierRecord>> {
+        record_file::read_record(&self.dir().join(COPIER))
+    }
+
+    /// Starts another copier in the place of one that was killed. What it had read
+    /// and not yet written is lost, nothing else; a container that has something to
+    /// write has waited.
+    ///
+    /// # Errors
+    /// [`Error::Os`] and what a start may fail with.
+    pub fn tend_log(&self) -> Result<bool> {
+        let Some(copier) = self.copier()? else { return Ok(false) };
+        if copier.process.open()?.is_some_and(|copier| !has_ended(&copier)) {
+            return Ok(false);
+        }
+        // A command that starts it has the lock.
+        let Some(_lock) = self.pod.lock(LockMode::Exclusive, false)? else { return Ok(false) };
+        let Some(copier) = self.copier()? else { return Ok(false) };
+        if copier.process.open()?.is_some_and(|copier| !has_ended(&copier)) {
+            return Ok(false);
+        }
+        let kept = self.pod.kept_streams(copier.streams)?;
+        if kept.iter().all(is_at_its_end) {
+            // Either it was done, or nobody can go on.
+            files::remove_file(&self.dir().join(COPIER))?;
+            return Ok(false);
+        }
+        let mut streams = kept.iter().map(AsFd::as_fd);
+        let options = self.record()?.container.log;
+        self.start_copier([streams.next(), streams.next()], copier.streams, &options)?;
+        Ok(true)
+    }
+
+    /// Has the log opened anew by its name, as after logrotate(8) has renamed it. CRI's
+    /// ReopenContainerLog.
+    ///
+    /// # Errors
+    /// [`Error::State`] if nobody writes to it just now, [`Error::Invalid`] and
+    /// [`Error::Os`] if it cannot be opened; nothing has changed then.
+    pub fn reopen_log(&self) -> Result<()> {
+        let options = self.record()?.container.log;
+        let (dir, name) = self.log_place(&options);
+        open_log(&dir, &name, options.path.is_some())?;
+        match ask_copier(&self.dir(), Some(packet::REOPEN))? {
+            true => Ok(()),
+            false => Err(Error::state(self.object(), "has nobody who writes its log")),
+        }
+    }
+
+    /// Lets go of what pause keeps of runs that nobody will ask for any more: this
+    /// container's, which is being removed, and those before the latest of others.
+    pub(super) fn let_go_of_streams(&self) -> Result<()> {
+        if !self.pod.is_alive() {
+            return Ok(());
+        }
+        let others = self.pod.containers()?;
+        let others = others.iter().filter(|other| other.name != self.name);
+        let wanted: Vec<_> = others.filter_map(|other| Some(other.copier().ok()??.streams)).collect();
+        self.pod.keep_streams_of(|streams| wanted.contains(&streams))
+    }
+
+    /// Waits until its copier is done; ends it if it is not by then.
+    pub(super) fn end_copier(&self, patience: Duration) -> Result<()> {
+        let path = self.dir().join(COPIER);
+        let copier = match record_file::read_record::<CopierRecord>(&path) {
+            // What cannot be read leads to nobody.
+            Err(Error::Corrupt { .. }) => None,
+            copier => copier?,
+        };
+        let Some(copier) = copier else { return Ok(()) };
+        if let Some(process) = copier.process.open()? {
+            let context = || format!("waiting for the copier of {}", self.object());
+            if !syscalls::wait_readable(&process, Some(patience)).doing(context)? {
+                // Gone already is as good.
+                syscalls::pidfd_signal(process.as_fd(), libc::SIGKILL).ok();
+                syscalls::wait_readable(&process, Some(PATIENCE)).doing(context)?;
+            }
+        }
+        files::remove_file(&path)
+    }
+}
+
+impl Pod {
+    /// Starts another copier in the place of each that was killed; the names of
+    /// their containers.
+    ///
+    /// # Errors
+    /// As [`Container::tend_log`].
+    pub fn tend_logs(&self) -> Result<Vec<String>> {
+        let mut tended = Vec::new();
+        if self.is_alive() {
+            for container in self.containers()? {
+                if container.tend_log()? {
+                    tended.push(container.name);
+                }
+            }
+        }
+        Ok(tended)
+    }
+
+    /// Of a pod that has ended: nothing more will be written.
+    pub(super) fn end_copiers(&self) -> Result<()> {
+        self.containers()?.iter().try_for_each(|container| container.end_copier(PATIENCE))
+    }
+}
+
+/// Asks a copier, by the socket in its container's directory, for what stands in
+/// [`packet`], and waits for the answer; without a word, until it has copied what was
+/// written before. False if there is none, or it does not answer.
+pub(super) fn ask_copier(container: &Path, word: Option<u8>) -> Result<bool> {
+    let context = || format!("asking the copier at {}", container.display());
+    let Ok(place) = File::open(container) else { return Ok(false) };
+    let copier = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}/{ATTACH}", place.as_raw_fd()).as_str()).doing(context)?;
+    // One that is done does not listen any more.
+    if connect(copier.as_raw_fd(), &address).is_err() {
+        return Ok(false);
+    }
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    if word.is_some_and(|word| send(copier.as_raw_fd(), &[word], flags).is_err()) {
+        return Ok(false);
+    }
+    // It greets, too.
+    let mut answers = 1 + usize::from(word.is_some());
+    let end = Instant::now() + PATIENCE;
+    while answers > 0 {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut packet = [0];
+        if left.is_zero() || !syscalls::wait_readable(&copier, Some(left)).doing(context)? {
+            return Ok(false);
+        }
+        match recv(copier.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            Ok(1) => answers -= usize::from(packet[0] == packet::HELLO),
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Opens the directory of a log, if that can be written.
+fn open_log(dir: &Path, name: &CString, is_given: bool) -> Result<File> {
+    let path = dir.join(name.to_string_lossy().as_ref());
+    let opened = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(dir);
+    let directory = opened.doing(|| format!("opening the directory of the log {}", path.display()))?;
+    if !is_given {
+        files::check_place(&path)?;
+    }
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let context = || format!("opening the log {}", path.display());
+    if !options.open(&path).doing(context)?.metadata().doing(context)?.is_file() {
+        let reason = "is no plain file: give another path, or remove it";
+        return Err(Error::invalid("log.path", path.to_string_lossy(), reason));
+    }
+    Ok(directory)
+}
+
+fn clone(fd: &impl AsFd) -> Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned().doing(|| "duplicating a stream".into())
+}
+
+/// Whether everything that was written to a pipe has been read, and nobody will
+/// write any more.
+fn is_at_its_end(stream: &OwnedFd) -> bool {
+    let mut look = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    poll(&mut look, PollTimeout::ZERO).is_ok_and(|_| look[0].revents() == Some(PollFlags::POLLHUP))
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    syscalls::wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
+}
+
