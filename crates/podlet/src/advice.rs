@@ -138,7 +138,11 @@ const OPTIONS: &[Entry] = &[
     (RUN, &["--passwd", "--passwd-entry"], "podlet changes no file of the image"),
     (RUN, &["--tz"], "`-e TZ=ZONE` says it to the C library, if the image knows zones"),
     (&["run", "plan", "exec"], &["--preserve-fds"], "a container has its three standard streams and nothing else"),
-    (&["logs"], &["--names", "--color"], "names stand before lines where a pod has several containers, in colour on a terminal"),
+    (
+        &["logs"],
+        &["--names", "--color"],
+        "names stand before lines where a pod has several containers, in colour on a terminal",
+    ),
     (EVERY, &["--latest"], LATEST),
     (&["ps", "logs", "wait", "exec", "kill", "stop", "start", "restart", "update", "rm", "inspect"], &["-l"], LATEST),
     (&["ps"], &["-n", "--last"], LATEST),

@@ -97,9 +97,7 @@ impl Clients {
         let mut text = [0u8; packet::LONGEST];
         let fd = self.sockets[at] as usize;
         // SAFETY: as much as there is room for.
-        let size = unsafe {
-            syscall(nr::RECVFROM, [fd, text.as_mut_ptr() as usize, text.len(), MSG_DONTWAIT, 0, 0])
-        };
+        let size = unsafe { syscall(nr::RECVFROM, [fd, text.as_mut_ptr() as usize, text.len(), MSG_DONTWAIT, 0, 0]) };
         if size <= 0 {
             if size != -EAGAIN {
                 close(&mut self.sockets[at]);

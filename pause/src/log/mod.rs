@@ -115,7 +115,8 @@ enum Stream {
 /// be, and what of [`has`] there is.
 pub unsafe fn run(argv: *const *const u8) -> ! {
     // SAFETY: by the contract above.
-    let (mut log, mut options) = unsafe { (Log::new(*argv.add(1), number(*argv.add(2)), number(*argv.add(3))), *argv.add(4)) };
+    let (mut log, mut options) =
+        unsafe { (Log::new(*argv.add(1), number(*argv.add(2)), number(*argv.add(3))), *argv.add(4)) };
     let (mut stderr, mut terminal, mut input) = (Stream::Ended, false, usize::MAX);
     // SAFETY: the string ends with a null byte.
     while let word @ 1.. = unsafe { *options } {

@@ -76,7 +76,8 @@ impl Instance {
         found.give_home(&mut process.process);
         let terminal = extra.io.terminal_options();
         let owner = idmap::on_machine(found.ids.uid, self.record.users.uids());
-        let (streams, pipes) = stdio::open(extra.io, &mut LogEnd::File(&self.dir.join(LOG)), Reopening::ByOwner(owner))?;
+        let (streams, pipes) =
+            stdio::open(extra.io, &mut LogEnd::File(&self.dir.join(LOG)), Reopening::ByOwner(owner))?;
         let filter = process.filter_without_pod()?;
         let enter = Enter {
             facts: &self.facts,

@@ -87,7 +87,17 @@ impl Pod {
         }
         let recorded = scope.as_ref().map(|scope| scope.scope.clone());
         let created = SystemTime::now();
-        let record = PodRecord { id, options, users, cgroup, scope: recorded, created, attached: true, owner, keeps_streams: true };
+        let record = PodRecord {
+            id,
+            options,
+            users,
+            cgroup,
+            scope: recorded,
+            created,
+            attached: true,
+            owner,
+            keeps_streams: true,
+        };
         let mut pod = Pod::new(store, &dir, record, facts);
         let made = pod.write().and_then(|()| pod.start_pause(scope));
         match made {
@@ -259,11 +269,7 @@ impl Pod {
             sealed: seal(&plan)?,
             fds: &fds,
             // What tells that the other side is gone.
-            handed_over: vec![
-                (Given::Lifeline, lifeline_end),
-                (Given::KeepIn, keep_in),
-                (Given::KeepOut, keep_out),
-            ],
+            handed_over: vec![(Given::Lifeline, lifeline_end), (Given::KeepIn, keep_in), (Given::KeepOut, keep_out)],
             cgroup: birthplace.as_ref(),
             note: None,
             answer: &only_maps(|pid| map_by_helper(pid, &self.record.users)),

@@ -341,4 +341,3 @@ fn is_at_its_end(stream: &OwnedFd) -> bool {
 fn has_ended(process: &OwnedFd) -> bool {
     syscalls::wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
 }
-

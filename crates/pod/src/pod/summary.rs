@@ -24,7 +24,9 @@ use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
 use crate::store::Store;
 use crate::store::exits::{Exit, Reservation};
-use crate::store::records::{CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit};
+use crate::store::records::{
+    CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit,
+};
 use crate::store::snapshot::Snapshot;
 
 /// A pod, in short.

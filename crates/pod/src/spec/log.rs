@@ -54,7 +54,8 @@ impl LogOptions {
     /// [`Error::Invalid`].
     pub fn check(&self) -> Result<()> {
         if let Some(size) = self.max_size.filter(|size| *size < LEAST) {
-            let reason = format!("a file that small holds hardly a line: give at least {LEAST}, or nothing for no limit");
+            let reason =
+                format!("a file that small holds hardly a line: give at least {LEAST}, or nothing for no limit");
             return Err(Error::invalid("log.max_size", size.to_string(), reason));
         }
         if !(1..=MOST_FILES).contains(&self.max_files) {

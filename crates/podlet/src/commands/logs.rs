@@ -67,7 +67,8 @@ fn parse_time(text: &str) -> Result<SystemTime, String> {
     if let Ok(time) = humantime::parse_rfc3339_weak(text) {
         return Ok(time);
     }
-    let wrong = "give a time such as 2026-01-31T12:00:00Z, seconds since the epoch, or a duration before now such as 10m";
+    let wrong =
+        "give a time such as 2026-01-31T12:00:00Z, seconds since the epoch, or a duration before now such as 10m";
     let wrong = || wrong.to_string();
     if let Ok(seconds) = text.parse::<f64>() {
         let since = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;

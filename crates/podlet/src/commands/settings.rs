@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use pod::{Io, LogDriver, LogOptions, Stdio};
 use pod::spec::{Device, DeviceKind, Rlimit};
+use pod::{Io, LogDriver, LogOptions, Stdio};
 
 /// How a container's output is kept.
 #[derive(Args, Default)]
@@ -59,10 +59,12 @@ impl LogArgs {
                     bail!("--log-opt {option:?}: belongs to --log-driver k8s-file")
                 }
                 "max-size" if value == "-1" => options.max_size = None,
-                "max-size" => options.max_size = match pod::resources::parse_size(value) {
-                    Some(size @ 1..) => Some(size as u64),
-                    _ => bail!("--log-opt {option:?}: give a size such as 10m, or -1 for no limit"),
-                },
+                "max-size" => {
+                    options.max_size = match pod::resources::parse_size(value) {
+                        Some(size @ 1..) => Some(size as u64),
+                        _ => bail!("--log-opt {option:?}: give a size such as 10m, or -1 for no limit"),
+                    }
+                }
                 "max-file" => {
                     let number = value.parse();
                     options.max_files = number.with_context(|| format!("--log-opt {option:?}: not a number"))?;

@@ -158,9 +158,7 @@ fn a_handle_does_all_there_is_to_do_with_a_container(bed: &Bed) {
     assert_eq!(db.exit().expect("known"), None);
     let main = db.start(Io::log()).expect("a start");
     assert!(matches!(db.start(Io::log()), Err(Error::State { .. })), "it runs");
-    bed.until("its word", || {
-        bed::logged(&db).contains("up")
-    });
+    bed.until("its word", || bed::logged(&db).contains("up"));
     let status = db.status().expect("its status");
     assert_eq!((status.state, status.pid), (ContainerState::Running, main.pid()));
     let exec = ExecSpec::new(["/probe", "exit", "4"]);

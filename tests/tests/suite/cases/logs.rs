@@ -122,7 +122,8 @@ fn a_line_is_whole_up_to_its_longest(bed: &Bed) {
     const LONGEST: usize = 8191;
     bed.podlet("create web").ok();
     let (fits, longer) = ("x".repeat(LONGEST), "y".repeat(LONGEST + 1));
-    bed.podlet(&format!("run --pod web -d --name a --rootfs ROOT /probe piece {fits} , piece {longer} , echo end")).ok();
+    bed.podlet(&format!("run --pod web -d --name a --rootfs ROOT /probe piece {fits} , piece {longer} , echo end"))
+        .ok();
     bed.podlet("wait web/a").ok();
     assert_eq!(bed.podlet("logs web/a").ok(), format!("{fits}\n{longer}\nend\n"));
     let file = fs::read_to_string(bed.state().join("web/containers/a/k8s.log")).expect("its log");
@@ -221,7 +222,8 @@ fn a_full_disk_is_said_and_the_container_goes_on(bed: &Bed) {
     // It goes on to the end, and waits there.
     let container = bed.pid_of("web/a");
     bed.until("its wait", || {
-        fs::read_to_string(format!("/proc/{container}/syscall")).is_ok_and(|call| call.starts_with("230 ") || call.starts_with("35 "))
+        fs::read_to_string(format!("/proc/{container}/syscall"))
+            .is_ok_and(|call| call.starts_with("230 ") || call.starts_with("35 "))
     });
     let before = bed.podlet("logs web/a").ok();
     assert!(!before.contains("full\n"));
