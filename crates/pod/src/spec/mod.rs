@@ -33,6 +33,7 @@ pub use layers::{Layers, UpperDir};
 pub use mount::{Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;
+pub(crate) use pod::shm_options;
 pub use pod::{PodOptions, TimeOffsets};
 pub use process::{CapabilitySets, DEFAULT_CAPABILITIES, DEFAULT_PATH, ProcessSpec, Rlimit, User};
 pub use scheduling::{CpuAffinity, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};
