@@ -48,6 +48,7 @@ mod oci_races;
 mod oci_signals;
 mod oci_terminal;
 mod oci_users;
+mod options;
 mod own_pid;
 mod pause;
 mod pause_by_id;
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Case> {
         bad::CASES,
         seccomp::CASES,
         users::CASES,
+        options::CASES,
         nesting::CASES,
         pause_by_id::CASES,
     ];
