@@ -55,11 +55,6 @@ const OPTIONS: &[Entry] = &[
         "nothing is noted of an image's ports: publish each by -p HOST:POD (docs/network.md)",
     ),
     (
-        RUN,
-        &["--http-proxy"],
-        "no variable is taken over unasked: `-e http_proxy -e https_proxy -e no_proxy` takes these",
-    ),
-    (
         MAKE,
         &["--hosts-file"],
         "names of a network are the pod's, others are given by --add-host: `podlet run -v FILE:/etc/hosts:ro` has a file \

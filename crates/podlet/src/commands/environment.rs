@@ -11,6 +11,9 @@ use pod::ContainerSpec;
 
 use super::settings;
 
+/// How a machine says by what its programs reach the web.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+
 /// A container's environment.
 #[derive(Args, Default)]
 pub struct EnvArgs {
@@ -23,6 +26,9 @@ pub struct EnvArgs {
     /// Set all of podlet's own, but for those that the container has by itself
     #[arg(long)]
     env_host: bool,
+    /// Set podlet's own http_proxy, https_proxy, ftp_proxy and no_proxy, in small and capital letters
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    http_proxy: Option<bool>,
     /// Leave out a variable that it would have without being told: PATH, or one of a bundle's
     #[arg(long, value_name = "K")]
     unsetenv: Vec<String>,
@@ -51,8 +57,10 @@ impl EnvArgs {
             }
         }
         let has = |container: &ContainerSpec, name: &str| container.process.env_value(name).is_some();
-        if self.env_host {
-            let mut host: Vec<_> = ours.filter(|(name, _)| !has(container, name)).collect();
+        let is_proxy = |name: &str| PROXIES.iter().any(|proxy| name == *proxy || name == proxy.to_ascii_uppercase());
+        let takes = |name: &str| self.env_host || self.http_proxy == Some(true) && is_proxy(name);
+        if self.env_host || self.http_proxy == Some(true) {
+            let mut host: Vec<_> = ours.filter(|(name, _)| takes(name) && !has(container, name)).collect();
             host.sort();
             container.process.env.extend(host.into_iter().map(|(name, value)| format!("{name}={value}")));
         }
@@ -80,7 +88,8 @@ mod tests {
     fn adjusted(args: EnvArgs) -> Result<Vec<String>> {
         let mut container = ContainerSpec::new("a", Root::Host).env("BOTH", "container");
         container.process.env.retain(|variable| !variable.starts_with("PATH="));
-        let ours = [("OURS", "1"), ("BOTH", "podlet")].map(|(name, value)| (name.to_string(), value.to_string()));
+        let ours = [("OURS", "1"), ("BOTH", "podlet"), ("HTTP_PROXY", "p"), ("no_proxy", "n")]
+            .map(|(name, value)| (name.to_string(), value.to_string()));
         args.adjust_with(&mut container, ours.into_iter())?;
         Ok(container.process.env)
     }
@@ -91,8 +100,11 @@ mod tests {
         let of = |args| adjusted(args).expect("an environment");
         assert_eq!(of(EnvArgs::default()), ["container=podlet", "BOTH=container"]);
         let host = || EnvArgs { env_host: true, ..EnvArgs::default() };
-        assert_eq!(of(host()), ["container=podlet", "BOTH=container", "OURS=1"]);
-        let unset = EnvArgs { unsetenv: words(&["OURS", "container", "NONE"]), ..host() };
+        assert_eq!(of(host()), ["container=podlet", "BOTH=container", "HTTP_PROXY=p", "OURS=1", "no_proxy=n"]);
+        let proxies = |is_set| EnvArgs { http_proxy: Some(is_set), ..EnvArgs::default() };
+        assert_eq!(of(proxies(true)), ["container=podlet", "BOTH=container", "HTTP_PROXY=p", "no_proxy=n"]);
+        assert_eq!(of(proxies(false)), ["container=podlet", "BOTH=container"]);
+        let unset = EnvArgs { unsetenv: words(&["OURS", "HTTP_PROXY", "no_proxy", "container", "NONE"]), ..host() };
         assert_eq!(of(unset), ["BOTH=container"]);
         // What is asked for stays.
         let all = EnvArgs { unsetenv_all: true, env: words(&["BOTH=said"]), ..host() };

@@ -12,12 +12,14 @@ use anyhow::{Context, Result, bail};
 use pod::ContainerSpec;
 use pod::spec::{Mount, MountFlags, MountKind};
 
+use super::storage::check_labels;
+
 /// The types that there are, each with its keys.
 const TYPES: [(&str, &str); 3] = [
     (
         "bind",
-        "src (source), dst (destination, target), ro (readonly), bind-propagation, bind-nonrecursive, nosuid, nodev, \
-         noexec",
+        "src (source), dst (destination, target), ro (readonly), bind-propagation, bind-nonrecursive, relabel, nosuid, \
+         nodev, noexec",
     ),
     (
         "tmpfs",
@@ -135,6 +137,13 @@ fn of_bind(mount: &mut Mount, key: &str, value: Option<&str>) -> Result<bool> {
             if let MountKind::Bind { recursive, .. } = &mut mount.kind {
                 *recursive = !is_true(key, value)?;
             }
+        }
+        "relabel" => {
+            let how = value.unwrap_or_default();
+            if !["shared", "private"].contains(&how) {
+                bail!("relabel={how}: give shared or private");
+            }
+            check_labels().with_context(|| format!("relabel={how}"))?;
         }
         // What is below must not be a way around it.
         "ro" | "readonly" => set(mount, "rro", "rrw", is_true(key, value)?),
@@ -291,6 +300,7 @@ mod tests {
             ("type=bind,src=/a,dst=/b,consistency=cached", "\"consistency\" is no key of a bind: there are type, src"),
             ("type=bind,src=/a,dst=/b,tmpfs-size=1m", "\"tmpfs-size\" is no key of a bind"),
             ("type=bind,src=/a,dst=/b,bind-propagation=private", "give rprivate, rslave or rshared"),
+            ("type=bind,src=/a,dst=/b,relabel", "relabel=: give shared or private"),
             ("type=bind,src=/a,dst=/b,ro=yes", "ro=yes: give true or false"),
             ("type=bind,src=/a,dst=/b,", "\"\" is no key"),
             ("type=tmpfs,src=/a,dst=/b", "src=/a: a tmpfs comes from nowhere"),

@@ -77,7 +77,7 @@ pub struct Run {
     storage: StorageArgs,
     #[command(flatten)]
     rights: RightsArgs,
-    /// A resource limit, such as nofile=1024:2048 (ulimit(1))
+    /// A resource limit, such as nofile=1024:2048 (ulimit(1)); others, and host, are podlet's own
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
@@ -184,6 +184,10 @@ impl Run {
         };
         match (said, self.options.net.pod()?) {
             (Some(pod), Some(other)) if pod != other => bail!("--network pod:{other}: --pod says {pod:?}"),
+            (Some(pod), _) if pod.starts_with("new:") => {
+                let name = pod.trim_start_matches("new:");
+                bail!("--pod {pod}: make it first, by `podlet create {name}`, and give --pod {name}")
+            }
             (pod, other) => Ok(pod.or_else(|| other.map(String::from))),
         }
     }
@@ -387,7 +391,8 @@ impl Run {
         self.process.adjust(&mut container)?;
         container.resources = container.resources.changed_by(&self.limits.resources(false)?)?;
         container.sysctl.extend(self.options.sysctls()?);
-        for limit in &self.ulimit {
+        // Those of podlet itself are the container's anyway.
+        for limit in self.ulimit.iter().filter(|limit| *limit != "host") {
             let limit = settings::ulimit(limit)?;
             container.process.rlimits.retain(|other| other.name != limit.name);
             container.process.rlimits.push(limit);

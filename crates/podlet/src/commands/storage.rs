@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::ContainerSpec;
 use pod::spec::{Mount, MountKind};
@@ -14,7 +14,7 @@ use super::{mount, settings};
 #[derive(Args, Default)]
 pub struct StorageArgs {
     /// Bind a directory or file of this machine; options are ro, nosuid, nodev,
-    /// noexec, rprivate (default), rslave, rshared
+    /// noexec, rprivate (default), rslave, rshared, rbind (default), bind
     #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount an empty file system in memory; options such as size=64m, ro
@@ -98,6 +98,20 @@ impl StorageArgs {
     }
 }
 
+/// Files get other SELinux labels where there are some; elsewhere there is nothing
+/// to be done.
+///
+/// # Errors
+/// Where there are some.
+pub fn check_labels() -> Result<()> {
+    match Path::new("/sys/fs/selinux/enforce").exists() {
+        true => {
+            bail!("podlet gives files no SELinux labels: `chcon -Rt container_file_t DIR` does, then leave it away")
+        }
+        false => Ok(()),
+    }
+}
+
 /// `SRC:DST`, and options as podman has them.
 fn parse_volume(volume: &str) -> Result<Mount> {
     let usage = || format!("--volume {volume:?}: give SRC:DST or SRC:DST:OPTIONS");
@@ -117,8 +131,19 @@ fn parse_volume(volume: &str) -> Result<Mount> {
             // As with ro, what is below must not be a way around it.
             "nosuid" | "nodev" | "noexec" => &format!("r{option}"),
             "rprivate" | "rslave" | "rshared" => option,
+            "bind" | "rbind" => {
+                if let MountKind::Bind { recursive, .. } = &mut mount.kind {
+                    *recursive = option == "rbind";
+                }
+                continue;
+            }
+            "z" | "Z" => {
+                check_labels().with_context(|| format!("--volume {volume:?}: {option}"))?;
+                continue;
+            }
             _ => bail!(
-                "--volume {volume:?}: {option:?} is none of ro, rw, nosuid, nodev, noexec, rprivate, rslave, rshared"
+                "--volume {volume:?}: {option:?} is none of ro, rw, nosuid, nodev, noexec, rprivate, rslave, rshared, \
+                 bind, rbind, z, Z"
             ),
         };
         mount.option(name);

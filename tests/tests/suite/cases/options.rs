@@ -113,8 +113,14 @@ fn mounts_are_said_by_keys(bed: &Bed) {
     assert!(has(&mounted(&said, "/t").expect("a tmpfs").1, "size=1024k"), "{said}");
     bed.podlet("run --rm --mount type=bind,source=DIR/volume,target=/data --rootfs ROOT /probe write /data/new x").ok();
     assert_eq!(fs::read_to_string(volume.join("new")).expect("written"), "x");
+    // There is nothing to label where there are no labels.
+    let labelled = bed.podlet("run --rm -v DIR/volume:/data:ro,Z --rootfs ROOT /probe read /data/file");
+    match Path::new("/sys/fs/selinux/enforce").exists() {
+        true => drop(labelled.fails(125, &["--volume", "SELinux"])),
+        false => assert_eq!(labelled.ok(), "inside\n"),
+    }
     for (mount, words) in [
-        ("type=bind,src=DIR/volume,dst=/data,relabel=shared", &["relabel", "bind-propagation"][..]),
+        ("type=bind,src=DIR/volume,dst=/data,idmap", &["idmap", "bind-propagation"][..]),
         ("type=bind,src=DIR/none,dst=/data", &["none"]),
         ("type=volume,src=data,dst=/data", &["--mount", "no volumes", "type=bind"]),
         ("type=tmpfs,dst=/t,tmpfs-size=much", &["tmpfs-size=much"]),
@@ -329,6 +335,7 @@ fn namespaces_are_the_pods_or_private(bed: &Bed) {
     assert_ne!(bed.podlet("run --rm --uts private --name own --rootfs ROOT /probe hostname").ok(), "web\n");
     for (options, words) in [
         ("--pod web --uts private", &["--uts private", "pod web"][..]),
+        ("--pod new:other", &["--pod new:other", "podlet create other"]),
         ("--pid host", &["--pid host", "pause"]),
         ("--uts host", &["--uts host", "--hostname"]),
         ("--ipc container:x", &["--ipc container:x", "--pod POD"]),
