@@ -8,6 +8,7 @@ use ::foreground::Signals;
 use ::net::Networks;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use pod::config::PodHints;
 use pod::spec::{MountKind, NamespaceMode, check_name};
 use pod::{ContainerSpec, Error, Io, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
@@ -284,8 +285,30 @@ impl Run {
             }
         };
         check_name("container", name)?;
+        let (container, share) = self.source(name)?;
+        let mut container = self.adjust(container)?;
+        // In the foreground we remove it ourselves, when its end is told. If we are
+        // killed before, the next command's sweep does.
+        container.remove_when_ended = self.rm && joined.is_some();
+        self.notes.add(&mut container.labels, &mut container.annotations)?;
+        container.check_before_pod()?;
+        let made = match joined {
+            Some(pod) => {
+                if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
+                    bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
+                }
+                None
+            }
+            None => Some(self.own_pod(&mut container, share, foreground)?),
+        };
+        Ok(Request { container, pod: made })
+    }
+
+    /// The container as its bundle, directory or image has it, and what a bundle says of
+    /// its pod.
+    fn source(&self, name: &str) -> Result<(ContainerSpec, Option<PodHints>)> {
         let mut share = None;
-        let mut container = match (&self.bundle, &self.rootfs) {
+        let container = match (&self.bundle, &self.rootfs) {
             (Some(bundle), _) => {
                 let mut config = config::read(name, &absolute(bundle)?)?;
                 // -t gives it one.
@@ -312,45 +335,39 @@ impl Run {
                 None => bail!("say what to run: `host CMD...`, --rootfs DIR CMD..., or --bundle DIR"),
             },
         };
-        container = self.adjust(container)?;
-        // In the foreground we remove it ourselves, when its end is told. If we are
-        // killed before, the next command's sweep does.
-        container.remove_when_ended = self.rm && joined.is_some();
-        self.notes.add(&mut container.labels, &mut container.annotations)?;
-        container.check_before_pod()?;
-        let made = match joined {
-            Some(pod) => {
-                if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
-                    bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
-                }
-                None
-            }
-            None => {
-                let mut network = self.options.net.choice()?;
-                let mut options = self.options.options(name)?;
-                if let Some(hints) = share {
-                    self.options.take(&mut options, hints);
-                }
-                network.adjust(&mut options)?;
-                self.take_shm_size(&mut options, &mut container)?;
-                options.adopt(&mut container)?;
-                network.take_sysctls(&mut options, Some(&container))?;
-                // Its own pod is found as it is.
-                options.labels = container.labels.clone();
-                options.end_with_last = true;
-                options.remove_when_dead = self.rm;
-                // In the foreground we see its end, and leave no zombie to others.
-                options.pause_is_child = foreground == Foreground::Yes;
-                self.namespaces.check_in(&options, true)?;
-                self.process.check_in(&container, &options)?;
-                if self.rights.privileged {
-                    privileged::open_sys(&mut container, options.host_network);
-                }
-                options.check()?;
-                Some((options, network))
-            }
-        };
-        Ok(Request { container, pod: made })
+        Ok((container, share))
+    }
+
+    /// A pod for this container alone, and its networks; the container is as it is in
+    /// that.
+    fn own_pod(
+        &self,
+        container: &mut ContainerSpec,
+        share: Option<PodHints>,
+        foreground: Foreground,
+    ) -> Result<(PodOptions, Choice)> {
+        let mut network = self.options.net.choice()?;
+        let mut options = self.options.options(&container.name)?;
+        if let Some(hints) = share {
+            self.options.take(&mut options, hints);
+        }
+        network.adjust(&mut options)?;
+        self.take_shm_size(&mut options, container)?;
+        options.adopt(container)?;
+        network.take_sysctls(&mut options, Some(container))?;
+        // Its own pod is found as it is.
+        options.labels = container.labels.clone();
+        options.end_with_last = true;
+        options.remove_when_dead = self.rm;
+        // In the foreground we see its end, and leave no zombie to others.
+        options.pause_is_child = foreground == Foreground::Yes;
+        self.namespaces.check_in(&options, true)?;
+        self.process.check_in(container, &options)?;
+        if self.rights.privileged {
+            privileged::open_sys(container, options.host_network);
+        }
+        options.check()?;
+        Ok((options, network))
     }
 
     /// What is to run: with an entrypoint that and the words, and nothing of
