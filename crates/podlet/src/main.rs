@@ -8,6 +8,8 @@
 mod advice;
 mod commands;
 mod foreground;
+#[cfg(test)]
+mod options;
 mod output;
 mod target;
 

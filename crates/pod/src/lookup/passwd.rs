@@ -17,6 +17,9 @@ use crate::spec::{ProcessSpec, User};
 /// More than the passwd or group file of any image has, in bytes.
 const MOST: u64 = 16 << 20;
 
+const NO_GROUPS: &str = "supplementary groups cannot be set in a user namespace of a single id; see subuid(5) for how \
+                         to get more";
+
 /// The result of a lookup.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -39,27 +42,26 @@ impl Found {
     }
 }
 
-/// Looks `user` up in the image at `root`, and checks that its ids exist in
-/// the pod. Where groups cannot be set (setgroups(2)) it has none.
+/// Looks the user of `process` up in the image at `root`, and the groups that it is
+/// given besides, and checks that its ids exist in the pod. Where groups cannot be
+/// set (setgroups(2)) it has none.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a name that is not there or an id that cannot be.
-pub(crate) fn look_up(root: &Path, user: &User, users: &Users, facts: &Facts) -> Result<Found> {
-    look_up_in(&RootFiles::of_dir(root)?, user, users, facts)
+pub(crate) fn look_up(root: &Path, process: &ProcessSpec, users: &Users, facts: &Facts) -> Result<Found> {
+    look_up_in(&RootFiles::of_dir(root)?, process, users, facts)
 }
 
 /// The same where the image is already open.
 ///
 /// # Errors
 /// As [`look_up`].
-pub(crate) fn look_up_in(root: &RootFiles, user: &User, users: &Users, facts: &Facts) -> Result<Found> {
+pub(crate) fn look_up_in(root: &RootFiles, process: &ProcessSpec, users: &Users, facts: &Facts) -> Result<Found> {
     let setgroups = users.setgroups(facts);
-    let found = match user {
+    let mut found = match &process.user {
         User::Ids { uid, gid, groups } => {
             if !groups.is_empty() && !setgroups {
-                let reason = "supplementary groups cannot be set in a user namespace of a single id; \
-                              see subuid(5) for how to get more";
-                return Err(Error::invalid("additionalGids", format!("{groups:?}"), reason));
+                return Err(Error::invalid("additionalGids", format!("{groups:?}"), NO_GROUPS));
             }
             let passwd = read(root, "etc/passwd")?;
             let home = entries(&passwd).find(|line| line.get(2) == Some(&uid.to_string().as_str()));
@@ -75,6 +77,12 @@ pub(crate) fn look_up_in(root: &RootFiles, user: &User, users: &Users, facts: &F
             found
         }
     };
+    if let Some(first) = process.groups.first() {
+        if !setgroups {
+            return Err(Error::invalid("groups", first, NO_GROUPS));
+        }
+        add_groups(&mut found.ids, &process.groups, &read(root, "etc/group")?)?;
+    }
     let ids = &found.ids;
     let all_groups = std::iter::once(&ids.gid).chain(&ids.groups);
     check_mapped("uid", ids.uid, users.uids())?;
@@ -122,11 +130,8 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
     let home = line.as_ref().and_then(|line| line.get(5)).map(|home| home.to_string());
     let ids = match group_part {
         Some(part) => {
-            let by_name = || entries(group).find(|line| line[0] == part && !is_digits(part));
-            let gid = number(part).or_else(|| number(by_name()?.get(2)?));
-            let gid = gid
-                .or_else(|| (part == "root").then_some(0))
-                .ok_or_else(|| wrong("no such group in the image's /etc/group, and not a gid"))?;
+            let none = || wrong("no such group in the image's /etc/group, and not a gid");
+            let gid = gid(part, group).ok_or_else(none)?;
             Ids { uid, gid, groups: Vec::new() }
         }
         None => {
@@ -140,6 +145,25 @@ fn parse(text: &str, passwd: &str, group: &str) -> Result<Found> {
         }
     };
     Ok(Found { ids, home })
+}
+
+/// Adds groups, each a name or a number as [`parse`] takes them.
+fn add_groups(ids: &mut Ids, groups: &[String], file: &str) -> Result<()> {
+    for group in groups {
+        let reason = "no such group in the image's /etc/group, and not a gid from 0 to 4294967294";
+        let gid = gid(group, file).ok_or_else(|| Error::invalid("groups", group, reason))?;
+        if !ids.groups.contains(&gid) {
+            ids.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
+/// The id of a group, which is a name or a number: digits are always an id.
+fn gid(text: &str, file: &str) -> Option<u32> {
+    let by_name = || entries(file).find(|line| line[0] == text && !is_digits(text));
+    // An image without files need not say which that is.
+    number(text).or_else(|| number(by_name()?.get(2)?)).or_else(|| (text == "root").then_some(0))
 }
 
 /// An id: digits only, and not the kernel's "none".
@@ -195,6 +219,20 @@ mod tests {
         assert_eq!(parse("0"), Ok(ids(0, 0, &[4])));
         assert_eq!(parse("0:0"), Ok(ids(0, 0, &[])));
         assert_eq!(super::parse("root:root", "", "").map(|found| found.ids), Ok(ids(0, 0, &[])));
+    }
+
+    #[test]
+    fn groups_are_added_once_and_digits_are_ids() {
+        let add = |groups: &[&str]| {
+            let mut ids = ids(33, 34, &[4]);
+            let groups: Vec<_> = groups.iter().map(|group| group.to_string()).collect();
+            add_groups(&mut ids, &groups, "34:x:0:\nadm:x:4:\nvideo:x:44:\n").map(|()| ids.groups)
+        };
+        assert_eq!(add(&["video", "adm", "44", "34", "root"]), Ok(vec![4, 44, 34, 0]));
+        for odd in ["nobody", "", "-1", "4294967295", "video "] {
+            let error = add(&[odd]).expect_err(odd).to_string();
+            assert!(error.starts_with("groups") && error.contains("/etc/group"), "{error}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Prepared {
         let overlay = Overlay::of(&container.root, dir, afresh, isolation.overlays_in_users(facts));
         overlay.as_ref().map_or(Ok(()), Overlay::check)?;
         let files = root_files(&container.root, overlay.as_ref())?;
-        let found = passwd::look_up_in(&files, &container.process.user, isolation.users, facts)?;
+        let found = passwd::look_up_in(&files, &container.process, isolation.users, facts)?;
         found.give_home(&mut container.process);
         if *isolation.users == Users::Caller {
             check_capabilities(&container, facts)?;

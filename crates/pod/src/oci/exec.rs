@@ -71,7 +71,7 @@ impl Instance {
         extra.io.check()?;
         let pid = crate::kernel::syscalls::pid_of(pidfd.as_fd()).doing(|| self.object())?.ok_or_else(gone)?;
         let root = format!("/proc/{pid}/root");
-        let found = passwd::look_up(Path::new(&root), &process.process.user, &self.record.users, &self.facts)?;
+        let found = passwd::look_up(Path::new(&root), &process.process, &self.record.users, &self.facts)?;
         compat::drop_empty_home(&mut process.process.env);
         found.give_home(&mut process.process);
         let terminal = extra.io.terminal_options();
@@ -204,7 +204,7 @@ impl Instance {
     /// The user the container runs as: its config has numbers, which mean the same
     /// in any image.
     pub(super) fn user(&self, root: &Path) -> Result<Found> {
-        passwd::look_up(root, &self.record.container.process.user, &self.record.users, &self.facts)
+        passwd::look_up(root, &self.record.container.process, &self.record.users, &self.facts)
     }
 }
 

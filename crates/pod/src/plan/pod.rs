@@ -31,7 +31,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::idmap::{IdMap, show_maps};
 use crate::kernel::namespace::Namespace;
 use crate::spec::users::Users;
-use crate::spec::{PodOptions, TimeOffsets};
+use crate::spec::{PodOptions, TimeOffsets, shm_options};
 
 /// Flags of a mount nobody can do anything with but read.
 const STRICT: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
@@ -306,7 +306,7 @@ fn empty_root(p: &mut Plan, pod: &PodShape<'_>, facts: &Facts) {
     }
     if pod.options.shares(Namespace::Ipc) {
         add(p, "mqueue", "mqueue", STRICT, "");
-        add(p, "shm", "tmpfs", STRICT, "mode=1777,size=65536k");
+        add(p, "shm", "tmpfs", STRICT, &shm_options(pod.options.shm_size));
     }
     p.push(step::pivot_root());
     p.push(step::detach("."));

@@ -190,10 +190,13 @@ impl Container<'_> {
     }
 
     fn exec_identity(&self, container: &ContainerSpec, command: &ExecSpec, pid: u32) -> Result<(Ids, Vec<String>)> {
-        let user = command.user.clone().map_or(container.process.user.clone(), User::Lookup);
         let root = format!("/proc/{pid}/root");
-        let found = passwd::look_up(Path::new(&root), &user, &self.pod.record.users, &self.pod.facts)?;
         let mut own = container.process.clone();
+        if let Some(user) = &command.user {
+            // The groups that were added are for the container's own.
+            (own.user, own.groups) = (User::Lookup(user.clone()), Vec::new());
+        }
+        let found = passwd::look_up(Path::new(&root), &own, &self.pod.record.users, &self.pod.facts)?;
         match command.user {
             // What the container's environment says is for its own user.
             Some(_) => found.replace_home(&mut own),

@@ -8,7 +8,7 @@ use caps::Capability;
 use super::container::{ContainerSpec, NamespaceMode};
 use super::flags::FILE_SYSTEM_FLAGS;
 use super::mount::{Mount, MountKind};
-use super::pod::PodOptions;
+use super::pod::{PodOptions, shm_options};
 use super::sysctl;
 use crate::error::{Error, Result};
 use crate::kernel::namespace::Namespace;
@@ -37,12 +37,16 @@ impl PodOptions {
 
     /// A container of this pod with what it takes over from that.
     pub(crate) fn place<'a>(&self, container: &'a ContainerSpec) -> Cow<'a, ContainerSpec> {
-        match container.net {
-            NamespaceMode::Pod if self.host_network => {
-                Cow::Owned(ContainerSpec { net: NamespaceMode::Host, ..container.clone() })
-            }
-            _ => Cow::Borrowed(container),
+        let mut placed = Cow::Borrowed(container);
+        if self.host_network && container.net == NamespaceMode::Pod {
+            placed.to_mut().net = NamespaceMode::Host;
         }
+        // The pod's own is bound there, or else (legacy mount API) one like it mounted.
+        if self.shm_size.is_some() && container.shares(Namespace::Ipc, self) {
+            let is_shm = |mount: &&mut Mount| mount.kind == MountKind::Shm;
+            placed.to_mut().mounts.iter_mut().filter(is_shm).for_each(|mount| mount.data = shm_options(self.shm_size));
+        }
+        placed
     }
 }
 
@@ -166,5 +170,29 @@ impl ContainerSpec {
             return Err(Error::invalid("capability", Capability::CAP_SYS_PTRACE.to_string(), reason));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Root;
+
+    #[test]
+    fn the_size_of_the_pods_shared_memory_is_its_containers() {
+        let data = |container: &ContainerSpec, pod: &PodOptions| {
+            let placed = pod.place(container);
+            let shm = placed.mounts.iter().find(|mount| mount.kind == MountKind::Shm);
+            shm.map(|mount| mount.data.clone()).expect("a /dev/shm")
+        };
+        let (usual, large) = (PodOptions::new("web"), PodOptions::new("web").shm_size(1 << 30));
+        let mut container = ContainerSpec::new("a", Root::Host);
+        assert_eq!(data(&container, &usual), "mode=1777,size=65536k");
+        assert_eq!(data(&container, &large), "mode=1777,size=1073741824");
+        assert!(matches!(usual.place(&container), Cow::Borrowed(_)), "nothing is copied for nothing");
+        container.ipc = NamespaceMode::Own;
+        assert_eq!(data(&container, &large), "mode=1777,size=65536k", "its own");
+        let error = large.share([Namespace::Pid]).check().expect_err("no ipc").to_string();
+        assert!(error.starts_with("shm_size \"1073741824\": ") && error.contains("add `ipc` to --share"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use caps::Capability;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::flags::{MountFlags, Propagation, PropagationKind};
 use super::layers::Layers;
 use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
-use super::pod::PodOptions;
+use super::pod::{PodOptions, shm_options};
 use super::process::ProcessSpec;
 use super::scheduling::{MemoryPolicy, Personality};
 use crate::error::{Error, Result};
@@ -116,6 +117,10 @@ pub struct ContainerSpec {
     pub log: LogOptions,
     /// The signal `stop` begins with.
     pub stop_signal: Signal,
+    /// How many seconds it is given from that signal to SIGKILL, where the command
+    /// that stops it does not say ([`grace`](ContainerSpec::grace)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<u32>,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
     #[serde(default)]
     pub domainname: Option<String>,
@@ -191,6 +196,7 @@ impl ContainerSpec {
             cgroup: NamespaceMode::Pod,
             hostname: None,
             stop_signal: Signal::TERM,
+            stop_timeout: None,
             domainname: None,
             sysctl: BTreeMap::new(),
             devices: Vec::new(),
@@ -263,6 +269,15 @@ impl ContainerSpec {
         self
     }
 
+    /// How long it is given to end once it has been sent its
+    /// [stop signal](ContainerSpec::stop_signal): what
+    /// [`stop_timeout`](ContainerSpec::stop_timeout) says, else 10 seconds, as
+    /// podman and docker have it.
+    pub fn grace(&self) -> Duration {
+        const USUAL: u32 = 10;
+        Duration::from_secs(self.stop_timeout.unwrap_or(USUAL).into())
+    }
+
     /// Adds to the bounding, effective and permitted set.
     #[must_use]
     pub fn add_capability(mut self, capability: Capability) -> ContainerSpec {
@@ -313,7 +328,7 @@ fn default_mounts() -> Vec<Mount> {
             MountFlags::NOSUID | MountFlags::NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
-        mount("/dev/shm", MountKind::Shm, STRICT, "mode=1777,size=65536k"),
+        mount("/dev/shm", MountKind::Shm, STRICT, &shm_options(None)),
         mount("/dev/mqueue", MountKind::Mqueue, STRICT, ""),
         mount("/sys", MountKind::Sysfs, STRICT | MountFlags::RDONLY, ""),
         mount("/sys/fs/cgroup", MountKind::Cgroup, STRICT | MountFlags::RDONLY, ""),

@@ -35,6 +35,7 @@ pub use log::{LogDriver, LogOptions};
 pub use mount::{Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;
+pub(crate) use pod::shm_options;
 pub use pod::{PodOptions, TimeOffsets};
 pub use process::{CapabilitySets, DEFAULT_CAPABILITIES, DEFAULT_PATH, ProcessSpec, Rlimit, User};
 pub use scheduling::{CpuAffinity, IoClass, IoPriority, MemoryPolicy, Personality, Scheduler};

@@ -28,6 +28,14 @@ pub struct TimeOffsets {
     pub boottime_nanos: u32,
 }
 
+/// The options of a `/dev/shm` of this many bytes (tmpfs(5)).
+pub(crate) fn shm_options(size: Option<u64>) -> String {
+    match size {
+        None => "mode=1777,size=65536k".into(),
+        Some(bytes) => format!("mode=1777,size={bytes}"),
+    }
+}
+
 impl TimeOffsets {
     /// As `/proc/<pid>/timens_offsets` takes them.
     pub fn text(&self) -> String {
@@ -68,6 +76,10 @@ pub struct PodOptions {
     /// subreaper (PR_SET_CHILD_SUBREAPER(2const)), also as a zombie in the end.
     #[serde(skip)]
     pub pause_is_child: bool,
+    /// With [`Namespace::Ipc`]: how much its `/dev/shm` holds, in bytes; 0 for as
+    /// much as there is, 64 MiB if not said.
+    #[serde(default)]
+    pub shm_size: Option<u64>,
     /// With [`Namespace::Uts`]: domain name inside (setdomainname(2)).
     #[serde(default)]
     pub domainname: Option<String>,
@@ -106,6 +118,7 @@ impl PodOptions {
             end_with_last: false,
             remove_when_dead: false,
             pause_is_child: false,
+            shm_size: None,
             domainname: None,
             sysctl: BTreeMap::new(),
             resources: Resources::default(),
@@ -144,6 +157,13 @@ impl PodOptions {
         self
     }
 
+    /// Sets how much its `/dev/shm` holds, in bytes; 0 for as much as there is.
+    #[must_use]
+    pub fn shm_size(mut self, bytes: u64) -> PodOptions {
+        self.shm_size = Some(bytes);
+        self
+    }
+
     /// Sets the host name inside.
     #[must_use]
     pub fn hostname(mut self, name: impl Into<String>) -> PodOptions {
@@ -178,6 +198,10 @@ impl PodOptions {
             if !self.shares(Namespace::Uts) {
                 return Err(Error::invalid("domainname", domainname, "needs a uts namespace: add `uts` to --share"));
             }
+        }
+        if let Some(bytes) = self.shm_size.filter(|_| !self.shares(Namespace::Ipc)) {
+            let reason = "its containers have a /dev/shm each: add `ipc` to --share";
+            return Err(Error::invalid("shm_size", bytes.to_string(), reason));
         }
         if self.host_network && self.shares(Namespace::Net) {
             let reason = "its network namespace is the machine's: take `net` out of --share";

@@ -84,6 +84,10 @@ pub struct ProcessSpec {
     pub cwd: PathBuf,
     /// The user it runs as.
     pub user: User,
+    /// Groups it is in besides those of its user: each a group's name in the
+    /// container's `/etc/group`, or a gid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// File mode creation mask.
     pub umask: u32,
     /// Capabilities.
@@ -120,6 +124,7 @@ impl ProcessSpec {
             env: vec![format!("PATH={DEFAULT_PATH}"), "container=podlet".into()],
             cwd: "/".into(),
             user: User::Lookup("0".into()),
+            groups: Vec::new(),
             umask: 0o022,
             capabilities: CapabilitySets {
                 bounding: set,

@@ -48,11 +48,21 @@ impl Create {
             let option = if self.run.terminal.tty { "--tty" } else { "--interactive" };
             bail!("{option}: nothing is started yet, and `podlet start` does that in the background, without input");
         }
-        let request = self.run.request(super::run::Foreground::No)?;
+        if self.run.files.pidfile.is_some() {
+            bail!(
+                "--pidfile: nothing is started yet; `podlet inspect -f '{{{{.Pid}}}}' NAME` prints a pid once it runs"
+            );
+        }
+        if self.run.timeout.is_some() {
+            bail!("--timeout: nothing is started yet, and `podlet start` does that in the background");
+        }
+        let request = self.run.request("container create", super::run::Foreground::No)?;
+        let files = self.run.make_way(store, &request)?;
         let (mut pod, container) = self.run.open_pod(store, request)?;
         super::run::note_reach(&pod, &container)?;
         let name = pod.create_container(&container)?.name().to_string();
         pod.detach()?;
+        files.keep(None)?;
         let name = target::show(pod.name(), &name);
         output::line(&name).with_context(|| format!("container {name} is made; only its name could not be printed"))?;
         Ok(0)

@@ -1,6 +1,7 @@
 //! `podlet create`: an empty pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,17 +11,32 @@ use pod::idmap::IdMap;
 use pod::spec::TimeOffsets;
 use pod::{CgroupManager, Error, Namespace, Pod, PodOptions, Store};
 
+use super::id_files::IdFile;
+use super::namespaces::check_userns;
 use super::net::NetArgs;
-use super::settings::NoteArgs;
-use super::update::LimitArgs;
+use super::rm;
+use super::settings::{self, NoteArgs};
+use super::update::{LimitArgs, parse_size};
 use crate::output;
 
 /// Make an empty pod: pause and its namespaces
 #[derive(Args)]
 pub struct Create {
-    /// The pod's name
-    #[arg(value_name = "POD")]
-    name: String,
+    /// The pod's name [default: made up]
+    #[arg(value_name = "POD", conflicts_with = "named")]
+    name: Option<String>,
+    /// The same as an option
+    #[arg(short, long = "name", value_name = "POD", id = "named")]
+    named: Option<String>,
+    /// When its last container ends: continue, or stop, and it ends as well [default: continue]
+    #[arg(long, value_name = "POLICY")]
+    exit_policy: Option<String>,
+    /// Write its name to a file that is not there yet
+    #[arg(long, value_name = "FILE")]
+    pod_id_file: Option<PathBuf>,
+    /// Remove a pod that has its name, with all that is in it
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     options: PodArgs,
     #[command(flatten)]
@@ -36,9 +52,16 @@ pub struct PodArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Namespaces its containers share: any of net,pid,ipc,uts,user,cgroup,time [default: net,pid,ipc,uts]
+    /// Namespaces its containers share: any of net,pid,ipc,uts,user,cgroup,time, or none; + before the list adds to
+    /// the default [default: net,pid,ipc,uts]
     #[arg(long, value_name = "LIST")]
     pub share: Option<String>,
+    /// How much its /dev/shm holds, such as 256m; 0 for as much as there is [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+    /// host: no user namespace of its own, as if nothing was said; others are said by --share, --uidmap and --gidmap
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// Host name inside [default: the pod's name]
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -70,9 +93,14 @@ impl PodArgs {
     pub fn options(&self, name: &str) -> Result<PodOptions> {
         let mut options = PodOptions::new(name);
         if let Some(list) = &self.share {
-            let names = list.split(',').filter(|name| !name.is_empty());
-            options.share = names.map(str::parse::<Namespace>).collect::<Result<_, _>>()?;
+            let (added, list) = list.strip_prefix('+').map_or((false, list.as_str()), |list| (true, list));
+            let names = list.split(',').filter(|name| !name.is_empty() && list != "none");
+            let named = names.map(str::parse::<Namespace>).collect::<Result<BTreeSet<_>, _>>()?;
+            options.share = if added { &options.share | &named } else { named };
         }
+        let own_users = options.shares(Namespace::User) || !self.uid_maps.is_empty() || !self.gid_maps.is_empty();
+        check_userns(self.userns.as_deref(), own_users)?;
+        options.shm_size = self.shm_size()?;
         options.hostname = self.hostname.clone();
         options.uid_maps = self.uid_maps.iter().map(|map| parse_map("uidmap", map)).collect::<Result<_, _>>()?;
         options.gid_maps = self.gid_maps.iter().map(|map| parse_map("gidmap", map)).collect::<Result<_, _>>()?;
@@ -84,6 +112,13 @@ impl PodArgs {
             Some(other) => bail!("--cgroup-manager {other:?}: give cgroupfs or systemd"),
         };
         Ok(options)
+    }
+
+    /// What `--shm-size` says, in bytes.
+    pub fn shm_size(&self) -> Result<Option<u64>> {
+        let bytes = self.shm_size.as_ref().map(|text| parse_size("shm-size", text)).transpose()?;
+        // As podman has it, 0 is no limit; -1 it does not have.
+        Ok(bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)))
     }
 
     /// Adds what a config says of the pod, where the command line does not.
@@ -112,6 +147,8 @@ impl PodArgs {
     pub fn given(&self) -> Option<&'static str> {
         let given = [
             ("--share", self.share.is_some()),
+            ("--shm-size", self.shm_size.is_some()),
+            ("--userns", self.userns.is_some()),
             ("--hostname", self.hostname.is_some()),
             ("--uidmap", !self.uid_maps.is_empty()),
             ("--gidmap", !self.gid_maps.is_empty()),
@@ -151,7 +188,20 @@ pub const LEGACY_MOUNT_API: &str = "open_tree, mount_setattr and the like, or op
 
 impl Create {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let mut options = self.options.options(&self.name)?;
+        let made_up;
+        let name = match self.name.as_ref().or(self.named.as_ref()) {
+            Some(name) => name,
+            None => {
+                made_up = settings::make_up("p")?;
+                &made_up
+            }
+        };
+        let mut options = self.options.options(name)?;
+        options.end_with_last = match self.exit_policy.as_deref() {
+            None | Some("continue") => false,
+            Some("stop") => true,
+            Some(other) => bail!("--exit-policy {other:?}: give continue or stop"),
+        };
         options.sysctl = self.options.sysctls()?;
         options.resources = self.limits.resources(true)?;
         self.notes.add(&mut options.labels, &mut options.annotations)?;
@@ -161,9 +211,16 @@ impl Create {
         let mut network = self.options.net.choice()?;
         network.adjust(&mut options)?;
         network.take_sysctls(&mut options, None)?;
+        options.check()?;
+        let file =
+            self.pod_id_file.as_deref().map(|path| IdFile::with_name("--pod-id-file", path, name)).transpose()?;
+        if self.replace {
+            rm::by_force(store, name)?;
+        }
         let mut pod = Pod::create(store, options)?;
         network.attach(&pod, &Networks::open(store))?;
         pod.detach()?;
+        file.map(|file| file.keep("")).transpose()?;
         note_limits(&pod);
         let name = pod.name();
         output::line(name).with_context(|| format!("pod {name} is made; only its name could not be printed"))?;

@@ -16,6 +16,7 @@ use pod::spec::NamespaceMode;
 use pod::{ContainerSpec, Error, Namespace, Pod, PodOptions, PodStatus, Store};
 use serde::Serialize;
 
+use super::storage::OwnFileArgs;
 use crate::output;
 
 /// The pod's networks, addresses, ports and names.
@@ -23,7 +24,7 @@ use crate::output;
 pub struct NetArgs {
     /// Its networks, the first of which has its ports: NAME, or cni:NAME for a CNI network, once for each; pasta: an ordinary user's way out; none: only its own loopback; host: this
     /// machine's own; pod:POD: join that pod [default: what PODLET_NETWORK says, else podlet, made if it is missing; for an ordinary user pasta, or none where that cannot be]
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Vec<String>,
     /// Have a port of this machine lead to one of the pod's; ranges such as 8000-8009:80-89, and POD alone for a
     /// free one
@@ -48,7 +49,7 @@ pub struct NetArgs {
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
     /// An option of its resolver, such as ndots:2 (resolv.conf(5))
-    #[arg(long, value_name = "OPTION")]
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
     dns_option: Vec<String>,
     /// A name for it alone; host-gateway is this machine
     #[arg(long, value_name = "NAME:ADDRESS")]
@@ -398,8 +399,15 @@ fn warn(findings: &[Finding]) {
 /// The container with the names of its pod's networks, where it mounts nothing
 /// itself: neither on such a file nor on a directory above, which is the user's
 /// and would get mount points.
-pub fn with_names(container: ContainerSpec, pod: &Pod, networks: &Networks) -> Result<ContainerSpec> {
-    Ok(bind_names(container, networks.files(pod.name())?))
+pub fn with_names(
+    container: ContainerSpec,
+    pod: &Pod,
+    networks: &Networks,
+    own: &OwnFileArgs,
+) -> Result<ContainerSpec> {
+    let mut files = networks.files(pod.name())?;
+    files.retain(|(_, target)| !own.keeps(target));
+    Ok(bind_names(container, files))
 }
 
 fn bind_names<'a>(container: ContainerSpec, files: impl IntoIterator<Item = (PathBuf, &'a str)>) -> ContainerSpec {

@@ -17,17 +17,18 @@ pub struct Plan {
 
 impl Plan {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        let request = self.run.request(Foreground::Yes)?;
+        let request = self.run.request("plan", Foreground::Yes)?;
         let io = self.run.terminal.io();
         if !pod::facts::Facts::read()?.calls.new_mount_api() {
             output::line(format!("# {}", super::create::LEGACY_MOUNT_API))?;
         }
         match self.run.joined()? {
             Some(name) => {
-                let pod = Pod::open(store, name)?;
-                output::line(format!("# container {}/{}", pod.name(), request.container.name))?;
-                note_reach(&request.container, pod.options())?;
-                output::line(pod.plan_container(&request.container, &io)?)?;
+                let pod = Pod::open(store, &name)?;
+                let container = self.run.for_pod(request.container, pod.options())?;
+                output::line(format!("# container {}/{}", pod.name(), container.name))?;
+                note_reach(&container, pod.options())?;
+                output::line(pod.plan_container(&container, &io)?)?;
             }
             None => {
                 let (options, network) = request.pod.context("a pod of its own has options")?;

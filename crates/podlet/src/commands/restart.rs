@@ -11,9 +11,9 @@ use crate::target::{self, Target};
 /// Stop containers and start them again; the pod and its network stay
 #[derive(Args)]
 pub struct Restart {
-    /// Seconds between the stop signal and SIGKILL
-    #[arg(short = 't', long = "time", value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
-    seconds: u64,
+    /// Seconds between the stop signal and SIGKILL [default: what the container's --stop-timeout says, else 10]
+    #[arg(short = 't', long = "time", value_name = "S", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
+    seconds: Option<u64>,
     /// All pods
     #[arg(short, long, conflicts_with = "targets")]
     all: bool,
@@ -30,7 +30,12 @@ impl Restart {
             target.pod.start()?;
             super::net::restore(&target.pod, store)?;
             for name in names {
-                target.pod.container(&name)?.restart(Duration::from_secs(self.seconds), Io::log())?;
+                let container = target.pod.container(&name)?;
+                let grace = match self.seconds {
+                    Some(seconds) => Duration::from_secs(seconds),
+                    None => container.spec()?.grace(),
+                };
+                container.restart(grace, Io::log())?;
             }
             Ok(())
         })

@@ -1,19 +1,28 @@
 //! `podlet run`: a container, in a pod that is there or in one of its own.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ::foreground::Signals;
 use ::net::Networks;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use pod::seccomp::{self, Seccomp};
-use pod::spec::{check_name, parse_capability};
-use pod::{ContainerSpec, Error, Layers, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
+use pod::config::PodHints;
+use pod::spec::{MountKind, NamespaceMode, check_name};
+use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
 
 use super::create::PodArgs;
+use super::environment::EnvArgs;
+use super::id_files::{self, IdFileArgs, IdFiles};
+use super::namespaces::NamespaceArgs;
 use super::net::{self, Choice};
+use super::process::ProcessArgs;
+use super::rights::RightsArgs;
 use super::settings::{self, LogArgs, NoteArgs};
+use super::storage::{OwnFileArgs, StorageArgs};
 use super::update::{LimitArgs, show_size};
+use super::{privileged, rm};
 use crate::foreground::{self, TerminalArgs};
 use crate::{advice, output, target};
 
@@ -23,6 +32,12 @@ pub struct Run {
     /// Where it runs [default: a pod of its own, which ends with it]
     #[arg(long, value_name = "POD")]
     pub pod: Option<String>,
+    /// The same, named in a file (`podlet create --pod-id-file`)
+    #[arg(long, value_name = "FILE", conflicts_with = "pod")]
+    pod_id_file: Option<PathBuf>,
+    /// What stands there: a pipe is read once.
+    #[arg(skip)]
+    named_pod: OnceCell<String>,
     /// The container's name, and its own pod's [default: made up]
     #[arg(long)]
     pub name: Option<String>,
@@ -32,16 +47,26 @@ pub struct Run {
     /// Remove it when it has ended
     #[arg(long)]
     rm: bool,
+    /// Remove what has its name: a container of --pod, or one in a pod of its own
+    #[arg(long, requires = "name")]
+    replace: bool,
+    /// Kill it after so long; only in the foreground
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
+    pub timeout: Option<u64>,
+    #[command(flatten)]
+    pub files: IdFileArgs,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
-    /// Set an environment variable; K alone takes podlet's own
-    #[arg(short, long = "env", value_name = "K=V")]
-    env: Vec<String>,
-    /// Set those of a file, a line each, before the others
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    #[command(flatten)]
+    env: EnvArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
+    own_files: OwnFileArgs,
     /// The program to run, with CMD as its arguments: a word, or words as a JSON array
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
@@ -51,36 +76,16 @@ pub struct Run {
     /// UID, NAME, UID:GID or NAME:GROUP, names as the image knows them
     #[arg(short, long)]
     user: Option<String>,
-    /// Bind a directory or file of this machine; options are ro, nosuid, nodev,
-    /// noexec, rprivate (default), rslave, rshared
-    #[arg(short, long, value_name = "SRC:DST[:OPTIONS]")]
-    volume: Vec<String>,
-    /// Mount an empty file system in memory; options such as size=64m, ro
-    #[arg(long, value_name = "DST[:OPTIONS]")]
-    tmpfs: Vec<String>,
-    /// The root file system cannot be written
-    #[arg(long)]
-    read_only: bool,
-    /// Give a capability; ALL for all
-    #[arg(long, value_name = "C")]
-    cap_add: Vec<String>,
-    /// Take a capability; ALL for all
-    #[arg(long, value_name = "C")]
-    cap_drop: Vec<String>,
-    /// A device node of this machine, under the same name or another
-    #[arg(long, value_name = "SRC[:DST[:rwm]]")]
-    device: Vec<String>,
-    /// A resource limit, such as nofile=1024:2048 (ulimit(1))
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    rights: RightsArgs,
+    /// A resource limit, such as nofile=1024:2048 (ulimit(1)); others, and host, are podlet's own
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
     /// How readily the kernel kills it when memory runs out, -1000 to 1000
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// seccomp=FILE, seccomp=unconfined, no-new-privileges[=true|false], or
-    /// nesting: it may make namespaces and mounts, for containers of its own,
-    /// and nothing of its /proc and /sys is hidden; only in a user namespace
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
     /// Use this directory as the root file system
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     rootfs: Option<PathBuf>,
@@ -120,7 +125,8 @@ impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let foreground = if self.detach { Foreground::No } else { Foreground::Yes };
         self.log.check(self.detach)?;
-        let request = self.request(foreground)?;
+        let request = self.request("run", foreground)?;
+        let files = self.make_way(store, &request)?;
         let signals = Signals::hold()?;
         let (mut pod, container) = self.open_pod(store, request)?;
         let io = self.log.io(self.detach).unwrap_or_else(|| self.terminal.io());
@@ -131,6 +137,8 @@ impl Run {
         note_reach(&pod, container)?;
         let mut process = pod.run(container, io)?;
         pod.detach()?;
+        let unwritten = || format!("container {}/{} runs", pod.name(), container.name);
+        let named = files.keep(process.pid()).with_context(unwritten)?;
         if self.detach {
             let name = target::show(pod.name(), &container.name);
             let unprinted = || format!("container {name} runs; only its name could not be printed");
@@ -140,7 +148,14 @@ impl Run {
         let name = target::show(pod.name(), &container.name);
         let relay = self.terminal.show(&mut process)?;
         let end = || pod.container(&container.name)?.kill_all();
-        let exit = foreground::Foreground::new(signals, &process, relay, &name, &end).wait()?;
+        let mut foreground = foreground::Foreground::new(signals, &process, relay, &name, &end);
+        if let Some(seconds) = self.timeout.filter(|seconds| *seconds > 0)
+            && !foreground.has_ended_by(Instant::now().checked_add(Duration::from_secs(seconds)))?
+        {
+            end()?;
+            output::note(format_args!("container {name}: killed after its time of {seconds} s"));
+        }
+        let exit = foreground.wait()?;
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);
         match (self.joined()?, self.rm) {
@@ -154,24 +169,75 @@ impl Run {
             // pause is ending by itself.
             (None, false) => pod.kill()?,
         }
+        if let Some(path) = named.filter(|_| self.rm) {
+            // It names nothing any more. If it is gone, that is as good.
+            std::fs::remove_file(path).ok();
+        }
         Ok(exit.shell_code())
     }
 
     /// The pod it joins, if it is to have none of its own.
-    pub fn joined(&self) -> Result<Option<&str>> {
-        match (self.pod.as_deref(), self.options.net.pod()?) {
+    pub fn joined(&self) -> Result<Option<String>> {
+        let said = match (&self.pod_id_file, self.named_pod.get()) {
+            (Some(file), None) => {
+                let name = id_files::pod_of(file)?;
+                Some(self.named_pod.get_or_init(|| name).clone())
+            }
+            (Some(_), known) => known.cloned(),
+            (None, _) => self.pod.clone(),
+        };
+        match (said, self.options.net.pod()?) {
             (Some(pod), Some(other)) if pod != other => bail!("--network pod:{other}: --pod says {pod:?}"),
-            (pod, other) => Ok(pod.or(other)),
+            (Some(pod), _) if pod.starts_with("new:") => {
+                let name = pod.trim_start_matches("new:");
+                bail!("--pod {pod}: make it first, by `podlet create {name}`, and give --pod {name}")
+            }
+            (pod, other) => Ok(pod.or_else(|| other.map(String::from))),
         }
+    }
+
+    /// What is done for a request before anything of it is made: the files that are to
+    /// tell of it are opened, and what it replaces is removed.
+    pub fn make_way(&self, store: &Store, request: &Request) -> Result<IdFiles> {
+        let container = &request.container.name;
+        let name = match self.joined()? {
+            Some(pod) => target::show(&pod, container),
+            None => container.clone(),
+        };
+        let files = self.files.open(&name)?;
+        if self.replace {
+            match (&request.pod, self.joined()?) {
+                (Some((options, _)), _) => check_own(store, &options.name)?,
+                // It may be one that cannot be in there.
+                (None, Some(pod)) => {
+                    self.for_pod(request.container.clone(), Pod::open(store, &pod)?.options())?;
+                }
+                (None, None) => {}
+            }
+            rm::by_force(store, &name)?;
+        }
+        Ok(files)
+    }
+
+    /// A container as it is in a pod that is there.
+    pub fn for_pod(&self, mut container: ContainerSpec, pod: &PodOptions) -> Result<ContainerSpec> {
+        self.namespaces.check_in(pod, false)?;
+        self.process.check_in(&container, pod)?;
+        if self.rights.privileged {
+            privileged::open_sys(&mut container, pod.host_network);
+        }
+        Ok(container)
     }
 
     /// The pod that is there, or one of its own in its networks, attached yet; and
     /// the container with what it has of these.
     pub fn open_pod(&self, store: &Store, request: Request) -> Result<(Pod, ContainerSpec)> {
         let networks = Networks::open(store);
+        let mut container = request.container;
         let pod = match (self.joined()?, request.pod) {
             (Some(name), _) => {
-                let pod = Pod::open(store, name)?;
+                let pod = Pod::open(store, &name)?;
+                container = self.for_pod(container, pod.options())?;
                 net::say(&networks.restore_files(&pod)?);
                 pod
             }
@@ -182,17 +248,27 @@ impl Run {
                 pod
             }
         };
-        let container = net::with_names(request.container, &pod, &networks)?;
+        let container = net::with_names(container, &pod, &networks, &self.own_files)?;
         Ok((pod, container))
     }
 
-    /// Everything that can be refused, before anything is made.
-    pub fn request(&self, foreground: Foreground) -> Result<Request> {
+    /// Everything that can be refused, before anything is made; `command` has these
+    /// options.
+    pub fn request(&self, command: &str, foreground: Foreground) -> Result<Request> {
         self.terminal.check(self.detach)?;
+        if self.detach && self.timeout.is_some() {
+            bail!(
+                "--timeout: nobody of podlet's would be there to kill it: leave --detach away, or give it to the program, \
+                 such as `timeout 60 CMD`"
+            );
+        }
         let joined = self.joined()?;
+        let joined = joined.as_deref();
         // `--network pod:POD` is how it is said there.
         let given = match self.options.given() {
-            Some("--network") if self.pod.is_none() => self.options.net.given_but_network(),
+            Some("--network") if self.pod.is_none() && self.pod_id_file.is_none() => {
+                self.options.net.given_but_network()
+            }
             given => given,
         };
         if let (Some(pod), Some(option)) = (joined, given) {
@@ -201,19 +277,42 @@ impl Run {
         // Everything after the first word is the command's, so clap takes an
         // option it does not know for that word.
         if let Some(option) = self.words.first().filter(|word| word.starts_with('-')) {
-            bail!(advice::option("run", option));
+            bail!(advice::option(command, option));
         }
         let made_up;
         let name = match (&self.name, joined) {
             (Some(name), _) => name,
             (None, pod) => {
-                made_up = make_up(if pod.is_some() { "c" } else { "p" })?;
+                made_up = settings::make_up(if pod.is_some() { "c" } else { "p" })?;
                 &made_up
             }
         };
         check_name("container", name)?;
+        let (container, share) = self.source(name)?;
+        let mut container = self.adjust(container)?;
+        // In the foreground we remove it ourselves, when its end is told. If we are
+        // killed before, the next command's sweep does.
+        container.remove_when_ended = self.rm && joined.is_some();
+        container.log = self.log.options()?;
+        self.notes.add(&mut container.labels, &mut container.annotations)?;
+        container.check_before_pod()?;
+        let made = match joined {
+            Some(pod) => {
+                if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
+                    bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
+                }
+                None
+            }
+            None => Some(self.own_pod(&mut container, share, foreground)?),
+        };
+        Ok(Request { container, pod: made })
+    }
+
+    /// The container as its bundle, directory or image has it, and what a bundle says of
+    /// its pod.
+    fn source(&self, name: &str) -> Result<(ContainerSpec, Option<PodHints>)> {
         let mut share = None;
-        let mut container = match (&self.bundle, &self.rootfs) {
+        let container = match (&self.bundle, &self.rootfs) {
             (Some(bundle), _) => {
                 let mut config = config::read(name, &absolute(bundle)?)?;
                 // -t gives it one.
@@ -240,40 +339,39 @@ impl Run {
                 None => bail!("say what to run: `host CMD...`, --rootfs DIR CMD..., or --bundle DIR"),
             },
         };
-        container = self.adjust(container)?;
-        // In the foreground we remove it ourselves, when its end is told. If we are
-        // killed before, the next command's sweep does.
-        container.remove_when_ended = self.rm && joined.is_some();
-        container.log = self.log.options()?;
-        self.notes.add(&mut container.labels, &mut container.annotations)?;
-        container.check_before_pod()?;
-        let made = match joined {
-            Some(pod) => {
-                if let Some(field) = share.and_then(|hints| hints.beyond_a_pod()) {
-                    bail!("{field}: belongs to the pod, and {pod:?} is there already; give it to `podlet create`");
-                }
-                None
-            }
-            None => {
-                let mut network = self.options.net.choice()?;
-                let mut options = self.options.options(name)?;
-                if let Some(hints) = share {
-                    self.options.take(&mut options, hints);
-                }
-                network.adjust(&mut options)?;
-                options.adopt(&mut container)?;
-                network.take_sysctls(&mut options, Some(&container))?;
-                // Its own pod is found as it is.
-                options.labels = container.labels.clone();
-                options.end_with_last = true;
-                options.remove_when_dead = self.rm;
-                // In the foreground we see its end, and leave no zombie to others.
-                options.pause_is_child = foreground == Foreground::Yes;
-                options.check()?;
-                Some((options, network))
-            }
-        };
-        Ok(Request { container, pod: made })
+        Ok((container, share))
+    }
+
+    /// A pod for this container alone, and its networks; the container is as it is in
+    /// that.
+    fn own_pod(
+        &self,
+        container: &mut ContainerSpec,
+        share: Option<PodHints>,
+        foreground: Foreground,
+    ) -> Result<(PodOptions, Choice)> {
+        let mut network = self.options.net.choice()?;
+        let mut options = self.options.options(&container.name)?;
+        if let Some(hints) = share {
+            self.options.take(&mut options, hints);
+        }
+        network.adjust(&mut options)?;
+        self.take_shm_size(&mut options, container)?;
+        options.adopt(container)?;
+        network.take_sysctls(&mut options, Some(container))?;
+        // Its own pod is found as it is.
+        options.labels = container.labels.clone();
+        options.end_with_last = true;
+        options.remove_when_dead = self.rm;
+        // In the foreground we see its end, and leave no zombie to others.
+        options.pause_is_child = foreground == Foreground::Yes;
+        self.namespaces.check_in(&options, true)?;
+        self.process.check_in(container, &options)?;
+        if self.rights.privileged {
+            privileged::open_sys(container, options.host_network);
+        }
+        options.check()?;
+        Ok((options, network))
     }
 
     /// What is to run: with an entrypoint that and the words, and nothing of
@@ -284,13 +382,25 @@ impl Run {
         Ok(if args.is_empty() && self.entrypoint.is_none() { container } else { container.args(args) })
     }
 
+    /// A container with a /dev/shm of its own has what is said of the pod's.
+    fn take_shm_size(&self, options: &mut PodOptions, container: &mut ContainerSpec) -> Result<()> {
+        let is_pods = container.ipc == NamespaceMode::Pod && options.shares(Namespace::Ipc);
+        let Some(bytes) = options.shm_size.filter(|_| !is_pods) else { return Ok(()) };
+        if container.ipc == NamespaceMode::Host {
+            bail!("--shm-size: /dev/shm is this machine's (--ipc host): leave one of them away");
+        }
+        options.shm_size = None;
+        for mount in container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Shm) {
+            mount.data = format!("mode=1777,size={bytes}");
+        }
+        Ok(())
+    }
+
     /// The options that change a container, wherever it comes from.
     fn adjust(&self, mut container: ContainerSpec) -> Result<ContainerSpec> {
-        for variable in settings::environment(&self.env_file, &self.env)? {
-            if let Some((name, value)) = variable.split_once('=') {
-                container = container.env(name, value);
-            }
-        }
+        self.rights.give(&mut container)?;
+        self.env.adjust(&mut container)?;
+        self.namespaces.adjust(&mut container)?;
         self.terminal.name_in(&mut container.process.env);
         if let Some(dir) = &self.workdir {
             container = container.cwd(dir);
@@ -298,48 +408,36 @@ impl Run {
         if let Some(user) = &self.user {
             container = container.user(user);
         }
-        for volume in &self.volume {
-            container = add_volume(container, volume)?;
-        }
-        for tmpfs in &self.tmpfs {
-            let (target, options) = tmpfs.split_once(':').unwrap_or((tmpfs, ""));
-            container = container.tmpfs(target);
-            let Some(mount) = container.mounts.last_mut() else { continue };
-            for option in options.split(',').filter(|option| !option.is_empty()) {
-                if !mount.option(option) {
-                    // The file system's own; the last of a kind counts.
-                    mount.data = format!("{},{option}", mount.data);
-                }
-            }
-        }
+        self.storage.adjust(&mut container)?;
+        self.process.adjust(&mut container)?;
         container.resources = container.resources.changed_by(&self.limits.resources(false)?)?;
-        container.read_only |= self.read_only;
-        // Taken before given, so that `--cap-drop ALL --cap-add X` is X alone.
-        for name in &self.cap_drop {
-            for capability in capabilities(name)? {
-                container = container.drop_capability(capability);
-            }
-        }
-        for name in &self.cap_add {
-            for capability in capabilities(name)? {
-                container = container.add_capability(capability);
-            }
-        }
         container.sysctl.extend(self.options.sysctls()?);
-        for device in &self.device {
-            container.devices.push(settings::device(device)?);
-        }
-        for limit in &self.ulimit {
+        // Those of podlet itself are the container's anyway.
+        for limit in self.ulimit.iter().filter(|limit| *limit != "host") {
             let limit = settings::ulimit(limit)?;
             container.process.rlimits.retain(|other| other.name != limit.name);
             container.process.rlimits.push(limit);
         }
         container.process.oom_score_adj = self.oom_score_adj.or(container.process.oom_score_adj);
-        for option in &self.security_opt {
-            adjust_security(&mut container, option)?;
-        }
+        self.rights.restrict(&mut container)?;
         Ok(container)
     }
+}
+
+/// Refuses to replace a pod that was not made for the one container of its name.
+fn check_own(store: &Store, name: &str) -> Result<()> {
+    let pod = match Pod::open(store, name) {
+        // What cannot be read is nobody's.
+        Err(Error::NotFound(_) | Error::Corrupt { .. }) => return Ok(()),
+        pod => pod?,
+    };
+    let others = pod.containers()?.iter().any(|container| container.name() != name);
+    if !pod.options().end_with_last || others {
+        bail!(
+            "--replace: pod {name} was not made for one container of that name: `podlet rm -f {name}` removes all of it"
+        );
+    }
+    Ok(())
 }
 
 /// Removes a container that has ended. Another command's sweep may be faster.
@@ -379,63 +477,6 @@ fn note_out_of_memory(pod: &Pod, container: &ContainerSpec, level: Option<OomLev
     output::note(format_args!("container {name} was killed: out of memory ({why})"));
 }
 
-/// `SRC:DST`, and options as podman has them.
-fn add_volume(container: ContainerSpec, volume: &str) -> Result<ContainerSpec> {
-    let usage = || format!("--volume {volume:?}: give SRC:DST or SRC:DST:OPTIONS");
-    let mut parts = volume.splitn(3, ':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { bail!(usage()) };
-    if source.is_empty() || target.is_empty() {
-        bail!(usage());
-    }
-    let options: Vec<_> = parts.next().map(|options| options.split(',').collect()).unwrap_or_default();
-    let read_only = options.iter().rfind(|option| ["ro", "rw"].contains(option)) == Some(&"ro");
-    let mut container = container.bind(absolute(Path::new(source))?, target, read_only);
-    for option in options.into_iter().filter(|option| !["ro", "rw"].contains(option)) {
-        let name = match option {
-            // As with ro, what is below must not be a way around it.
-            "nosuid" | "nodev" | "noexec" => &format!("r{option}"),
-            "rprivate" | "rslave" | "rshared" => option,
-            _ => bail!(
-                "--volume {volume:?}: {option:?} is none of ro, rw, nosuid, nodev, noexec, rprivate, rslave, rshared"
-            ),
-        };
-        container.mounts.last_mut().with_context(usage)?.option(name);
-    }
-    Ok(container)
-}
-
-fn adjust_security(container: &mut ContainerSpec, option: &str) -> Result<()> {
-    match option.split_once('=').unwrap_or((option, "")) {
-        ("seccomp", "unconfined") => container.seccomp = Seccomp::Unconfined,
-        ("seccomp", file) if !file.is_empty() => {
-            let json = config::read_given("--security-opt seccomp", Path::new(file))?;
-            let profile = seccomp::parse(&json).with_context(|| format!("--security-opt seccomp: {file}"))?;
-            container.seccomp = Seccomp::Profile(profile);
-        }
-        ("no-new-privileges", "" | "true") => container.process.no_new_privileges = true,
-        ("no-new-privileges", "false") => container.process.no_new_privileges = false,
-        ("nesting", "") => container.nesting = true,
-        _ => bail!(
-            "--security-opt {option:?}: not an option; there is seccomp=FILE, seccomp=unconfined, \
-             no-new-privileges[=true|false] and nesting"
-        ),
-    }
-    Ok(())
-}
-
-fn capabilities(name: &str) -> Result<Vec<pod::Capability>> {
-    if name.eq_ignore_ascii_case("all") {
-        return Ok(pod::facts::Facts::read()?.grantable());
-    }
-    Ok(vec![parse_capability(name)?])
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
-}
-
-/// A name for what the user gave none.
-fn make_up(prefix: &str) -> Result<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("making up a name")?;
-    Ok(format!("{prefix}-{}", &id[..8]))
 }

@@ -140,9 +140,22 @@ pub fn environment(files: &[PathBuf], variables: &[String]) -> Result<Vec<String
         }
     }
     for text in variables {
-        all.extend(variable(text).context("--env")?);
+        match text.strip_suffix('*').filter(|begin| !begin.contains('=')) {
+            Some(begin) => all.extend(beginning(begin)),
+            None => all.extend(variable(text).context("--env")?),
+        }
     }
     Ok(all)
+}
+
+/// podlet's own variables whose names begin so.
+fn beginning(begin: &str) -> Vec<String> {
+    let ours =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut found: Vec<_> =
+        ours.filter(|(name, _)| name.starts_with(begin)).map(|(name, value)| format!("{name}={value}")).collect();
+    found.sort();
+    found
 }
 
 fn variable(text: &str) -> Result<Option<String>> {
@@ -154,7 +167,7 @@ fn variable(text: &str) -> Result<Option<String>> {
 }
 
 /// A file or pipe that the user named, and no more of it than a user writes.
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     const MOST: u64 = 1 << 20;
     let kind = fs::metadata(path)?.file_type();
     if !kind.is_file() && !kind.is_fifo() {
@@ -177,6 +190,12 @@ pub fn entrypoint(text: &str) -> Result<Vec<String>> {
         }
         text => Ok(vec![text.into()]),
     }
+}
+
+/// A name for what the user gave none.
+pub fn make_up(prefix: &str) -> Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("making up a name")?;
+    Ok(format!("{prefix}-{}", &id[..8]))
 }
 
 /// `SRC[:DST[:rwm]]`: a device node of this machine.

@@ -1,8 +1,11 @@
 //! `podlet update`: other limits for what runs; and the limits that `run` and
 //! `create` take.
 
-use anyhow::{Result, bail};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use pod::resources::{BlockIo, OfDevice};
 use pod::{Error, Resources, Store};
 
 use crate::target::Target;
@@ -47,11 +50,17 @@ pub struct LimitArgs {
     /// Processors' worth of time, such as 1.5; 0 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     cpus: Option<f64>,
+    /// The same in microseconds of each period; 0 or -1 for no limit
+    #[arg(long, value_name = "US", allow_negative_numbers = true, conflicts_with = "cpus")]
+    cpu_quota: Option<i64>,
+    /// That period, 1000 to 1000000 microseconds [default: 100000]
+    #[arg(long, value_name = "US", conflicts_with = "cpus")]
+    cpu_period: Option<u64>,
     /// Weight beside others, 1 to 10000, 100 if not said
     #[arg(long, value_name = "N", conflicts_with = "cpu_shares")]
     cpu_weight: Option<u64>,
     /// Weight as cgroup v1 counted it, 2 to 262144, 1024 if not said
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'c', long, value_name = "N")]
     cpu_shares: Option<u64>,
     /// Processors it may run on, such as 0-2,7
     #[arg(long, value_name = "LIST")]
@@ -62,6 +71,27 @@ pub struct LimitArgs {
     /// The most processes and threads; 0 or -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
+    /// Weight of its reads and writes beside others, 10 to 1000
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
+    /// The same on one disk
+    #[arg(long, value_name = "DISK:N")]
+    blkio_weight_device: Vec<String>,
+    /// The most bytes read from a disk in a second
+    #[arg(long, value_name = "DISK:SIZE")]
+    device_read_bps: Vec<String>,
+    /// The most bytes written to a disk in a second
+    #[arg(long, value_name = "DISK:SIZE")]
+    device_write_bps: Vec<String>,
+    /// The most reads from a disk in a second
+    #[arg(long, value_name = "DISK:N")]
+    device_read_iops: Vec<String>,
+    /// The most writes to a disk in a second
+    #[arg(long, value_name = "DISK:N")]
+    device_write_iops: Vec<String>,
+    /// What a file of its cgroup is to say, such as memory.high=1073741824 (cgroups(7))
+    #[arg(long, value_name = "FILE=VALUE")]
+    cgroup_conf: Vec<String>,
 }
 
 /// Microseconds in which a quota counts.
@@ -89,11 +119,20 @@ impl LimitArgs {
             resources.cpu.quota = Some(if quota == 0 { -1 } else { quota });
             resources.cpu.period = Some(PERIOD);
         }
+        resources.cpu.quota = self.cpu_quota.or(resources.cpu.quota);
+        resources.cpu.period = self.cpu_period.or(resources.cpu.period);
         resources.cpu.weight = self.cpu_weight;
         resources.cpu.shares = self.cpu_shares;
         resources.cpu.cpus = self.cpuset_cpus.clone();
         resources.cpu.mems = self.cpuset_mems.clone();
         resources.pids = self.pids_limit;
+        self.disks(&mut resources.block_io)?;
+        for text in &self.cgroup_conf {
+            let Some((file, value)) = text.split_once('=').filter(|(file, _)| !file.is_empty()) else {
+                bail!(invalid("cgroup-conf", text, "give FILE=VALUE, such as memory.high=1073741824"));
+            };
+            resources.unified.insert(file.into(), value.into());
+        }
         if fresh {
             resources.check()?;
         }
@@ -101,12 +140,44 @@ impl LimitArgs {
     }
 }
 
+impl LimitArgs {
+    /// What is said of disks.
+    fn disks(&self, io: &mut BlockIo) -> Result<()> {
+        io.weight = self.blkio_weight;
+        let count = |text: &str| text.parse().ok();
+        let bytes = |text: &str| pod::resources::parse_size(text).and_then(|bytes| u64::try_from(bytes).ok());
+        let each = |name: &str, texts: &[String], value: &dyn Fn(&str) -> Option<u64>| {
+            texts.iter().map(|text| of_disk(name, text, value)).collect::<Result<Vec<_>>>()
+        };
+        io.weight_devices = each("blkio-weight-device", &self.blkio_weight_device, &count)?;
+        io.read_bps = each("device-read-bps", &self.device_read_bps, &bytes)?;
+        io.write_bps = each("device-write-bps", &self.device_write_bps, &bytes)?;
+        io.read_iops = each("device-read-iops", &self.device_read_iops, &count)?;
+        io.write_iops = each("device-write-iops", &self.device_write_iops, &count)?;
+        Ok(())
+    }
+}
+
+/// `DISK:VALUE`, a disk by its node.
+fn of_disk(name: &str, text: &str, value: &dyn Fn(&str) -> Option<u64>) -> Result<OfDevice> {
+    let said = text.rsplit_once(':').and_then(|(path, number)| Some((path, value(number)?)));
+    let Some((path, value)) = said else {
+        bail!(invalid(name, text, "give the node of a disk and a number, such as /dev/sda:1m"));
+    };
+    let meta = std::fs::metadata(path).with_context(|| format!("--{name} {text:?}"))?;
+    if !meta.file_type().is_block_device() {
+        bail!(invalid(name, text, "no disk (block device): `lsblk` lists them"));
+    }
+    let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+    Ok(OfDevice { major: major as i64, minor: minor as i64, value })
+}
+
 fn invalid(field: &str, value: &str, reason: &str) -> Error {
     Error::invalid(format!("--{field}"), value, reason)
 }
 
 /// Bytes, or with a unit; -1 for 0 and -1.
-fn parse_size(name: &str, text: &str) -> Result<i64, Error> {
+pub fn parse_size(name: &str, text: &str) -> Result<i64, Error> {
     match pod::resources::parse_size(text) {
         Some(-1 | 0) => Ok(-1),
         Some(bytes @ 1..) => Ok(bytes),
@@ -147,6 +218,28 @@ mod tests {
             assert!(error.starts_with("--memory"), "{error}");
         }
         assert_eq!(show_size(64 << 20), "64 MiB");
+    }
+
+    #[test]
+    fn quotas_and_files_are_as_they_are_said() {
+        let args = LimitArgs {
+            cpu_quota: Some(50_000),
+            cpu_period: Some(20_000),
+            blkio_weight: Some(500),
+            cgroup_conf: vec!["memory.high=1048576".into()],
+            ..LimitArgs::default()
+        };
+        let resources = args.resources(true).expect("resources");
+        assert_eq!((resources.cpu.quota, resources.cpu.period), (Some(50_000), Some(20_000)));
+        assert_eq!(resources.block_io.weight, Some(500));
+        assert_eq!(resources.unified.get("memory.high").map(String::as_str), Some("1048576"));
+        let refused = |args: LimitArgs| format!("{:#}", args.resources(true).expect_err("nothing of the kind"));
+        for odd in ["/dev/null:1m", "/dev/null", "/nowhere:1m", ":", "/dev/null:x"] {
+            let error = refused(LimitArgs { device_read_bps: vec![odd.into()], ..LimitArgs::default() });
+            assert!(error.starts_with(&format!("--device-read-bps {odd:?}")), "{error}");
+        }
+        let error = refused(LimitArgs { cgroup_conf: vec!["memory.high".into()], ..LimitArgs::default() });
+        assert!(error.starts_with("--cgroup-conf"), "{error}");
     }
 
     #[test]

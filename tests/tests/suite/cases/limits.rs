@@ -145,6 +145,9 @@ fn a_quota_of_processor_time_throttles(bed: &Bed) {
     bed.await_log("a", "10000 100000");
     let throttled = || bed.inspect("a/a")["usage"]["cpu"]["nr_throttled"].as_u64().expect("a count");
     bed.until("a throttled period", || throttled() > 0);
+    let run = "run --rm --cpu-quota 5000 --cpu-period 20000 --cgroup-conf pids.max=77 --rootfs ROOT";
+    let said = bed.podlet(&format!("{run} /probe read /sys/fs/cgroup/cpu.max , read /sys/fs/cgroup/pids.max")).ok();
+    assert_eq!(said, "5000 20000\n77\n");
     // Of a pod, all of it together.
     bed.podlet("create web --cpus 0.1").ok();
     bed.podlet("run -d --pod web --name b --rootfs ROOT /probe burn").ok();

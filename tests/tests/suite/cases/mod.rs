@@ -49,6 +49,7 @@ mod oci_races;
 mod oci_signals;
 mod oci_terminal;
 mod oci_users;
+mod options;
 mod own_pid;
 mod pause;
 mod pause_by_id;
@@ -120,6 +121,7 @@ pub fn all() -> Vec<Case> {
         bad::CASES,
         seccomp::CASES,
         users::CASES,
+        options::CASES,
         nesting::CASES,
         pause_by_id::CASES,
     ];

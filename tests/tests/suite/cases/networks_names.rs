@@ -18,6 +18,7 @@ crate::tests![
     parameters_of_interfaces_are_set_when_these_are_there,
     ps_shows_all_addresses_of_a_pod,
     what_networks_switch_on_is_told_when_it_is,
+    a_container_keeps_the_names_of_its_image_where_that_is_asked,
 ];
 
 fn one(name: &str) -> BTreeSet<String> {
@@ -54,6 +55,20 @@ fn a_pod_of_a_network_is_named_as_long_as_it_runs(bed: &Bed) {
     assert_eq!(names_of(bed, "b/b", both), one("both"));
     assert_eq!(names_of(bed, "both/both", space.addresses("blue", "b")[0]), one("b"));
     assert_eq!(found(), named);
+    space.ends();
+}
+
+fn a_container_keeps_the_names_of_its_image_where_that_is_asked(bed: &Bed) {
+    let space = Space::enter(bed);
+    space.serve("a", "");
+    for (option, lacking) in [("", ""), ("--no-hosts", "/etc/hosts"), ("--no-hostname", "/etc/hostname")] {
+        let table = bed.podlet(&format!("run --rm --pod a {option} --rootfs ROOT /probe mounts")).ok();
+        for file in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+            assert_eq!(table.contains(&format!(" {file} ")), file != lacking, "{option} {file}: {table}");
+        }
+    }
+    let refused = "run --no-hosts --add-host db:10.0.0.1 --rootfs ROOT /probe exit 0";
+    bed.podlet(refused).fails(125, &["--no-hosts", "--add-host"]);
     space.ends();
 }
 
