@@ -14,7 +14,7 @@ TARGET ?= $(if $(wildcard $(shell $(RUSTC) --print sysroot)/lib/rustlib/$(MUSL)/
 PROGRAMS = target/$(if $(TARGET),$(TARGET)/)release
 
 .PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-systemd test-podman test-cni \
-	test-kill test-soak bench lint doc clean install
+	test-kill test-soak bench lint notice doc clean install
 
 all: build
 
@@ -125,9 +125,15 @@ lint:
 	@# The README and docs/embedding.md show examples that the build compiles.
 	sed -n '/^```rust$$/,/^```$$/p' README.md | sed '1d;$$d' | diff - crates/pod/examples/embed.rs
 	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod-tokio/examples/tasks.rs
+	@# After a change of Cargo.lock `make notice` writes it anew.
+	CARGO="$(CARGO)" packaging/notice | diff NOTICE -
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+# What is linked into the commands, and its licences.
+notice:
+	CARGO="$(CARGO)" packaging/notice > NOTICE.new && mv NOTICE.new NOTICE
 
 install: build
 	install -D -m 755 $(PROGRAMS)/podlet $(DESTDIR)$(PREFIX)/bin/podlet
