@@ -1,7 +1,17 @@
 # `make run` shows a pod, `make test` tests it. Nothing but a Rust toolchain,
 # make and a C linker is needed, and no root.
 
+# Where `make install` puts things, below DESTDIR if that is given.
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/podlet
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+APPARMORDIR ?= /etc/apparmor.d
+PLACES = DESTDIR PREFIX BINDIR MANDIR DOCDIR BASHDIR ZSHDIR FISHDIR UNITDIR APPARMORDIR
 CARGO ?= cargo
 RUSTC ?= rustc
 
@@ -13,14 +23,21 @@ MUSL = x86_64-unknown-linux-musl
 TARGET ?= $(if $(wildcard $(shell $(RUSTC) --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL))
 PROGRAMS = target/$(if $(TARGET),$(TARGET)/)release
 
-.PHONY: all build run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-systemd test-podman test-cni \
-	test-kill test-soak bench lint doc clean install
+PAGES = target/pages
+
+.PHONY: all build pages run test test-user test-musl test-old-calls test-versions test-vm test-vm-undelegated test-systemd test-podman test-cni \
+	test-kill test-soak bench lint notice doc clean install uninstall deb
 
 all: build
 
 # podlet and podlet-oci, as they are installed: in $(PROGRAMS).
 build:
 	$(CARGO) build --release $(if $(TARGET),--target $(TARGET)) --package podlet --package podlet-oci
+
+# Man pages and shell completions, from the definitions of the commands.
+# Built as `build` builds them, so that nothing is compiled twice.
+pages:
+	$(CARGO) run --release $(if $(TARGET),--target $(TARGET)) --package podlet-pages -- $(PAGES)
 
 # A pod of two containers, shown from all sides; leaves nothing behind.
 # One build for both, so that nothing is compiled twice.
@@ -74,7 +91,7 @@ test-versions:
 	PODLET_TEST_FORMER=$(CURDIR)/target/former/bin $(CARGO) test --package podlet-tests --test suite -- build_before
 
 # As root: cgroups made by systemd, in a virtual machine that Debian's systemd has
-# booted: podlet's pods, podlet-oci, and podman with it and no other option.
+# booted: podlet's pods and networks, podlet-oci, and podman with it and no other option.
 # ARGS=SCRIPT runs one of tests/systemd.
 test-systemd:
 	tests/vm/systemd $(ARGS)
@@ -125,13 +142,29 @@ lint:
 	@# The README and docs/embedding.md show examples that the build compiles.
 	sed -n '/^```rust$$/,/^```$$/p' README.md | sed '1d;$$d' | diff - crates/pod/examples/embed.rs
 	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod-tokio/examples/tasks.rs
+	@# After a change of Cargo.lock `make notice` writes it anew.
+	CARGO="$(CARGO)" packaging/notice | diff NOTICE -
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
-install: build
-	install -D -m 755 $(PROGRAMS)/podlet $(DESTDIR)$(PREFIX)/bin/podlet
-	install -D -m 755 $(PROGRAMS)/podlet-oci $(DESTDIR)$(PREFIX)/bin/podlet-oci
+# The commands, man pages, completions for bash, zsh and fish, the unit and the
+# AppArmor profile; a list of all of them, by which `uninstall` removes them.
+install: build pages
+	$(foreach place,$(PLACES),$(place)='$($(place))') packaging/install install $(PROGRAMS) $(PAGES)
+
+uninstall:
+	$(foreach place,$(PLACES),$(place)='$($(place))') packaging/install uninstall $(PROGRAMS) $(PAGES)
+
+# A package for Debian and Ubuntu, in target: with dpkg-deb alone. DEBFULLNAME and
+# DEBEMAIL name who makes it, SOURCE_DATE_EPOCH is its date [default: the last
+# commit's].
+deb: build pages
+	packaging/deb/build $(PROGRAMS) $(PAGES) target
+
+# What is linked into the commands, and its licences.
+notice:
+	CARGO="$(CARGO)" packaging/notice > NOTICE.new && mv NOTICE.new NOTICE
 
 clean:
 	$(CARGO) clean

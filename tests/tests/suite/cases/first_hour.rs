@@ -18,6 +18,7 @@ crate::tests![
     environment_files_are_read_as_podman_reads_them,
     an_entrypoint_takes_the_words_as_its_arguments,
     the_host_name_has_its_short_option,
+    help_ends_with_an_example,
     input_is_kept_whether_asked_for_or_not,
     the_examples_do_what_they_say,
 ];
@@ -259,6 +260,21 @@ fn the_host_name_has_its_short_option(bed: &Bed) {
         assert!(bed.podlet(line).ok().contains("Usage:"), "{line}");
     }
     bed.podlet("run -h").fails(125, &["--hostname", "--help"]);
+}
+
+fn help_ends_with_an_example(bed: &Bed) {
+    let ends_with = |help: String, example: &str| {
+        let (_, examples) = help.split_once("\n\nExamples:\n  # ").unwrap_or_else(|| panic!("no example: {help}"));
+        assert!(examples.ends_with(&format!("\n  {example}\n")), "{help}");
+    };
+    ends_with(bed.podlet("--help").ok(), "podlet ps -a");
+    for line in ["wait --help", "wait -h", "help wait"] {
+        ends_with(bed.podlet(line).ok(), "podlet wait web/db web/app");
+    }
+    for line in ["port ls --help", "port help ls", "help port ls"] {
+        ends_with(bed.podlet(line).ok(), "podlet port ls web");
+    }
+    ends_with(bed.oci("exec --help").ok(), "podlet-oci exec --tty box sh");
 }
 
 fn input_is_kept_whether_asked_for_or_not(bed: &Bed) {

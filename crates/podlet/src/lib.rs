@@ -4,25 +4,28 @@
 //! `pod`. Exit codes are podman's: the program's own, 128 + signal, 125 for an
 //! error of podlet's, 126 for a program that cannot be executed, 127 for one
 //! that is not there.
+//!
+//! A library, so that man pages and completions are made from the same
+//! definitions (`podlet-pages`) and not by the command, which has none of their
+//! code. It is no interface for others: that is `pod`.
+#![deny(missing_docs)]
 
 mod advice;
 mod commands;
+mod examples;
 mod foreground;
 #[cfg(test)]
 mod options;
 mod output;
 mod target;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use pod::{Pod, Store};
-
-/// musl's own asks the kernel for each few pages and gives them back at once.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// Pods without a daemon: a tiny pause process holds the namespaces,
 /// containers join them.
@@ -88,10 +91,19 @@ enum Command {
 /// What podlet says of its own failures.
 const FAILED: u8 = 125;
 
-fn main() -> ExitCode {
+pub use examples::EXAMPLES;
+
+/// All commands and options.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
     let words = commands::kill::signals_by_themselves(std::env::args_os());
-    let cli = match Cli::try_parse_from(words) {
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
+        Err(error) if is_help(&error) => return answer(&in_detail(error, &words)),
         Err(error) => return answer(&error),
     };
     match run(cli) {
@@ -101,6 +113,15 @@ fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref().map_or(FAILED, pod::Error::exit_code))
         }
     }
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// Help with its examples, which nobody else pays for.
+fn in_detail(help: clap::Error, words: &[OsString]) -> clap::Error {
+    help::with_examples(command(), EXAMPLES).try_get_matches_from(words).err().unwrap_or(help)
 }
 
 /// What a command line comes to that asks for nothing to be done: a mistake, or
@@ -154,5 +175,21 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Network(network) => network.run(&store),
         Command::Port(port) => port.run(&store),
         Command::Plan(plan) => plan.run(&store),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_an_example_that_is_a_command_line() {
+        let mut cli = Cli::command();
+        cli.build();
+        let parse = |words: Vec<String>| {
+            let words = commands::kill::signals_by_themselves(words.into_iter().map(OsString::from));
+            Cli::try_parse_from(words).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(help::mistakes(&cli, EXAMPLES, parse), [""; 0]);
     }
 }

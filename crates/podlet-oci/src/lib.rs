@@ -5,9 +5,15 @@
 //! `pod::oci`. Exit codes are runc's: the program's own for `run` and
 //! `exec` in the foreground, 255 for an `exec` that failed, 1 for everything
 //! else that failed.
+//!
+//! A library, so that man pages and completions are made from the same
+//! definitions (`podlet-pages`) and not by the command, which has none of their
+//! code. It is no interface for others: that is `pod::oci`.
+#![deny(missing_docs)]
 
 mod commands;
 mod console;
+mod examples;
 mod log;
 mod output;
 mod process;
@@ -17,16 +23,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use pod::CgroupManager;
 use pod::oci::{Runtime, SPECIFICATION};
 
 use log::{Format, Log};
-
-/// musl's own asks the kernel for each few pages and gives them back at once.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// Runs OCI bundles
 #[derive(Parser)]
@@ -110,7 +111,15 @@ enum Command {
 /// What podlet-oci says of its own failures.
 const FAILED: u8 = 1;
 
-fn main() -> ExitCode {
+pub use examples::EXAMPLES;
+
+/// All commands and options.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
     process::remember_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -119,8 +128,8 @@ fn main() -> ExitCode {
             error.print().ok();
             return ExitCode::from(FAILED);
         }
-        // What `--help` asks for.
-        Err(help) => match help.print() {
+        // What `--help` asks for, with examples, which nobody else pays for.
+        Err(help) => match help::with_examples(command(), EXAMPLES).try_get_matches().err().unwrap_or(help).print() {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 writeln!(std::io::stderr(), "podlet-oci: writing to standard output: {error}").ok();
                 return ExitCode::from(FAILED);
@@ -187,5 +196,18 @@ fn run(cli: Cli, log: &Log) -> Result<u8> {
         Command::Update(update) => update.run(&runtime),
         Command::Events(events) => events.run(&runtime),
         Command::Spec(_) | Command::Features(_) | Command::Checkpoint(_) | Command::Restore(_) => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_an_example_that_is_a_command_line() {
+        let mut cli = Cli::command();
+        cli.build();
+        let parse = |words: Vec<String>| Cli::try_parse_from(words).map(drop).map_err(|error| error.to_string());
+        assert_eq!(help::mistakes(&cli, EXAMPLES, parse), [""; 0]);
     }
 }
