@@ -48,6 +48,10 @@ enum Command {
     Container(commands::container::Container),
     /// List pods and their containers
     Ps(commands::ps::Ps),
+    /// Show the processes in containers, zombies with the parent that does not wait
+    Top(commands::top::Top),
+    /// Show what pods and containers use: processors, memory, disks, network, pressure
+    Stats(commands::stats::Stats),
     /// Print all there is to know of a pod or container, as JSON
     Inspect(commands::inspect::Inspect),
     /// Print what a detached container wrote
@@ -136,6 +140,8 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Create(create) => create.run(&store),
         Command::Container(container) => container.run(&store),
         Command::Ps(ps) => ps.run(&store),
+        Command::Top(top) => top.run(&store),
+        Command::Stats(stats) => stats.run(&store),
         Command::Inspect(inspect) => inspect.run(&store),
         Command::Logs(logs) => logs.run(&store),
         Command::Wait(wait) => wait.run(&store),

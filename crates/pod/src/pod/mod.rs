@@ -17,8 +17,10 @@ pub mod status;
 mod stop;
 pub mod summary;
 mod sweep;
+pub mod top;
 mod update;
 mod uppers;
+pub mod usage;
 pub mod watch;
 mod whole;
 
