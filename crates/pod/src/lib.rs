@@ -92,6 +92,7 @@ pub use plan::Plan;
 pub use plan::input::TerminalOptions;
 pub use pod::Pod;
 pub use pod::container::Container;
+pub use pod::copy::{Copied, CopyOptions};
 pub use pod::events::{Event, EventKind};
 pub use pod::exec::ExecSpec;
 pub use pod::process::Process;

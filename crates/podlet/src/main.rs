@@ -62,6 +62,8 @@ enum Command {
     Events(commands::events::Events),
     /// Run another program in a container that runs
     Exec(commands::exec::Exec),
+    /// Copy files between containers and this machine
+    Cp(commands::cp::Cp),
     /// Send a signal to containers' main processes
     Kill(commands::kill::Kill),
     /// Stop containers: their stop signal first, SIGKILL for all in them after a while
@@ -78,6 +80,8 @@ enum Command {
     Update(commands::update::Update),
     /// Remove pods or containers and all that was made for them
     Rm(commands::rm::Rm),
+    /// Remove containers that have ended, and pods that are dead
+    Prune(commands::prune::Prune),
     /// Make, show and remove networks of pods
     Network(commands::network::Network),
     /// Change which of this machine's ports lead to a pod that runs
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Wait(wait) => wait.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Cp(cp) => cp.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::Stop(stop) => stop.run(&store),
         Command::Start(start) => start.run(&store),
@@ -155,6 +160,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Unpause(unpause) => unpause.run(&store),
         Command::Update(update) => update.run(&store),
         Command::Rm(rm) => rm.run(&store),
+        Command::Prune(prune) => prune.run(&store),
         Command::Network(network) => network.run(&store),
         Command::Port(port) => port.run(&store),
         Command::Plan(plan) => plan.run(&store),

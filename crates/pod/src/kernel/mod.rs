@@ -7,6 +7,7 @@ pub(crate) mod bpf;
 pub mod capabilities;
 pub(crate) mod cgroupfs;
 pub(crate) mod changes;
+pub(crate) mod copy;
 pub mod facts;
 pub(crate) mod files;
 pub mod idmap;

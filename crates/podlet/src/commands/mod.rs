@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod container;
+pub mod cp;
 pub mod create;
 pub mod events;
 pub mod exec;
@@ -13,6 +14,7 @@ pub mod network;
 pub mod pause;
 pub mod plan;
 pub mod port;
+pub mod prune;
 pub mod ps;
 pub mod restart;
 pub mod rm;
