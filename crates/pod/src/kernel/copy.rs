@@ -323,13 +323,15 @@ mod tests {
     fn a_tree_is_copied_as_it_is_and_no_link_is_followed() {
         let dir = tempfile::tempdir().expect("a directory");
         let (from, to, outside) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("outside"));
-        for made in [&from.join("a/b"), &to, &outside] {
+        for made in [&from.join("a/b"), &from.join("a/new"), &to, &outside] {
             fs::create_dir_all(made).expect("a directory");
         }
         fs::write(outside.join("kept"), "kept").expect("a file");
         fs::write(from.join("a/b/file"), "text").expect("a file");
         fs::set_permissions(from.join("a/b/file"), fs::Permissions::from_mode(0o4751)).expect("its mode");
-        fs::set_permissions(from.join("a/b"), fs::Permissions::from_mode(0o711)).expect("its mode");
+        for made in ["a/b", "a/new"] {
+            fs::set_permissions(from.join(made), fs::Permissions::from_mode(0o711)).expect("its mode");
+        }
         symlink("/nowhere", from.join("a/link")).expect("a link");
         nix::unistd::mkfifo(&from.join("a/pipe"), Mode::S_IRWXU).expect("a pipe");
         // What is there already: a link where a file comes, a file where a file comes.
@@ -341,7 +343,8 @@ mod tests {
         assert_eq!(fs::read_to_string(to.join("a/b/file")).expect("a file"), "text");
         assert_eq!(fs::read_to_string(outside.join("kept")).expect("a file"), "kept");
         let mode = |path: &str| fs::symlink_metadata(to.join(path)).expect(path).permissions().mode() & 0o7777;
-        assert_eq!((mode("a/b/file"), mode("a/b")), (0o751, 0o711));
+        assert_eq!((mode("a/b/file"), mode("a/new")), (0o751, 0o711));
+        assert_ne!(mode("a/b"), 0o711, "what was there stays");
         assert_eq!(fs::read_link(to.join("a/link")).expect("a link"), Path::new("/nowhere"));
         // Once more, over what is there now.
         assert_eq!(copy(&from, &to).expect("a copy").files, 2);
