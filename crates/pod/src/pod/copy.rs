@@ -58,7 +58,8 @@ impl Container<'_> {
     /// Copies a file or directory of this machine into it, as cp(1) does with `-r`: into
     /// `target` if that is a directory, else to that name. A `source` that ends in `/.`
     /// stands for what is in it. A link that `source` or `target` names is followed;
-    /// one in a directory is copied as it is. Modes and times of change stay.
+    /// one in a directory is copied as it is. Modes and times of change stay. A path of a
+    /// container begins at its root, with a slash or without.
     ///
     /// Nothing of it is undone where it fails.
     ///
@@ -99,7 +100,6 @@ impl Container<'_> {
             Err(Error::State { .. }) => None,
             main => Some(main?.process),
         };
-        let cwd = record.container.process.cwd.clone();
         if let Some(main) = main {
             let users = |pid| procfs::namespace_inode(pid, "user");
             let maps = match users(main.pid)? == users(std::process::id())? {
@@ -108,7 +108,7 @@ impl Container<'_> {
                     .map(|map| parse_map(&map)),
             };
             let root = procfs::root_of(main)?.ok_or_else(|| Error::state(self.object(), "has ended just now"))?;
-            return Ok(Side { object: self.object(), root: Some(root), cwd, maps });
+            return Ok(Side { object: self.object(), root: Some(root), maps });
         }
         let refuse = |why: &str| Error::state(self.object(), format!("does not run, and {why}: start it first"));
         let Some(dir) = record.container.root.dir() else {
@@ -123,7 +123,7 @@ impl Container<'_> {
         }
         let maps = [users.uids().to_vec(), users.gids().to_vec()];
         let root = open_here(dir).doing(|| format!("opening {}", dir.display()))?;
-        Ok(Side { object: self.object(), root: Some(root), cwd, maps })
+        Ok(Side { object: self.object(), root: Some(root), maps })
     }
 }
 
@@ -134,21 +134,19 @@ struct Side {
     object: String,
     /// Out of which nothing leads; `None`: this machine, as it is.
     root: Option<OwnedFd>,
-    /// Where paths begin that are relative.
-    cwd: PathBuf,
     /// User and group ids; none is no map.
     maps: [Vec<IdMap>; 2],
 }
 
 impl Side {
     fn machine() -> Side {
-        Side { object: "this machine".into(), root: None, cwd: PathBuf::new(), maps: Default::default() }
+        Side { object: "this machine".into(), root: None, maps: Default::default() }
     }
 
     /// A mere path to what is there, links followed.
     fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
         match &self.root {
-            Some(root) => probe::open_in_root(root.as_fd(), &self.cwd.join(path), OFlag::O_PATH),
+            Some(root) => probe::open_in_root(root.as_fd(), path, OFlag::O_PATH),
             None => open_here(path),
         }
     }

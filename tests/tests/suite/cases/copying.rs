@@ -62,9 +62,9 @@ fn files_and_directories_go_both_ways(bed: &Bed) {
     fs::write(bed.inside("/srv/tree/file"), "something longer").expect("a file");
     bed.podlet("cp DIR/tree web:/srv").ok();
     is_tree(&bed.inside("/srv/tree"));
-    // Relative paths begin in its working directory.
+    // Relative paths begin at its root, too.
     bed.podlet("run -d --name other -w /srv --rootfs ROOT /probe block").ok();
-    bed.podlet("cp other:tree/file DIR/one").ok();
+    bed.podlet("cp other:srv/tree/file DIR/one").ok();
     assert_eq!(fs::read_to_string(bed.dir.join("one")).expect("a file"), "file");
 }
 
