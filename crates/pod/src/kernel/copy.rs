@@ -21,12 +21,14 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, fstatat, futimens, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, setfsgid, setfsuid, symlinkat, unlinkat};
 
 use super::files::{self, Refused};
 use super::idmap::{self, IdMap, OVERFLOW};
+use super::syscalls;
 use super::walk::{self, OpenDir, Visitor};
 
 const SET_IDS: u32 = 0o6000;
@@ -187,8 +189,10 @@ fn as_owner_of<T>(dir: BorrowedFd<'_>, create: impl Fn() -> nix::Result<T>) -> n
         created => return created,
     }
     let owner = fstat(dir)?;
-    // Of this thread alone.
-    let _ids = FileIds { gid: setfsgid(Gid::from_raw(owner.st_gid)), uid: setfsuid(Uid::from_raw(owner.st_uid)) };
+    let was_dumpable = syscalls::dumpable() == 1;
+    // Of this thread alone, but for whether the process is dumpable (proc_pid(5)).
+    let (gid, uid) = (setfsgid(Gid::from_raw(owner.st_gid)), setfsuid(Uid::from_raw(owner.st_uid)));
+    let _ids = FileIds { uid, gid, was_dumpable };
     create()
 }
 
@@ -196,12 +200,17 @@ fn as_owner_of<T>(dir: BorrowedFd<'_>, create: impl Fn() -> nix::Result<T>) -> n
 struct FileIds {
     uid: Uid,
     gid: Gid,
+    was_dumpable: bool,
 }
 
 impl Drop for FileIds {
     fn drop(&mut self) {
         setfsuid(self.uid);
         setfsgid(self.gid);
+        if self.was_dumpable {
+            // Of these arguments none is refused.
+            set_dumpable(true).ok();
+        }
     }
 }
 

@@ -61,7 +61,9 @@ impl Container<'_> {
     /// one in a directory is copied as it is. Modes and times of change stay. A path of a
     /// container begins at its root, with a slash or without.
     ///
-    /// Nothing of it is undone where it fails.
+    /// Nothing of it is undone where it fails. Where ids are mapped on a mount of the
+    /// container (mount_setattr(2)) files are created with ids of this thread's that
+    /// exist there, and for that moment this program cannot be traced.
     ///
     /// # Errors
     /// [`Error::State`] if it does not run and its root is not one directory;
