@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::fstat;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 
 use super::container::Container;
 use crate::error::{Context, Error, Result};
@@ -157,14 +157,19 @@ impl Side {
         move || format!("{what} {} of {}", path.display(), self.object)
     }
 
-    /// Where the target is: `None` for what has this very path already.
+    /// The directory in which a target is to be that is not there yet, and its name.
     fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
         let name = path.file_name().ok_or_else(|| {
             Error::invalid("target", path.to_string_lossy(), "there is no such directory: make it first")
         })?;
         let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = self.open(above).doing(self.doing("opening", above))?;
-        Ok((dir, name.into()))
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&dir, name, flags, Mode::empty()) {
+            // Followed, it is not there.
+            Ok(_) => Err(Error::invalid("target", path.to_string_lossy(), "a symbolic link that leads nowhere")),
+            Err(_) => Ok((dir, name.into())),
+        }
     }
 }
 
@@ -248,10 +253,91 @@ fn copy_dir(
 fn make(copier: &Copier, dir: &OwnedFd, name: &OsStr) -> std::io::Result<(OwnedFd, bool)> {
     let is_new = copier.make_dir(dir.as_fd(), name)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok((nix::fcntl::openat(dir, name, flags, nix::sys::stat::Mode::empty())?, is_new))
+    Ok((openat(dir, name, flags, Mode::empty())?, is_new))
 }
 
 fn name_of(source: &Path) -> Result<OsString> {
     let none = || Error::invalid("source", source.to_string_lossy(), "it has no name: say which one it gets");
     source.file_name().map(OsString::from).ok_or_else(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A container's root, whose root is this user.
+    fn inside(dir: &Path) -> Side {
+        let map = |own| vec![IdMap { inside: 0, outside: own, count: 1 }];
+        let own = [nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()];
+        Side { object: "c".into(), root: Some(open_here(dir).expect("a root")), maps: own.map(map) }
+    }
+
+    fn bed() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (root, here) = (dir.path().join("root"), dir.path().join("here"));
+        for path in [&root.join("tmp"), &root.join("full"), &here.join("tree/sub")] {
+            fs::create_dir_all(path).expect("a directory");
+        }
+        fs::write(here.join("tree/file"), "file").expect("a file");
+        fs::write(root.join("full/file"), "longer than that").expect("a file");
+        (dir, root, here)
+    }
+
+    #[test]
+    fn a_copy_is_where_cp_would_make_it() {
+        for (source, target, made) in [
+            ("tree/file", "/tmp", Some("tmp/file")),
+            ("tree/file", "tmp/", Some("tmp/file")),
+            ("tree/file", "/tmp/name", Some("tmp/name")),
+            ("tree/file", "/full/file", Some("full/file")),
+            ("tree", "/tmp", Some("tmp/tree/file")),
+            ("tree", "/new", Some("new/file")),
+            ("tree", "/new/", Some("new/file")),
+            ("tree/.", "/full", Some("full/file")),
+            ("tree/.", "/new", Some("new/file")),
+            ("tree/sub/..", "/full", Some("full/file")),
+            ("tree/file", "/none/name", None),
+            ("tree/file", "/none/", None),
+            ("tree/file", "/full/file/", None),
+            ("tree", "/full/file", None),
+            ("none", "/tmp", None),
+        ] {
+            let (_dir, root, here) = bed();
+            let copied = copy(
+                (&Side::machine(), &here.join(source)),
+                (&inside(&root), Path::new(target)),
+                &CopyOptions::default(),
+            );
+            match made {
+                Some(made) => {
+                    assert_eq!(copied.map(|copied| copied.files), Ok(1), "{source} {target}");
+                    assert_eq!(fs::read_to_string(root.join(made)).expect(target), "file", "{source} {target}");
+                }
+                None => assert!(matches!(copied, Err(Error::Os { .. })), "{source} {target}: {copied:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn links_lead_where_they_do_inside() {
+        let (_dir, root, here) = bed();
+        fs::write(here.join("secret"), "secret").expect("a file");
+        symlink(here.join("secret"), root.join("tmp/link")).expect("a link");
+        symlink("/full", root.join("tmp/full")).expect("a link");
+        let out = |path: &str| {
+            let (from, to) = (inside(&root), here.join("out"));
+            copy((&from, Path::new(path)), (&Side::machine(), &to), &CopyOptions::default())?;
+            fs::read_to_string(&to).doing(|| path.into())
+        };
+        assert_eq!(out("/tmp/full/file").as_deref(), Ok("longer than that"));
+        assert_eq!(out("/../../tmp/full/file").as_deref(), Ok("longer than that"));
+        assert!(out("/tmp/link").is_err() && out(&format!("/../..{}", here.join("secret").display())).is_err());
+        let target = (&inside(&root), Path::new("/tmp/link"));
+        copy((&Side::machine(), &here.join("tree/file")), target, &CopyOptions::default())
+            .expect_err("it is not there");
+        assert_eq!(fs::read_to_string(here.join("secret")).expect("a file"), "secret");
+    }
 }
