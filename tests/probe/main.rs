@@ -349,6 +349,17 @@ fn perform(words: &[&str], args: &[String]) {
         }
         ["mkdir", path] => told(format!("mkdir {path}"), fs::create_dir(path)),
         ["rm", path] => told(format!("rm {path}"), fs::remove_file(path).or_else(|_| fs::remove_dir_all(path))),
+        // Exchanges two names again and again (renameat2 with RENAME_EXCHANGE).
+        ["swap", one, other] => {
+            let (one, other) = (c(one), c(other));
+            loop {
+                // SAFETY: the strings end in null and outlive the call.
+                if unsafe { syscall(316, -100, one.as_ptr(), -100, other.as_ptr(), 2) } < 0 {
+                    fail(format!("swap: errno {}", errno()));
+                }
+            }
+        }
+        ["link", target, path] => told(format!("link {path}"), std::os::unix::fs::symlink(target, path)),
         ["chmod", mode, path] => {
             let mode = u32::from_str_radix(mode, 8).unwrap_or_else(|_| fail(format!("no mode: {mode}")));
             told(format!("chmod {path}"), fs::set_permissions(path, fs::Permissions::from_mode(mode)));

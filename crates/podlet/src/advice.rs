@@ -4,7 +4,7 @@
 //! A user of podman or docker types what works there. What podlet has
 //! not, and what does it here, stands in the tables below, command by command;
 //! for everything else the nearest name is proposed. A word in the tables is
-//! never taken for a slip of another: `top` does not mean `stop`.
+//! never taken for a slip of another: `list` does not mean `wait`.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
@@ -160,19 +160,35 @@ const OPTIONS: &[Entry] = &[
         "names stand before lines where a pod has several containers, in colour on a terminal",
     ),
     (EVERY, &["--latest"], LATEST),
-    (&["ps", "logs", "wait", "exec", "kill", "stop", "start", "restart", "update", "rm", "inspect"], &["-l"], LATEST),
+    (
+        &["ps", "logs", "wait", "exec", "kill", "stop", "start", "restart", "update", "rm", "inspect", "top", "stats"],
+        &["-l"],
+        LATEST,
+    ),
     (&["ps"], &["-n", "--last"], LATEST),
     (&["ps"], &["-p", "--pod"], "the pod is always shown"),
     (&["ps"], &["-s", "--size"], "du(1) tells sizes: the state directory holds what containers of `host` change"),
     (&["ps"], &["--sort", "--noheading", "--ns"], "use --format json and jq(1), or -q"),
     (&["ps"], &["-w", "--watch"], "use watch(1)"),
     (&["ps"], &["--sync", "--external"], "there is no need: the kernel is asked each time, and nothing else is there"),
+    (
+        &["top"],
+        &["-e", "-f", "-o", "-A", "--list-descriptors"],
+        "columns are named behind the target, without options of ps(1): `podlet top --help` lists them",
+    ),
+    (
+        &["stats"],
+        &["--no-reset", "--no-trunc"],
+        "there is no need: nothing is cut, and `podlet stats > FILE` prints once",
+    ),
+    (&["cp"], &["--overwrite"], "what is there is always replaced, but never a directory by a file or a file by one"),
+    (&["cp"], &["--pause"], "there is no need: nothing leads out of a container that changes meanwhile"),
+    (&["cp"], &["-L", "--follow-link"], "the link that SOURCE names is always followed, and none below it"),
     (&["inspect"], &["-s", "--size", "-t", "--type"], "POD is a pod and POD/CONTAINER a container, without sizes"),
     (&["events"], &["--since", "--until"], "nobody of podlet's keeps what happened: it is told as it happens"),
     (&["events"], &["--stream"], "there is no need: it goes on until it is interrupted or has no reader"),
     (&["events"], &["--no-trunc"], "there is no need: nothing is cut"),
     (&["wait"], &["-i", "--interval"], "there is no need: the kernel tells, and nobody asks again and again"),
-    (&["wait"], &["--condition"], "it waits for the end"),
     (&["rm"], &["-v", "--volumes"], "there are no volumes but directories of this machine, which stay"),
     (&["rm"], &["--depend"], "a pod goes with all its containers"),
     (&["rm"], &["-i", "--ignore"], "-f takes what is not there for removed"),
@@ -226,7 +242,6 @@ const COMMANDS: &[Entry] = &[
     (&["network"], &["remove", "delete"], "`podlet network rm` removes"),
     (&["network"], &["show", "info"], "`podlet network inspect` prints all there is to know"),
     (&["network"], &["update"], "a network is for good: remove it and make it anew; pods say their servers by --dns"),
-    (EVERY, &["top"], "`podlet exec NAME ps` runs the container's own; `podlet inspect` tells pids and usage"),
     (EVERY, &["attach"], "there is no attach yet: `podlet logs -f` follows the output, `podlet exec` runs a shell"),
     (
         EVERY,
@@ -238,18 +253,19 @@ const COMMANDS: &[Entry] = &[
          --bundle DIR",
     ),
     (EVERY, &["export"], "the root is a directory: tar(1) does it"),
-    (EVERY, &["cp"], "the root is a directory, and -v binds others: cp(1) does it, or `podlet exec NAME tar c ...`"),
     (EVERY, &["volume"], "volumes are directories of this machine: -v SRC:DST"),
     (EVERY, &["secret"], "there are no secrets yet: bind a file by -v SRC:DST:ro"),
     (EVERY, &["pod"], "every command takes pods: `podlet create POD`, `ps`, `stop POD`, `rm POD`"),
     (EVERY, &["list", "ls"], "`podlet ps` lists"),
     (EVERY, &["delete", "remove"], "`podlet rm` removes"),
-    (EVERY, &["stats"], "`podlet inspect` tells what is used, `podlet-oci events` goes on telling"),
     (EVERY, &["checkpoint", "restore"], "needs CRIU, which podlet does not drive"),
-    (EVERY, &["rename"], "a name is for good: remove it and run it under another"),
+    (
+        EVERY,
+        &["rename"],
+        "a name is for good, for its cgroup, address and host name have it, too: remove it and run it under another",
+    ),
     (EVERY, &["version"], "`podlet --version`"),
     (EVERY, &["info", "system"], "`podlet ps -a` shows what there is, docs/limits.md what can be here"),
-    (EVERY, &["prune"], "what dead pods left goes by itself; `podlet rm -a` removes what has ended"),
     (EVERY, &["kube", "play", "generate", "compose"], "not yet: `podlet create` and `podlet run --pod` make pods"),
     (EVERY, &["healthcheck", "auto-update"], NO_DAEMON),
     (EVERY, &["init"], "`podlet container create` makes one without starting it"),
@@ -424,7 +440,7 @@ mod tests {
         assert!(option("run", "--volumes").contains("do you mean --volume?"));
         assert!(option("ps", "--frobnicate").contains("see `podlet ps --help`"));
         assert!(command("", "strat").contains("do you mean `podlet start`?"));
-        assert!(command("", "top").contains("exec NAME ps") && !command("", "top").contains("stop"));
+        assert!(command("", "export").contains("tar(1)") && !command("", "export").contains("exec"));
         assert!(command("", "frobnicate").contains("see `podlet --help`"));
         assert!(command("network", "connect").starts_with("`podlet network` has no command \"connect\": a pod is in"));
         assert!(command("network", "stats").contains("see `podlet network --help`"), "`podlet stats` is another");

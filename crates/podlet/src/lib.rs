@@ -53,6 +53,10 @@ enum Command {
     Container(commands::container::Container),
     /// List pods and their containers
     Ps(commands::ps::Ps),
+    /// Show the processes in containers, zombies with the parent that does not wait
+    Top(commands::top::Top),
+    /// Show what pods and containers use: processors, memory, disks, network, pressure
+    Stats(commands::stats::Stats),
     /// Print all there is to know of a pod or container, as JSON
     Inspect(commands::inspect::Inspect),
     /// Print what a detached container wrote
@@ -63,6 +67,8 @@ enum Command {
     Events(commands::events::Events),
     /// Run another program in a container that runs
     Exec(commands::exec::Exec),
+    /// Copy files between containers and this machine
+    Cp(commands::cp::Cp),
     /// Send a signal to containers' main processes
     Kill(commands::kill::Kill),
     /// Stop containers: their stop signal first, SIGKILL for all in them after a while
@@ -79,6 +85,8 @@ enum Command {
     Update(commands::update::Update),
     /// Remove pods or containers and all that was made for them
     Rm(commands::rm::Rm),
+    /// Remove containers that have ended, and pods that are dead
+    Prune(commands::prune::Prune),
     /// Make, show and remove networks of pods
     Network(commands::network::Network),
     /// Change which of this machine's ports lead to a pod that runs
@@ -159,11 +167,14 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Create(create) => create.run(&store),
         Command::Container(container) => container.run(&store),
         Command::Ps(ps) => ps.run(&store),
+        Command::Top(top) => top.run(&store),
+        Command::Stats(stats) => stats.run(&store),
         Command::Inspect(inspect) => inspect.run(&store),
         Command::Logs(logs) => logs.run(&store),
         Command::Wait(wait) => wait.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Cp(cp) => cp.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::Stop(stop) => stop.run(&store),
         Command::Start(start) => start.run(&store),
@@ -172,6 +183,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Unpause(unpause) => unpause.run(&store),
         Command::Update(update) => update.run(&store),
         Command::Rm(rm) => rm.run(&store),
+        Command::Prune(prune) => prune.run(&store),
         Command::Network(network) => network.run(&store),
         Command::Port(port) => port.run(&store),
         Command::Plan(plan) => plan.run(&store),

@@ -52,8 +52,19 @@ pub fn note(text: impl std::fmt::Display) {
     writeln!(std::io::stderr(), "podlet: {text}").ok();
 }
 
+/// What a container chose, as text that does nothing to a terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Prints rows with aligned columns.
 pub fn table(rows: &[Vec<String>]) -> Result<()> {
+    // At once: a line at a time would be a system call each.
+    bytes(aligned(rows).as_bytes()).map(drop)
+}
+
+/// Rows with aligned columns.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -63,6 +74,5 @@ pub fn table(rows: &[Vec<String>]) -> Result<()> {
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
-    // At once: a line at a time would be a system call each.
-    bytes(text.as_bytes()).map(drop)
+    text
 }

@@ -147,6 +147,69 @@ pub fn stats(dir: &Path) -> Stats {
     Stats { cpu, memory, pids, io, hugetlb: sizes.map(of_size).collect() }
 }
 
+/// How much work waited for something: pressure stall information (the kernel's
+/// `accounting/psi`). `None` where the kernel does not tell.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// For a processor.
+    pub cpu: Option<Stalls>,
+    /// For memory.
+    pub memory: Option<Stalls>,
+    /// For disks.
+    pub io: Option<Stalls>,
+}
+
+/// What waited for one thing.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Stalls {
+    /// Some tasks waited.
+    pub some: Stall,
+    /// All tasks waited at once; `None` for a processor before Linux 5.13.
+    pub full: Option<Stall>,
+}
+
+/// How long.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Stall {
+    /// Percent of the last 10 seconds.
+    pub avg10: f64,
+    /// Of the last minute.
+    pub avg60: f64,
+    /// Of the last five minutes.
+    pub avg300: f64,
+    /// All of it, in microseconds.
+    pub total_usec: u64,
+}
+
+/// How much work of the cgroup `dir` waited.
+pub(crate) fn pressure(dir: &Path) -> Pressure {
+    let read = |what: &str| stalls(&fs::read_to_string(dir.join(format!("{what}.pressure"))).ok()?);
+    Pressure { cpu: read("cpu"), memory: read("memory"), io: read("io") }
+}
+
+/// Whether the disks' use by the cgroup `dir` is counted.
+pub(crate) fn counts_io(dir: &Path) -> bool {
+    dir.join("io.stat").exists()
+}
+
+fn stalls(text: &str) -> Option<Stalls> {
+    let line = |name: &str| -> Option<Stall> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let value = |key: &str| rest.split(' ').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let average = |key: &str| value(key)?.parse().ok();
+        Some(Stall {
+            avg10: average("avg10")?,
+            avg60: average("avg60")?,
+            avg300: average("avg300")?,
+            total_usec: value("total")?.parse().ok()?,
+        })
+    };
+    Some(Stalls { some: line("some")?, full: line("full") })
+}
+
 /// Lines of a name and a number.
 fn table(text: &str) -> BTreeMap<String, u64> {
     let line = |line: &str| line.split_once(' ').and_then(|(key, value)| Some((key.to_string(), value.parse().ok()?)));
@@ -179,6 +242,20 @@ fn disks(text: &str) -> BTreeMap<String, IoStats> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pressure_is_read_as_the_kernel_writes_it() {
+        let text =
+            "some avg10=28.55 avg60=17.30 avg300=7.02 total=29876638\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n";
+        let read = stalls(text).expect("both lines");
+        assert_eq!((read.some.avg10, read.some.avg300, read.some.total_usec), (28.55, 7.02, 29_876_638));
+        assert_eq!(read.full.expect("a second line").total_usec, 3);
+        let old = stalls("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n");
+        assert_eq!(old, Some(Stalls { full: None, ..Stalls::default() }));
+        assert_eq!(stalls(""), None);
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(pressure(dir.path()), Pressure::default());
+    }
 
     #[test]
     fn files_are_read_as_the_kernel_writes_them() {

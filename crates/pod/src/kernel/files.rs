@@ -129,6 +129,18 @@ pub(crate) fn look(path: &Path) -> nix::Result<OwnedFd> {
 /// Opens for reading what has been found as a mere path, and what a bundle or an
 /// image has: a plain file, and none of the kernel's.
 pub(crate) fn open_found(found: OwnedFd) -> std::result::Result<(File, Metadata), Refused> {
+    let (found, meta) = check_found(found)?;
+    Ok((reopen(&found)?, meta))
+}
+
+/// Opens for writing what has been found as a mere path, and empties it: a plain
+/// file, and none of the kernel's.
+pub(crate) fn open_found_for_writing(found: OwnedFd) -> std::result::Result<File, Refused> {
+    let (found, _) = check_found(found)?;
+    Ok(File::options().write(true).truncate(true).open(format!("/proc/self/fd/{}", found.as_raw_fd()))?)
+}
+
+fn check_found(found: OwnedFd) -> std::result::Result<(File, Metadata), Refused> {
     let found = File::from(found);
     let meta = found.metadata()?;
     if !meta.is_file() {
@@ -137,7 +149,12 @@ pub(crate) fn open_found(found: OwnedFd) -> std::result::Result<(File, Metadata)
     if KERNELS.contains(&fstatfs(&found)?.filesystem_type()) {
         return Err(Refused::Is("a file of the kernel's"));
     }
-    Ok((reopen(&found)?, meta))
+    Ok((found, meta))
+}
+
+/// Whether something is of a file system whose files are the kernel's own.
+pub(crate) fn is_kernels(found: &OwnedFd) -> bool {
+    fstatfs(found).is_ok_and(|fs| KERNELS.contains(&fs.filesystem_type()))
 }
 
 /// The file behind a mere path.

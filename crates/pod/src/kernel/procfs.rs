@@ -198,6 +198,21 @@ pub(crate) fn kill_in(
     Ok(())
 }
 
+/// The root directory of a process, with all that is mounted there, as a mere
+/// path; `None` if the process is gone.
+///
+/// # Errors
+/// [`Error::Os`]: EACCES if it is another user's.
+pub(crate) fn root_of(process: ProcessId) -> Result<Option<OwnedFd>> {
+    let path = format!("/proc/{}/root", process.pid);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let Some(root) = unless_gone(files::open_once(Path::new(&path), flags), || format!("opening {path}"))? else {
+        return Ok(None);
+    };
+    // Looked at again: the pid may be another process's now.
+    Ok((ProcessId::of(process.pid)? == Some(process)).then_some(root.into()))
+}
+
 /// The inode of a process's namespace; `None` if it is gone, or another user's,
 /// or the kernel has no such kind.
 pub(crate) fn namespace_inode(pid: u32, kind: &str) -> Result<Option<u64>> {

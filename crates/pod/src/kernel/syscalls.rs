@@ -154,6 +154,13 @@ pub(crate) fn pass_on_nothing(command: &mut std::process::Command) {
     unsafe { command.pre_exec(begin) };
 }
 
+/// Whether this process can be traced and dumps core: 1 if so, 2 for root alone
+/// (`PR_GET_DUMPABLE`, prctl(2)).
+pub(crate) fn dumpable() -> i32 {
+    // SAFETY: this prctl takes nothing and changes nothing.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
+}
+
 /// The calling thread's effective capabilities (capget(2)), one bit each.
 pub(crate) fn effective_capabilities() -> nix::Result<u64> {
     const VERSION_3: u32 = 0x2008_0522;

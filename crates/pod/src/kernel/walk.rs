@@ -55,6 +55,11 @@ impl OpenDir {
         self.id.1
     }
 
+    /// Its device and inode.
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
     /// Goes to a directory in this one.
     pub(crate) fn down(&mut self, name: &OsStr) -> Result<()> {
         let below = self.open_directory(name)?;

@@ -3,6 +3,7 @@
 //! The image is not trusted: its files are found without leaving it, are only
 //! read if they are plain files, and never more than a megabyte of them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -90,6 +91,43 @@ pub(crate) fn look_up_in(root: &RootFiles, process: &ProcessSpec, users: &Users,
         check_mapped("gid", *gid, users.gids())?;
     }
     Ok(found)
+}
+
+/// What an image calls users and groups, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// Those of an image; of several for one id the first counts, as in getpwuid(3).
+    ///
+    /// # Errors
+    /// What is there and no plain file, or too large.
+    pub(crate) fn read(root: &RootFiles) -> Result<Names> {
+        Ok(Names { users: names(&read(root, "etc/passwd")?), groups: names(&read(root, "etc/group")?) })
+    }
+
+    /// A user's name; the id, if it has none.
+    pub(crate) fn user(&self, id: u32) -> String {
+        self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// A group's name; the id, if it has none.
+    pub(crate) fn group(&self, id: u32) -> String {
+        self.groups.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+}
+
+fn names(file: &str) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in entries(file) {
+        if let Some(id) = number(line[2]) {
+            names.entry(id).or_insert_with(|| line[0].to_string());
+        }
+    }
+    names
 }
 
 fn check_mapped(what: &str, id: u32, maps: &[crate::kernel::idmap::IdMap]) -> Result<()> {
@@ -233,6 +271,13 @@ mod tests {
             let error = add(&[odd]).expect_err(odd).to_string();
             assert!(error.starts_with("groups") && error.contains("/etc/group"), "{error}");
         }
+    }
+
+    #[test]
+    fn ids_have_names() {
+        let names = super::names("root:x:0:0::/:\ntoor:x:0:0::/:\nodd:x:-1:0\nweb:x:33:34\n");
+        assert_eq!((names[&0].as_str(), names[&33].as_str(), names.len()), ("root", "web", 2));
+        assert_eq!(Names::default().user(7), "7");
     }
 
     #[test]

@@ -271,6 +271,19 @@ impl Container<'_> {
     }
 }
 
+impl Container<'_> {
+    /// The main process on this machine.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not run; [`Error::Os`] if the kernel does not tell.
+    pub(crate) fn main_of(&self, record: &ContainerRecord) -> Result<ProcessRecord> {
+        let not_running = || Error::state(self.object(), "is not running");
+        let (reservation, table) = record.reservation.zip(self.pod.table.as_ref()).ok_or_else(not_running)?;
+        let main = self.find_process(reservation, table)?.filter(|main| main.process.pid != 0);
+        main.ok_or_else(not_running)
+    }
+}
+
 impl Pod {
     /// All processes whose pid namespace is pause's or nested in it, by their
     /// pids on this machine; pause itself left out.

@@ -1,6 +1,7 @@
 //! A pod's life: made, opened, detached, removed.
 
 pub mod container;
+pub mod copy;
 mod create;
 pub mod events;
 pub mod exec;
@@ -20,8 +21,10 @@ mod stop;
 mod streams;
 pub mod summary;
 mod sweep;
+pub mod top;
 mod update;
 mod uppers;
+pub mod usage;
 pub mod watch;
 mod whole;
 
@@ -264,6 +267,24 @@ impl Pod {
         }
         self.lifeline = None;
         Ok(())
+    }
+
+    /// Removes everything that was made for it, if it has ended.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it runs, also where another program has started it again, or
+    /// is attached to a program that lives; what could not be removed: calling it again goes on.
+    pub fn remove_dead(mut self) -> Result<()> {
+        let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(()) };
+        // Under the lock: whoever had it before may have started the pod again.
+        self.look()?;
+        if self.is_alive() {
+            return Err(Error::state(format!("pod {}", self.name()), "is running"));
+        }
+        if self.record.attached && self.record.owner.map_or(Ok(false), procfs::lives)? {
+            return Err(Error::state(format!("pod {}", self.name()), "is another program's, which removes it"));
+        }
+        self.erase()
     }
 
     /// Takes the lock of this very pod: `None` if it is gone, though another of

@@ -20,7 +20,7 @@ enum Filter {
 }
 
 /// The labels of a pod or container.
-type Labels = BTreeMap<String, String>;
+pub type Labels = BTreeMap<String, String>;
 
 /// `label=NAME[=VALUE]`: a label with this value or any.
 #[derive(Clone, PartialEq)]

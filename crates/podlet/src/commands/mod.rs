@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod container;
+pub mod cp;
 pub mod create;
 mod environment;
 pub mod events;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod port;
 mod privileged;
 mod process;
+pub mod prune;
 pub mod ps;
 pub mod restart;
 mod rights;
@@ -26,8 +28,10 @@ pub mod rm;
 pub mod run;
 mod settings;
 pub mod start;
+pub mod stats;
 pub mod stop;
 mod storage;
 mod template;
+pub mod top;
 pub mod update;
 pub mod wait;

@@ -1,8 +1,10 @@
 //! `podlet ps`: what there is.
 
+mod tree;
+
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use net::{Attachment, Networks};
 use pod::{ContainerState, ContainerSummary, Error, ExitStatus, Pod, PodState, PodStatus, PodSummary, Store};
@@ -27,6 +29,9 @@ pub struct Ps {
     /// Only what has name=PART, pod=NAME, label=K[=V], status=created|running|paused|exited or exited=CODE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// Pods with their containers below them, and why these ended
+    #[arg(long, conflicts_with = "quiet")]
+    tree: bool,
     /// Whole commands, however long
     #[arg(long)]
     no_trunc: bool,
@@ -37,6 +42,9 @@ impl Ps {
         let filters = Filters::parse(&self.filter)?;
         let all = self.all || filters.ask_for_ended();
         if self.format == Format::Json {
+            if self.tree {
+                bail!("--tree: JSON is a tree already: leave one of --tree and --format json away");
+            }
             let statuses = Pod::list(store)?.into_iter().map(|pod| pod.and_then(|pod| pod.status()));
             let mut statuses: Vec<PodStatus> = readable(statuses);
             if !all {
@@ -62,7 +70,8 @@ impl Ps {
             false => {
                 let networks = Networks::open(store);
                 let attached: Vec<_> = pods.iter().map(|pod| show_network(pod, &networks)).collect();
-                output::table(&rows(&pods, &attached, if self.no_trunc { usize::MAX } else { MOST }))?;
+                let most = if self.no_trunc { usize::MAX } else { MOST };
+                output::table(&if self.tree { tree::rows } else { rows }(&pods, &attached, most))?;
             }
         }
         Ok(0)

@@ -1,8 +1,12 @@
 //! `podlet wait`: how containers ended.
 
+mod condition;
+
 use anyhow::Result;
 use clap::Args;
 use pod::{Error, Exit, Pod, Process, Store};
+
+use condition::Condition;
 
 use crate::output;
 use crate::target::Target;
@@ -10,6 +14,10 @@ use crate::target::Target;
 /// Wait for containers to end, and print their exit codes
 #[derive(Args)]
 pub struct Wait {
+    /// Until it is created, running, paused, exited (or stopped), or removed: one of those given. What has not ended has
+    /// the exit code -1 [default: exited]
+    #[arg(long, value_name = "STATE", value_parser = condition::parse)]
+    condition: Vec<Condition>,
     /// POD or POD/CONTAINER
     #[arg(required = true)]
     targets: Vec<String>,
@@ -25,6 +33,10 @@ enum Awaited {
 
 impl Wait {
     pub fn run(&self, store: &Store) -> Result<u8> {
+        if self.condition.iter().any(|condition| *condition != Condition::Exited) {
+            condition::wait(store, &self.targets, &self.condition, output::line)?;
+            return Ok(0);
+        }
         // All of them first: once we have their tables no command can take away
         // what they say, not even one that removes them.
         let awaited = self.targets.iter().map(|text| find(store, text)).collect::<Result<Vec<_>>>();

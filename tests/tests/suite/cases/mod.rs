@@ -9,10 +9,12 @@ mod bundles;
 mod bundles_known;
 mod commands;
 mod config;
+mod copying;
 mod crash;
 mod created;
 mod ends;
 mod events;
+mod everyday;
 mod exits;
 mod extensions;
 mod files;
@@ -58,6 +60,7 @@ mod reach;
 mod revealed;
 mod seccomp;
 mod security;
+mod seeing;
 mod soak;
 mod streams;
 mod terminal;
@@ -112,6 +115,9 @@ pub fn all() -> Vec<Case> {
         io::CASES,
         first_hour::CASES,
         labels::CASES,
+        seeing::CASES,
+        copying::CASES,
+        everyday::CASES,
         layers::CASES,
         logs::CASES,
         extensions::CASES,

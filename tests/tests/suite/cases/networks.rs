@@ -19,6 +19,7 @@ crate::tests![
     networks_in_use_stay,
     networks_of_two_stores_have_two_bridges,
     networks_leave_links_of_others_alone,
+    what_goes_through_a_pods_network_is_counted,
 ];
 
 /// `10.89.0.2:80`, `[fd00::2]:80`.
@@ -225,5 +226,25 @@ fn networks_leave_links_of_others_alone(bed: &Bed) {
     bed.podlet("network prune").ok();
     assert!(space::links().contains("podlet0"), "it was not podlet's");
     space::delete_link("podlet0");
+    space.ends();
+}
+
+fn what_goes_through_a_pods_network_is_counted(bed: &Bed) {
+    let space = Space::enter(bed);
+    space.serve("a", "");
+    space.serve("b", "");
+    let counted = || -> Vec<u64> {
+        let rows: serde_json::Value = serde_json::from_str(&bed.podlet("stats --format json b").ok()).expect("JSON");
+        let eth0 = &rows[0]["network"]["eth0"];
+        assert!(rows[0]["network"].as_object().is_some_and(|all| all.keys().eq(["eth0"])), "{rows}");
+        ["rx_bytes", "tx_bytes"].iter().map(|name| eth0[*name].as_u64().expect("a number")).collect()
+    };
+    let before = counted();
+    let (a, b) = (space.addresses("podlet", "a")[0], space.addresses("podlet", "b")[0]);
+    space.hears("a/a", &at(b, 80), &format!("b {a}"));
+    let after = counted();
+    assert!(before.iter().zip(&after).all(|(before, after)| before < after), "{before:?} {after:?}");
+    let text = bed.podlet("stats --format prometheus b").ok();
+    assert!(text.contains("podlet_pod_network_receive_bytes_total{pod=\"b\",interface=\"eth0\"} "), "{text}");
     space.ends();
 }
