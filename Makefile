@@ -142,7 +142,9 @@ lint:
 	@# The README and docs/embedding.md show examples that the build compiles.
 	sed -n '/^```rust$$/,/^```$$/p' README.md | sed '1d;$$d' | diff - crates/pod/examples/embed.rs
 	sed -n '/^```rust$$/,/^```$$/p' docs/embedding.md | sed '1d;$$d' | diff - crates/pod-tokio/examples/tasks.rs
-	@# After a change of Cargo.lock `make notice` writes it anew.
+	@# After a change of Cargo.lock `make notice` writes it anew. What is linked into
+	@# programs for musl alone has to be there, too.
+	$(CARGO) fetch --locked
 	CARGO="$(CARGO)" packaging/notice | diff NOTICE -
 
 doc:

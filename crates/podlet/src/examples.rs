@@ -68,7 +68,17 @@ pub const EXAMPLES: &Table = &[
             ("One value of a container", "podlet inspect -f '{{.Pid}}' web/db"),
         ],
     ),
-    ("logs", &[("The last 20 lines, and what follows", "podlet logs -f -n 20 web/app")]),
+    (
+        "logs",
+        &[
+            ("The last 20 lines, and what follows", "podlet logs -f -n 20 web/app"),
+            ("All of a pod since ten minutes ago, with times", "podlet logs -t --since 10m web"),
+        ],
+    ),
+    ("top", &[("The processes of a pod", "podlet top web")]),
+    ("stats", &[("What a pod uses now, once", "podlet stats --no-stream web")]),
+    ("cp", &[("A file out of a container", "podlet cp web/app:/etc/hosts ./hosts")]),
+    ("prune", &[("Remove what has ended", "podlet prune --force")]),
     ("wait", &[("Until both have ended", "podlet wait web/db web/app")]),
     (
         "events",
