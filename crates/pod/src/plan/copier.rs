@@ -70,7 +70,8 @@ pub fn plan(argv: Vec<CString>, elsewhere: bool, facts: &Facts) -> Plan {
         // Root's would be lost with the bounding set when the program is executed, but
         // for those that are inherited, and these have to be in it now.
         p.push(step::capset(own, own, kept));
-        p.push(step::drop_bounding(0, facts.last_capability));
+        // An ordinary user may not, and has none to lose.
+        p.push(step::drop_bounding(0, facts.last_capability).tolerate(&[libc::EPERM]));
         p.push(step::capset(kept, kept, kept));
         p.push(step::prctl(libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS", 1));
         let filter = ::seccomp::allow_only(CALLS.map(|call| call as u16));

@@ -18,7 +18,7 @@ use crate::kernel::passing::{copy_from, peek_with, send_with, take_with};
 use crate::kernel::syscalls;
 use crate::plan::pod::KEEPER;
 use crate::store::exits::Reservation;
-use crate::store::records::STREAMS;
+use crate::store::records::CONTAINERS;
 
 /// A message: whose streams these are.
 const SIZE: usize = 16;
@@ -40,10 +40,11 @@ impl Pod {
 
     /// While this is there no other command looks through what is kept.
     fn lock_streams(&self) -> Result<File> {
-        let path = self.dir.join(STREAMS);
+        // Where there are streams there are containers.
+        let path = self.dir.join(CONTAINERS);
         let context = || format!("locking {}", path.display());
         let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY);
         let file = options.open(&path).doing(context)?;
         syscalls::lock(&file, true, true).doing(context)?;
         Ok(file)

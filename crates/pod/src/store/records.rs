@@ -35,9 +35,6 @@ pub(crate) const ATTACH: &str = "attach";
 
 pub(crate) const COPIER: &str = "copier.json";
 
-/// The lock of what pause keeps of streams.
-pub(crate) const STREAMS: &str = "streams";
-
 pub(crate) const OOM: &str = "oom.json";
 
 /// What others keep for the pod.
