@@ -52,7 +52,12 @@ pub(crate) use tests;
 
 /// What does not run where, and why. The harness refuses names that are not
 /// there; nothing else is ever left out.
-const SKIPS: &[Skip] = &[];
+const SKIPS: &[Skip] = &[
+    (Mode::User, "a_full_disk_is_said_and_the_container_goes_on", NO_SMALL_DISK),
+    (Mode::Delegated, "a_full_disk_is_said_and_the_container_goes_on", NO_SMALL_DISK),
+];
+
+const NO_SMALL_DISK: &str = "who may not mount has none that is small";
 
 const NO_FORMER: &str = "PODLET_TEST_FORMER does not say where the build before is; make test-versions does";
 
@@ -113,8 +118,6 @@ const SKIPS_ON_PURE_V2: &[Skip] = &[(
 /// What is left out where /bin/sh is busybox, which takes its own applets for
 /// programs, besides [`SKIPS`].
 const SKIPS_WITH_BUSYBOX: &[Skip] = &[
-    (Mode::User, "a_full_disk_is_said_and_the_container_goes_on", "who may not mount has no small disk"),
-    (Mode::Delegated, "a_full_disk_is_said_and_the_container_goes_on", "who may not mount has no small disk"),
     (Mode::Root, "what_a_hook_sees", "its hook is a script for the tools of GNU and util-linux"),
     (Mode::Root, "network_devices_of_a_config", "its script needs nsenter and ip of util-linux and iproute2"),
 ];
