@@ -71,6 +71,8 @@ pub fn tend(pod: &Pod) {
                 output::note(format_args!("note: what copies the log of {name} was killed; it goes on"));
             }
         }
+        // Gone in the meantime.
+        Err(Error::NotFound(_)) => {}
         Err(error) => output::note(format_args!("note: the log of pod {}: {}", pod.name(), pod::in_full(&error))),
     }
 }

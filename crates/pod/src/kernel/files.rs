@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
@@ -217,7 +218,11 @@ pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
     // On the stack: what the C library allocates for it costs more than the reading.
     let mut entries = [0; 4096];
     loop {
-        let size = syscalls::read_entries(opened.as_fd(), &mut entries).doing(context)?;
+        let size = match syscalls::read_entries(opened.as_fd(), &mut entries) {
+            // Removed just now, and all that was in it before.
+            Err(Errno::ENOENT) => return Ok(Vec::new()),
+            size => size.doing(context)?,
+        };
         if size == 0 {
             break;
         }

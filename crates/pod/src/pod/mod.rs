@@ -326,8 +326,9 @@ impl Pod {
 
     /// Of a pod that has ended.
     fn remove_cgroup(&self) -> Result<()> {
-        // What ended with the pod has written its last.
-        self.end_copiers()?;
+        // What ended with the pod has written its last. Whom that cannot be waited for,
+        // the end of the cgroup ends.
+        self.end_copiers().ok();
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
         if self.pause.is_none() {
             // It may have ended where we cannot see its pids: without the cgroup no
