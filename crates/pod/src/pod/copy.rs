@@ -49,7 +49,7 @@ pub struct Copied {
     pub files: u64,
     /// Bytes of plain files.
     pub bytes: u64,
-    /// Paths that were not, below the one that was asked for: devices, sockets, named pipes,
+    /// Paths that were not, below the one that was asked for, the shortest first: devices, sockets, named pipes,
     /// and files of the kernel's.
     pub left_out: Vec<PathBuf>,
 }
@@ -195,6 +195,8 @@ fn copy((from, source): (&Side, &Path), (to, target): (&Side, &Path), options: &
         true => copy_dir(&mut copier, found, (from, source), (to, target))?,
         false => copy_file(&mut copier, found, (from, source), (to, target))?,
     }
+    // What is mounted at the top before what is deep in it.
+    copier.left_out.sort_by_key(|path| (path.components().count(), path.clone()));
     Ok(Copied { files: copier.files, bytes: copier.bytes, left_out: copier.left_out })
 }
 

@@ -109,8 +109,10 @@ fn top_refuses_what_is_no_column(bed: &Bed) {
         "--rootfs",
         &bed.rootfs().display().to_string(),
         "/probe",
-        "block",
+        "echo",
         "\x1b[31m",
+        ",",
+        "block",
     ])
     .ok();
     let shown = bed.podlet("top odd args").ok();
