@@ -293,7 +293,7 @@ fn open_one(stdio: Stdio, number: i32, log: &mut LogEnd<'_>, ours: &mut PipeEnds
             files::check_place(log)?;
             let mut options = File::options();
             options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            options.open(&*log).doing(|| format!("opening the log {}", log.display()))?.into()
+            options.open(*log).doing(|| format!("opening the log {}", log.display()))?.into()
         }
         (Stdio::Null | Stdio::Inherit, _) | (Stdio::Log, LogEnd::Nowhere) => {
             File::options().read(true).write(true).open("/dev/null").doing(context)?.into()

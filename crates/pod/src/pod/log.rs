@@ -139,10 +139,9 @@ impl Container<'_> {
         // One that has nothing to do any more is gone already.
         let process = pid.map(ProcessId::of).transpose()?.flatten().unwrap_or(ProcessId { pid: 0, start: 0 });
         let record = CopierRecord { process, streams };
-        record_file::write_record(&self.dir().join(COPIER), &record).map_err(|error| {
+        record_file::write_record(&self.dir().join(COPIER), &record).inspect_err(|_| {
             // Nobody would find it.
             syscalls::pidfd_signal(copier.as_fd(), libc::SIGKILL).ok();
-            error
         })?;
         Ok(())
     }

@@ -96,6 +96,10 @@ impl Logs {
         for source in &sources {
             source.log.catch_up()?;
         }
+        if self.tail.is_none() && sources.len() == 1 {
+            // However much there is, it is in order, and need not be kept.
+            return if self.follow { self.follow(&mut sources) } else { self.print_all(&mut sources) };
+        }
         let mut lines = Vec::new();
         for (at, source) in sources.iter_mut().enumerate() {
             lines.extend(self.there(&mut source.log)?.into_iter().map(|line| (at, line)));
@@ -140,10 +144,26 @@ impl Logs {
         Ok(sources)
     }
 
-    /// What is there already, as far as it is asked for.
+    /// What the only one has.
+    fn print_all(&self, sources: &mut [Source]) -> Result<u8> {
+        let now = log_time(SystemTime::now());
+        while let Some(line) = sources[0].log.read()? {
+            let is_later = line.time.as_ref().is_some_and(|time| *time > now);
+            // What is written meanwhile by one that never stops is not waited for.
+            if is_later || self.wants(&line) && self.print(sources, 0, &line)? == Reader::Gone {
+                break;
+            }
+        }
+        Ok(0)
+    }
+
+    /// What is there already, as far as it is asked for, and the line after it, if one
+    /// is read.
     fn there(&self, log: &mut Log) -> Result<VecDeque<LogLine>> {
-        let (mut lines, mut whole, mut is_begun) = (VecDeque::new(), 0, false);
-        while let Some(line) = log.read()? {
+        let now = log_time(SystemTime::now());
+        let (mut lines, mut whole, mut is_begun, mut is_later) = (VecDeque::new(), 0, false, false);
+        while let Some(line) = if is_later { None } else { log.read()? } {
+            is_later = line.time.as_ref().is_some_and(|time| *time > now);
             if !self.wants(&line) {
                 continue;
             }

@@ -102,7 +102,7 @@ fn records_say_their_version(bed: &Bed) {
     bed.podlet("run -d --name web --rootfs ROOT /probe block").ok();
     start(bed, "c", "block");
     let all = [records(&bed.state()), records(&bed.oci_state())].concat();
-    assert_eq!(all.len(), 6, "{all:?}");
+    assert_eq!(all.len(), 7, "{all:?}");
     for record in all {
         assert_eq!(read(&record)["version"], 1, "{record}");
     }
