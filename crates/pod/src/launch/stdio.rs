@@ -217,18 +217,21 @@ impl LogPipes {
         self.0.each_ref().map(|pipe| pipe.as_ref().map(|(reader, _)| reader.as_fd()))
     }
 
-    /// The end that a process writes to as this descriptor.
+    /// The end that a process writes to as this descriptor. There are both pipes or
+    /// none, so that a copier knows which is which: of one that nobody gets it reads
+    /// the end.
     fn writer(&mut self, number: i32) -> std::io::Result<OwnedFd> {
-        let pipe = &mut self.0[usize::from(number == 2)];
-        let (_, writer) = match pipe {
-            Some(pipe) => pipe,
-            None => {
+        for pipe in &mut self.0 {
+            if pipe.is_none() {
                 let (reader, writer) = std::io::pipe()?;
                 // Its reader looks whether there is something.
                 fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-                pipe.insert((reader, writer))
+                *pipe = Some((reader, writer));
             }
-        };
+        }
+        let [stdout, stderr] = &self.0;
+        let pipe = if number == 2 { stderr } else { stdout };
+        let (_, writer) = pipe.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
         writer.try_clone().map(OwnedFd::from)
     }
 }

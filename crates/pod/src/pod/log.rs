@@ -76,16 +76,13 @@ impl Container<'_> {
             stdio::make_wait(&writer).doing(|| format!("opening the log of {}", self.object()))?;
             Ok(Some((reader.into(), OwnedFd::from(writer).into())))
         };
-        match [pipe()?, pipe()?] {
-            [None, _] => Ok(new),
-            // Of one that has no stderr of its own, both are the same.
-            [Some((reader, writer)), None] => {
-                let copy = (clone(&reader)?.into(), clone(&writer)?.into());
-                let pipes = LogPipes::of([Some((reader, writer)), Some(copy)]);
-                Ok(LogSource { pipes, streams: copier.streams, is_copied: true, ..new })
-            }
-            both => Ok(LogSource { pipes: LogPipes::of(both), streams: copier.streams, is_copied: true, ..new }),
+        let pipes = [pipe()?, pipe()?];
+        if pipes.iter().any(Option::is_none) {
+            return Ok(new);
         }
+        // While we may write, it does not come to an end: one that answers goes on.
+        let is_copied = ask_copier(&self.dir(), None)?;
+        Ok(LogSource { pipes: LogPipes::of(pipes), streams: copier.streams, is_copied, ..new })
     }
 
     /// Sees to it that what is written will be copied, if anything can be.
@@ -97,7 +94,6 @@ impl Container<'_> {
         // The one of the run before has little left to do.
         self.end_copier(PATIENCE)?;
         if let Some(keeper) = self.pod.keeper() {
-            // Without stderr of its own there is one.
             let streams: Vec<_> = readers.into_iter().flatten().collect();
             keeper.keep(source.streams, &streams).doing(|| format!("keeping the streams of {}", self.object()))?;
         }
@@ -116,11 +112,6 @@ impl Container<'_> {
         let listener = self.listen()?;
         let cgroup = self.pod.cgroup().map(|cgroup| cgroup.pause());
         let cgroup = cgroup.map(|dir| self.pod.way_to(cgroup::open_birthplace(&dir), &dir)).transpose()?;
-        // Where there is only stderr it stands in the other's place.
-        let readers = match readers {
-            [None, stderr] => [stderr, None],
-            both => both,
-        };
         let request = CopierRequest {
             object: &object,
             title: stdio::title("log", self.pod.name(), &self.name),
@@ -324,10 +315,6 @@ fn open_log(dir: &Path, name: &CString, is_given: bool) -> Result<File> {
         return Err(Error::invalid("log.path", path.to_string_lossy(), reason));
     }
     Ok(directory)
-}
-
-fn clone(fd: &impl AsFd) -> Result<OwnedFd> {
-    fd.as_fd().try_clone_to_owned().doing(|| "duplicating a stream".into())
 }
 
 /// Whether everything that was written to a pipe has been read, and nobody will

@@ -68,7 +68,7 @@ pub struct ContainerSummary {
     /// What it runs.
     pub command: Vec<String>,
     /// The copier of its log was killed, so that it waits when it has written as much
-    /// as a pipe holds: [`Container::tend_log`] starts another one.
+    /// as a pipe holds: [`Container::tend_log`](crate::Container::tend_log) starts another.
     pub lacks_copier: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
