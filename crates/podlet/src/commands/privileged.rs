@@ -1,7 +1,8 @@
 //! `--privileged`: a container that may do what the caller may.
 //!
 //! It has every capability that can be given, all system calls, nothing of `/proc`
-//! and `/sys` hidden or read-only, and the machine's device nodes. What it is in
+//! and `/sys` hidden, nothing of them read-only but `/sys` in a user namespace, and
+//! the machine's device nodes. What it is in
 //! stays as it is: its own mounts, the pod's other namespaces, its cgroup. Where
 //! those are in a user namespace of their own, as every ordinary user's pod is, it
 //! has all this over them and nothing over the machine.
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::unistd::{AccessFlags, access};
 use pod::spec::{Mount, MountFlags, MountKind, NamespaceMode};
-use pod::{CapabilitySet, ContainerSpec};
+use pod::{CapabilitySet, ContainerSpec, Namespace, PodOptions};
 
 /// What of `/dev` every container has of its own.
 const OWN: [&str; 12] =
@@ -30,7 +31,7 @@ pub fn make(container: &mut ContainerSpec) -> Result<()> {
     container.masked_paths.clear();
     container.readonly_paths.clear();
     let own_dev = container.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
-    for mount in container.mounts.iter_mut().filter(|mount| is_kernels(mount)) {
+    for mount in container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Cgroup) {
         mount.flags.remove(MountFlags::RDONLY);
     }
     if own_dev {
@@ -42,25 +43,32 @@ pub fn make(container: &mut ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-fn is_kernels(mount: &Mount) -> bool {
-    matches!(mount.kind, MountKind::Sysfs | MountKind::Cgroup | MountKind::Proc)
+/// Has its `/sys` written, where it is the machine's root that does.
+///
+/// The pod's is one that cannot be written, until the file system itself is told
+/// otherwise. Its other containers have it by mounts of their own, which stay
+/// read-only. In a user namespace the kernel does not let it be told, nor a new one be
+/// mounted there; of what it shows there nothing but the network's would belong to
+/// root of the pod.
+pub fn open_sys(container: &mut ContainerSpec, pod: &PodOptions) -> Result<()> {
+    let facts = pod::facts::Facts::read()?;
+    if facts.privileged && facts.initial_users && !pod.shares(Namespace::User) {
+        let is_machines = pod.host_network || container.net == NamespaceMode::Host;
+        write_sys(container, is_machines);
+    }
+    Ok(())
 }
 
-/// The pod's `/sys` is one that cannot be written, until somebody says otherwise to
-/// the file system itself. Its other containers have it by mounts of their own,
-/// which stay read-only.
-pub fn open_sys(container: &mut ContainerSpec, machines_network: bool) {
-    // The machine's own can be written, by who may.
-    if machines_network || container.net == NamespaceMode::Host {
-        return;
-    }
-    let sys = container.mounts.iter().find(|mount| mount.kind == MountKind::Sysfs);
-    if let Some((target, flags)) = sys.map(|sys| (sys.target.clone(), sys.flags)) {
-        let mut again = Mount::new(target, MountKind::Remount { bind: false });
-        again.flags = flags;
+fn write_sys(container: &mut ContainerSpec, is_machines: bool) {
+    let Some(place) = container.mounts.iter().position(|mount| mount.kind == MountKind::Sysfs) else { return };
+    let sys = &mut container.mounts[place];
+    sys.flags.remove(MountFlags::RDONLY);
+    let mut again = Mount::new(&sys.target, MountKind::Remount { bind: false });
+    again.flags = sys.flags;
+    // The machine's own can be written anyway.
+    if !is_machines {
         // Before what is mounted below it.
-        let place = container.mounts.iter().position(|mount| mount.kind == MountKind::Sysfs).map_or(0, |i| i + 1);
-        container.mounts.insert(place, again);
+        container.mounts.insert(place + 1, again);
     }
 }
 
@@ -112,11 +120,11 @@ mod tests {
             let mounts = container.mounts.iter().filter(|mount| mount.flags.contains(MountFlags::RDONLY));
             mounts.map(|mount| mount.target.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(read_only(&container), [""; 0].map(PathBuf::from));
+        assert_eq!(read_only(&container), [PathBuf::from("/sys")]);
         let before = container.mounts.len();
-        open_sys(&mut container, true);
-        assert_eq!(container.mounts.len(), before, "the machine's is as it is");
-        open_sys(&mut container, false);
+        write_sys(&mut container, true);
+        assert_eq!((read_only(&container).len(), container.mounts.len()), (0, before), "the machine's is as it is");
+        write_sys(&mut container, false);
         let sys: Vec<_> = container.mounts.iter().skip_while(|mount| mount.kind != MountKind::Sysfs).take(3).collect();
         assert_eq!(sys[1].kind, MountKind::Remount { bind: false });
         assert_eq!((&sys[1].target, sys[2].target.to_str()), (&sys[0].target, Some("/sys/fs/cgroup")));

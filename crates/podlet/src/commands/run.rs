@@ -224,7 +224,7 @@ impl Run {
         self.namespaces.check_in(pod, false)?;
         self.process.check_in(&container, pod)?;
         if self.rights.privileged {
-            privileged::open_sys(&mut container, pod.host_network);
+            privileged::open_sys(&mut container, pod)?;
         }
         Ok(container)
     }
@@ -368,7 +368,7 @@ impl Run {
         self.namespaces.check_in(&options, true)?;
         self.process.check_in(container, &options)?;
         if self.rights.privileged {
-            privileged::open_sys(container, options.host_network);
+            privileged::open_sys(container, &options)?;
         }
         options.check()?;
         Ok((options, network))
