@@ -34,7 +34,7 @@ fn with_names() -> (Bed, impl Fn(&str) -> Command) {
 const LINES: &[(&str, &[&str])] = &[
     ("podlet ru", &["run"]),
     ("podlet network cr", &["create"]),
-    ("podlet run --rea", &["--read-only"]),
+    ("podlet run --rea", &["--read-only", "--read-only-tmpfs"]),
     ("podlet port add --ro", &["--root"]),
     ("podlet exec w", &["web", "web/app", "web/db"]),
     ("podlet rm -f b", &["box"]),
