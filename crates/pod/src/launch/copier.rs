@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use pause::log::has;
 
-use super::run_plan::{LaunchRequest, run_plan, seal};
+use super::run_plan::{LaunchRequest, Note, run_plan, seal};
 use crate::cgroup::way::Way;
 use crate::error::{Context, Result};
 use crate::kernel::facts::Facts;
@@ -36,15 +36,17 @@ pub(crate) struct CopierRequest<'a> {
     pub listener: BorrowedFd<'a>,
     /// Where it is born.
     pub cgroup: Option<&'a Way>,
+    /// Writes down its pid, before it does anything.
+    pub note: &'a dyn Fn(u32) -> Result<()>,
     /// Directories for its program: see [`super::run_plan::program_dirs`].
     pub program_dirs: &'a [PathBuf],
 }
 
-/// Starts it; its pidfd.
+/// Starts it.
 ///
 /// # Errors
 /// As [`run_plan`].
-pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<OwnedFd> {
+pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<()> {
     let object = format!("the copier of {}", request.object);
     let context = || format!("starting {object}");
     let program = syscalls::program_file(c"podlet:log", pause::COPIER, request.program_dirs).doing(context)?;
@@ -79,10 +81,10 @@ pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<OwnedF
         fds: &fds,
         handed_over: Vec::new(),
         cgroup: request.cgroup,
-        note: None,
+        note: Some(Note { with_mounts: false, write: &|pid, _| (request.note)(pid) }),
         answer: &|_| Ok(()),
         program_dirs: request.program_dirs,
         cancel: None,
     };
-    Ok(run_plan(&plan, launch)?.pidfd)
+    run_plan(&plan, launch).map(drop)
 }

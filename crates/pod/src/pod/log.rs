@@ -123,18 +123,14 @@ impl Container<'_> {
             max_files: options.max_files,
             listener: listener.as_fd(),
             cgroup: cgroup.as_ref(),
+            note: &|pid| {
+                let process =
+                    ProcessId::of(pid)?.ok_or_else(|| Error::Died { object: format!("the copier of {object}") })?;
+                record_file::write_record(&self.dir().join(COPIER), &CopierRecord { process, streams })
+            },
             program_dirs: self.pod.store.program_dirs(),
         };
-        let copier = copier::start(&request, &self.pod.facts)?;
-        let pid = syscalls::pid_of(copier.as_fd()).doing(|| object.clone())?;
-        // One that has nothing to do any more is gone already.
-        let process = pid.map(ProcessId::of).transpose()?.flatten().unwrap_or(ProcessId { pid: 0, start: 0 });
-        let record = CopierRecord { process, streams };
-        record_file::write_record(&self.dir().join(COPIER), &record).inspect_err(|_| {
-            // Nobody would find it.
-            syscalls::pidfd_signal(copier.as_fd(), libc::SIGKILL).ok();
-        })?;
-        Ok(())
+        copier::start(&request, &self.pod.facts)
     }
 
     /// The directory of its log, and the name in it.

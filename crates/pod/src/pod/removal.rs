@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -18,12 +19,18 @@ use crate::spec::users::Users;
 use crate::store::Store;
 use crate::store::records::CONTAINERS;
 
+/// What a removed container wrote at last is copied within this time, where the log
+/// stays.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// So often what takes longer than a launch may is begun again.
 const TRIES: usize = 100;
 
 impl Container<'_> {
     /// Removes its directory and all that is in it, missing or not.
     pub(crate) fn remove_dir(&self) -> Result<()> {
+        // It would write into it. Of one that cannot be found the pod's end is the end.
+        self.end_copier(MOMENT).ok();
         let dir = self.dir();
         self.pod.removal().remove(&dir, || Ok(vec![dir.clone()]))
     }

@@ -14,10 +14,6 @@ use crate::kernel::{PATIENCE, files, procfs, record_file, syscalls};
 use crate::launch::stdio::Io;
 use crate::store::exits::{Exit, Phase};
 use crate::store::lock::LockMode;
-/// What a removed container wrote at last is copied within this time, where the log
-/// stays.
-const MOMENT: Duration = Duration::from_secs(1);
-
 use crate::store::records::{PROCESS, ProcessRecord};
 
 impl Container<'_> {
@@ -139,7 +135,6 @@ impl Container<'_> {
             }
             let level = ended.and_then(|exit| exit.explained(self.oom_watch(&record).as_ref()).out_of_memory);
             self.end_for_good()?;
-            self.end_copier(MOMENT)?;
             self.let_go_of_streams()?;
             table.retire(reservation, level);
             self.pod.release_unborn();

@@ -45,7 +45,6 @@ fn unknown_words_and_flags(bed: &Bed) {
         &[
             ("frobnicate", &["frobnicate"]),
             ("run --frob --rootfs ROOT /probe", &["--frob"]),
-            ("create", &["POD"]),
             ("ps --format yaml", &["yaml"]),
             ("run", &["say what to run"]),
             ("run alpine sh", &["alpine", "host", "--rootfs"]),

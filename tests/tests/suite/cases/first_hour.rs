@@ -27,8 +27,7 @@ fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
     bed.podlet("create web").ok();
     detached(bed, "a", "");
     for (line, words) in [
-        ("top web/a", &["top", "exec NAME ps"][..]),
-        ("attach web/a", &["no attach yet", "logs -f"]),
+        ("attach web/a", &["no attach yet", "logs -f"][..]),
         ("pull alpine", &["no images", "--rootfs"]),
         ("build .", &["no images"]),
         ("images", &["no images"]),

@@ -151,7 +151,7 @@ fn the_pods_shared_memory_has_its_size(bed: &Bed) {
     bed.podlet("stop -t 0 web").ok();
     bed.podlet("start web").ok();
     assert_eq!(size("--pod web"), small);
-    assert_eq!((size("--shm-size 1m"), size(""), size("--shm-size 0")), (small.clone(), usual, Some("0k".into())));
+    assert_eq!((size("--shm-size 1m"), size(""), size("--shm-size 0")), (small.clone(), usual, None));
     assert_eq!(size("--shm-size 1m --ipc private"), small);
     assert_eq!(size("--shm-size 1m --share net,pid"), small);
     bed.podlet("run --pod web --shm-size 1m --rootfs ROOT /probe exit 0").fails(125, &["--shm-size", "podlet create"]);

@@ -238,7 +238,7 @@ fn what_is_not_honoured_is_refused_before_anything_is_made(bed: &Bed) {
         ("seccomp=", ["seccomp=", "seccomp=FILE"]),
         ("seccomp", ["seccomp", "seccomp=FILE"]),
         ("no-new-privileges=perhaps", ["perhaps", "true|false"]),
-        ("label=disable", ["label=disable", "not an option"]),
+        ("label=type:x", ["label=type:x", "not an option"]),
     ] {
         bed.podlet(&format!("run --rm --security-opt {option} --rootfs ROOT /probe echo hello")).fails(125, &words);
         bed.is_clean();
