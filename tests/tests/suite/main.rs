@@ -203,6 +203,14 @@ const NEEDS_NEW_CALLS: &[(&[Mode], &str, &str)] = &[
         "what_is_mounted_in_a_layer_is_not_seen_by_the_lookup_of_a_user",
         "without openat2 a mount of the same file system is not told from the layer",
     ),
+    (USERS, "a_container_that_does_not_run_has_its_root_copied", HOST_NEEDS_NEW_CALLS),
+    (
+        &Mode::USUAL,
+        "links_of_a_container_lead_nowhere_outside",
+        "without openat2 a link of the image is refused wherever it would be followed",
+    ),
+    (&[Mode::Root], "copies_into_a_pod_with_its_own_ids_are_its_roots", "root's user namespaces need the new calls"),
+    (&Mode::USUAL, "a_privileged_container_may_what_its_caller_may", "what denies the calls is a filter that it sees"),
     (USERS, "the_examples_do_what_they_say", HOST_NEEDS_NEW_CALLS),
     (
         &[Mode::Root],
