@@ -47,6 +47,11 @@ impl Clients {
         }
     }
 
+    /// Whether one more can be let in; until then it waits.
+    pub fn has_room(&self) -> bool {
+        self.sockets.iter().any(|&socket| socket < 0)
+    }
+
     /// Greets who has come.
     pub fn greet_newcomers(&mut self) {
         for (at, socket) in self.sockets.iter_mut().enumerate() {

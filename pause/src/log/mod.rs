@@ -145,7 +145,7 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
                 watched[at] = PollFd { fd: fd as i32, events: POLLIN, revents: 0 };
             }
         };
-        watch(0, fds::LISTENER, true);
+        watch(0, fds::LISTENER, clients.has_room());
         watch(1, fds::STDOUT, stdout != Stream::Ended);
         watch(2, fds::STDERR, stderr != Stream::Ended);
         watch(3, fds::PROCESS, terminal);

@@ -167,16 +167,13 @@ impl Container<'_> {
     /// # Errors
     /// [`Error::Os`] and what a start may fail with.
     pub fn tend_log(&self) -> Result<bool> {
-        let Some(copier) = self.copier()? else { return Ok(false) };
-        if copier.process.open()?.is_some_and(|copier| !has_ended(&copier)) {
+        if self.gone_copier()?.is_none() {
             return Ok(false);
         }
         // A command that starts it has the lock.
         let Some(_lock) = self.pod.lock(LockMode::Exclusive, false)? else { return Ok(false) };
-        let Some(copier) = self.copier()? else { return Ok(false) };
-        if copier.process.open()?.is_some_and(|copier| !has_ended(&copier)) {
-            return Ok(false);
-        }
+        // Another one may have been faster.
+        let Some(copier) = self.gone_copier()? else { return Ok(false) };
         let kept = self.pod.kept_streams(copier.streams)?;
         if kept.iter().all(is_at_its_end) {
             // Either it was done, or nobody can go on.
@@ -187,6 +184,13 @@ impl Container<'_> {
         let options = self.record()?.container.log;
         self.start_copier([streams.next(), streams.next()], copier.streams, &options)?;
         Ok(true)
+    }
+
+    /// Its copier, if that has ended.
+    fn gone_copier(&self) -> Result<Option<CopierRecord>> {
+        let Some(copier) = self.copier()? else { return Ok(None) };
+        let lives = copier.process.open()?.is_some_and(|process| !has_ended(&process));
+        Ok((!lives).then_some(copier))
     }
 
     /// Has the log opened anew by its name, as after logrotate(8) has renamed it. CRI's
