@@ -78,6 +78,46 @@ fn parse_time(text: &str) -> Result<SystemTime, String> {
     SystemTime::now().checked_sub(before).ok_or_else(wrong)
 }
 
+/// The last lines of a log: a line's parts go together, and between those of one
+/// stream there may be some of the other.
+struct Last<P> {
+    most: usize,
+    /// With the number of the line that each is of.
+    parts: VecDeque<(usize, P)>,
+    /// How many lines there were in all.
+    count: usize,
+    /// The lines of stdout and stderr that have no end yet.
+    begun: [Option<usize>; 2],
+}
+
+impl<P> Last<P> {
+    fn new(most: usize) -> Self {
+        Last { most, parts: VecDeque::new(), count: 0, begun: [None; 2] }
+    }
+
+    fn push(&mut self, stream: LogStream, ends_line: bool, part: P) {
+        let begun = &mut self.begun[usize::from(stream == LogStream::Stderr)];
+        let number = begun.unwrap_or(self.count);
+        *begun = if ends_line { None } else { Some(number) };
+        self.count = self.count.max(number + 1);
+        self.parts.push_back((number, part));
+        let first = self.first();
+        while self.parts.front().is_some_and(|(number, _)| *number < first) {
+            self.parts.pop_front();
+        }
+    }
+
+    /// The number of the first that is asked for.
+    fn first(&self) -> usize {
+        self.count.saturating_sub(self.most)
+    }
+
+    fn into_parts(mut self) -> Vec<P> {
+        let first = self.first();
+        self.parts.drain(..).filter(|(number, _)| *number >= first).map(|(_, part)| part).collect()
+    }
+}
+
 /// A container whose log is printed.
 struct Source {
     /// What its lines begin with, if there are others.
@@ -157,29 +197,26 @@ impl Logs {
         Ok(0)
     }
 
-    /// What is there already, as far as it is asked for, and the line after it, if one
-    /// is read.
-    fn there(&self, log: &mut Log) -> Result<VecDeque<LogLine>> {
+    /// What is there already, as far as it is asked for. Who follows gets the line
+    /// after it too, if one is read.
+    fn there(&self, log: &mut Log) -> Result<Vec<LogLine>> {
         let now = log_time(SystemTime::now());
-        let (mut lines, mut whole, mut is_begun, mut is_later) = (VecDeque::new(), 0, false, false);
-        while let Some(line) = if is_later { None } else { log.read()? } {
-            is_later = line.time.as_ref().is_some_and(|time| *time > now);
-            if !self.wants(&line) {
-                continue;
+        let most = match self.tail {
+            Some(Tail::Lines(most)) => most,
+            Some(Tail::All) | None => usize::MAX,
+        };
+        let mut last = Last::new(most);
+        while let Some(line) = log.read()? {
+            if line.time.as_ref().is_some_and(|time| *time > now) {
+                let mut lines = last.into_parts();
+                lines.extend(Some(line).filter(|line| self.follow && self.wants(line)));
+                return Ok(lines);
             }
-            if !is_begun {
-                whole += 1;
-            }
-            is_begun = !ends_a_line(&line);
-            lines.push_back(line);
-            let Some(Tail::Lines(most)) = self.tail else { continue };
-            while whole > most {
-                // A line's parts go together.
-                while lines.pop_front().is_some_and(|part| !ends_a_line(&part)) {}
-                whole -= 1;
+            if self.wants(&line) {
+                last.push(line.stream, ends_a_line(&line), line);
             }
         }
-        Ok(lines)
+        Ok(last.into_parts())
     }
 
     fn wants(&self, line: &LogLine) -> bool {
@@ -289,5 +326,38 @@ fn title(name: &str, width: usize, number: usize) -> String {
     match is_plain {
         true => format!("{name:width$} | "),
         false => format!("\x1b[{}m{name:width$} |\x1b[0m ", COLOURS[number % COLOURS.len()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts as `1:text` of stdout or `2:text` of stderr; a `/` ends a line.
+    fn last(most: usize, parts: &str) -> String {
+        let mut last = Last::new(most);
+        for part in parts.split(' ') {
+            let (stream, text) = part.split_once(':').expect("a stream");
+            let stream = if stream == "1" { LogStream::Stdout } else { LogStream::Stderr };
+            last.push(stream, text.ends_with('/'), text);
+        }
+        last.into_parts().join(" ")
+    }
+
+    #[test]
+    fn the_last_lines_are_whole_and_no_more() {
+        assert_eq!(last(0, "1:a/ 1:b/"), "");
+        assert_eq!(last(1, "1:a/ 1:b/"), "b/");
+        assert_eq!(last(9, "1:a/ 1:b/"), "a/ b/");
+        // A line of two parts is one.
+        assert_eq!(last(0, "1:a 1:b/ 1:c/"), "");
+        assert_eq!(last(1, "1:a 1:b/ 1:c/"), "c/");
+        assert_eq!(last(2, "1:a 1:b/ 1:c/"), "a b/ c/");
+        assert_eq!(last(1, "1:a/ 1:b 1:c"), "b c");
+        assert_eq!(last(0, "1:a/ 1:b"), "");
+        // Of the other stream there may be some between.
+        assert_eq!(last(1, "1:a 2:b/ 1:c/"), "b/");
+        assert_eq!(last(2, "1:a 2:b/ 1:c/"), "a b/ c/");
+        assert_eq!(last(2, "1:a 2:b/ 2:d/ 1:c/"), "b/ d/");
     }
 }

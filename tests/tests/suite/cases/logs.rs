@@ -126,6 +126,11 @@ fn a_line_is_whole_up_to_its_longest(bed: &Bed) {
         .ok();
     bed.podlet("wait web/a").ok();
     assert_eq!(bed.podlet("logs web/a").ok(), format!("{fits}\n{longer}\nend\n"));
+    // Two parts of a line are one line.
+    let last = [String::new(), "end\n".into(), format!("{longer}\nend\n")];
+    for (count, last) in last.iter().enumerate() {
+        assert_eq!(bed.podlet(&format!("logs --tail {count} web/a")).ok(), *last, "{count}");
+    }
     let file = fs::read_to_string(bed.state().join("web/containers/a/k8s.log")).expect("its log");
     let parts: Vec<_> = file.lines().map(|line| line.splitn(4, ' ').collect::<Vec<_>>()).collect();
     let parts: Vec<_> = parts.iter().map(|words| (words[1], words[2], words[3].len())).collect();
