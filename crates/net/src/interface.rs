@@ -157,7 +157,16 @@ impl PodEnd<'_> {
             pod_namespace: namespace.as_fd(),
             mtu: self.mtu,
         };
-        Ok(vec![route::veth(&pair).into(), route::port_options(host_interface, isolated).into()])
+        let mut steps = vec![route::veth(&pair).into(), route::port_options(host_interface, isolated).into()];
+        if self.has_ipv6() {
+            steps.push(route::no_address_of_its_own(host_interface).into());
+        }
+        Ok(steps)
+    }
+
+    /// Whether the kernel has IPv6 for links of this size.
+    fn has_ipv6(&self) -> bool {
+        self.mtu >= 1280 && Setting::of_link("ipv6", "all", "accept_ra", "0").is_known()
     }
 
     /// Its number in the pod, whose namespace the socket is in.
@@ -174,7 +183,7 @@ impl PodEnd<'_> {
         let of_ipv6 = |name, value| Setting::of_link("ipv6", interface, name, value).into();
         // The same of all links, and of this one only where it is: IPv6 takes this room
         // (RFC 8200, section 5).
-        if self.mtu >= 1280 && Setting::of_link("ipv6", "all", "accept_ra", "0").is_known() {
+        if self.has_ipv6() {
             // A pod-mate on the bridge could say that it is the router, and of a network
             // without IPv6, too.
             steps.push(of_ipv6("accept_ra", "0"));

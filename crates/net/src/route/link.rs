@@ -12,6 +12,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
 pub(super) const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LEARNING: u16 = 7;
@@ -111,6 +113,20 @@ pub(crate) fn port_options(name: &str, isolated: bool) -> Message {
             info.str(IFLA_INFO_SLAVE_KIND, "bridge");
             info.nest(IFLA_INFO_SLAVE_DATA, |data| {
                 data.u8(IFLA_BRPORT_MODE, 1).u8(IFLA_BRPORT_ISOLATED, isolated.into());
+            });
+        });
+    })
+}
+
+/// A bridge's port gets no IPv6 address of its own, which nobody would use: they would
+/// be one for each pod to everybody who asks which addresses this machine has. Before
+/// the port's other end is up.
+pub(crate) fn no_address_of_its_own(name: &str) -> Message {
+    Message::new(format!("link set {name} addrgenmode none"), libc::RTM_NEWLINK, &ifinfo(0, 0, 0)).with(|with| {
+        with.str(libc::IFLA_IFNAME, name);
+        with.nest(libc::IFLA_AF_SPEC, |families| {
+            families.nest(libc::AF_INET6 as u16, |ipv6| {
+                ipv6.u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
             });
         });
     })

@@ -15,8 +15,8 @@ use pod::{Error, Result};
 
 pub(crate) use ask::{Link, Route, addresses, link_at, link_named, links, routes, way_to};
 pub(crate) use link::{
-    VXLAN_PORT, Veth, VethEnd, Vxlan, bridge, claim, delete_link, forward_to, into_bridge, mac_of, port_options,
-    set_up, veth, vxlan,
+    VXLAN_PORT, Veth, VethEnd, Vxlan, bridge, claim, delete_link, forward_to, into_bridge, mac_of,
+    no_address_of_its_own, port_options, set_up, veth, vxlan,
 };
 
 /// `NLM_F_CREATE | NLM_F_EXCL`.

@@ -52,7 +52,12 @@ fn hears(machine: &Machine, server: &str, says: &str) {
 
 fn forwards(family: &str, link: &str) -> bool {
     let name = if family == "ipv4" { "forwarding" } else { "force_forwarding" };
-    std::fs::read_to_string(format!("/proc/sys/net/{family}/conf/{link}/{name}")).is_ok_and(|text| text == "1\n")
+    read(&format!("{family}/conf/{link}/{name}")) == "1\n"
+}
+
+/// A kernel parameter; nothing if there is none of that name.
+fn read(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap_or_default()
 }
 
 #[test]
@@ -70,6 +75,11 @@ fn ports_are_reached_by_each_link_and_none_leads_to_another() {
             }
             hears(machine, "[2001:db8:1::1]:8080", &format!("a {from6}::2"));
         }
+        // The machine's end of the pod's link has no address, and the kernel makes none
+        // up: 1 of addr_gen_mode says so.
+        let own = &pod.attachment.networks[0].host_interface;
+        assert_eq!(read(&format!("ipv6/conf/{own}/addr_gen_mode")), "1\n");
+        assert!(!std::fs::read_to_string("/proc/net/if_inet6").expect("addresses").contains(own.as_str()));
         // The pod reaches both, as this machine.
         hears(&pod.machine, "192.0.2.2:80", "other 192.0.2.1");
         hears(&pod.machine, "198.51.100.2:80", "other 198.51.100.1");
