@@ -91,6 +91,8 @@ enum Command {
     Network(commands::network::Network),
     /// Change which of this machine's ports lead to a pod that runs
     Port(commands::port::Port),
+    #[command(hide = true)]
+    Supervise(commands::supervise::Supervise),
     /// Print the steps `run` would take, and take none
     #[command(disable_help_flag = true)]
     Plan(commands::plan::Plan),
@@ -186,6 +188,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Prune(prune) => prune.run(&store),
         Command::Network(network) => network.run(&store),
         Command::Port(port) => port.run(&store),
+        Command::Supervise(supervise) => supervise.run(&store),
         Command::Plan(plan) => plan.run(&store),
     }
 }

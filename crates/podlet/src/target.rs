@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use pod::{Container, Error, Pod, Store};
 
+use crate::commands::supervise;
 use crate::{FAILED, output};
 
 /// What a command is about.
@@ -21,6 +22,7 @@ impl Target {
         };
         let pod = Pod::open(store, pod)?;
         tend(&pod);
+        supervise::tend(&pod, store);
         Ok(Target { pod, container })
     }
 

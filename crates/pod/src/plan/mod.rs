@@ -38,6 +38,7 @@ mod process;
 mod program;
 pub(crate) mod removal;
 pub(crate) mod step;
+pub(crate) mod supervisor;
 mod terminal;
 pub(crate) mod userns;
 
@@ -78,6 +79,8 @@ pub(crate) enum Given {
     Program,
     /// The copier's program.
     Copier,
+    /// The program of a pod's supervisor.
+    Supervisor,
     /// Where a copier passes on what was typed.
     Input,
     /// Where the clients of a copier come.
@@ -131,6 +134,7 @@ impl Given {
             Given::PauseUsers => "pause_user",
             Given::Program => "program",
             Given::Copier => "copier",
+            Given::Supervisor => "supervisor_program",
             Given::Input => "input",
             Given::Listener => "listener",
             Given::KeepIn => "keep_in",

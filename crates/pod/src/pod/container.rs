@@ -108,7 +108,8 @@ impl Pod {
         for container in self.containers()? {
             let record = container.record()?;
             let exit = container.its_exit()?;
-            container.write(&ContainerRecord { exit, reservation: None, ..record })?;
+            let restarts = record.restarts.in_new_pod(record.container.restart);
+            container.write(&ContainerRecord { exit, reservation: None, restarts, ..record })?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub mod status;
 mod stop;
 mod streams;
 pub mod summary;
+pub mod supervise;
 mod sweep;
 pub mod top;
 mod update;
@@ -329,6 +330,7 @@ impl Pod {
         // What ended with the pod has written its last. Whom that cannot be waited for,
         // the end of the cgroup ends.
         self.end_copiers().ok();
+        self.end_supervisor().ok();
         let Some(cgroup) = self.cgroup() else { return Ok(()) };
         if self.pause.is_none() {
             // It may have ended where we cannot see its pids: without the cgroup no

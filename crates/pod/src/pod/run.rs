@@ -15,6 +15,7 @@ use crate::store;
 use crate::store::exits::Reservation;
 use crate::store::lock::LockMode;
 use crate::store::records::{CONTAINER, CONTAINERS, ContainerRecord};
+use crate::store::restarts::Restarts;
 
 impl Pod {
     /// Makes a container: checked, written down, its root prepared, and no
@@ -59,6 +60,9 @@ impl Pod {
         let table = self.live_table()?;
         container.make_dir()?;
         let start = || {
+            if spec.restart.restarts() {
+                self.expect_supervisor()?;
+            }
             let reservation = self.reserve(table, false)?;
             let record = container.first_record(spec, Some(reservation))?;
             container.start_prepared(&prepared, record, reservation, io, &lock)
@@ -93,6 +97,7 @@ impl Container<'_> {
             pod_ooms: 0,
             previous: None,
             doubled: false,
+            restarts: Restarts::default(),
         })
     }
 

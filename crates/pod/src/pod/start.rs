@@ -26,6 +26,16 @@ use crate::spec::{ContainerSpec, NamespaceMode};
 use crate::store::exits::{ExitTable, Phase, Reservation};
 use crate::store::lock::{Lock, LockMode};
 use crate::store::records::{ContainerRecord, OOM, PROCESS, PreviousRun, ProcessRecord};
+use crate::store::restarts::{EndedRun, Restarts};
+
+/// Who starts a container again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartedBy {
+    /// Somebody who asks for it: it is restarted as a new one then.
+    Person,
+    /// A supervisor, because its policy says so.
+    Policy,
+}
 
 impl Container<'_> {
     /// Starts it: for the first time, or again once it has ended, in this life of
@@ -37,10 +47,10 @@ impl Container<'_> {
     /// [`Error::State`] if it runs or its pod is not alive, [`Error::Exec`], or
     /// why it cannot be done here.
     pub fn start(&self, io: impl Into<Io>) -> Result<Process> {
-        self.now(|it| it.start_now(io.into()))
+        self.now(|it| it.start_now(io.into(), StartedBy::Person))
     }
 
-    fn start_now(&self, io: Io) -> Result<Process> {
+    pub(super) fn start_now(&self, io: Io, by: StartedBy) -> Result<Process> {
         let object = self.object();
         // To ourselves, so that of two commands that start it one finds it running.
         let gone = || Error::NotFound(format!("pod {:?}", self.pod.name()));
@@ -53,6 +63,7 @@ impl Container<'_> {
         let table = self.pod.live_table()?;
         self.pod.release_unborn();
         let running = || Error::state(&object, "is running");
+        let restarts = self.restarts_by(&record, by)?;
         let reservation = match record.reservation.map(|old| (old, table.phase(old))) {
             Some((_, Phase::Running(_) | Phase::Reserved)) => return Err(running()),
             Some((old, Phase::Exited(_))) => {
@@ -63,10 +74,15 @@ impl Container<'_> {
             Some((_, Phase::Lost)) | None => self.pod.reserve(table, false)?,
         };
         self.let_go_of_streams()?;
+        if record.container.restart.restarts() {
+            self.pod.expect_supervisor()?;
+        }
         // A restart that was killed may have left it otherwise.
-        table.set_end_with_last(self.pod.options().end_with_last);
+        table.set_end_with_last(self.pod.ends_with_last());
         let previous = record.started.zip(exit).map(|(started, exit)| PreviousRun { started, exit });
-        let next = ContainerRecord { reservation: Some(reservation), exit: None, previous, ..record.clone() };
+        // After a launch that was killed it is still the run before that.
+        let previous = previous.or(record.previous);
+        let next = ContainerRecord { reservation: Some(reservation), exit: None, previous, restarts, ..record.clone() };
         self.start_prepared(&prepared, next, reservation, io, &lock).map_err(|error| {
             let error = self.pod.explain(&object, error);
             // How it ended before is still what is known of it.
@@ -74,6 +90,23 @@ impl Container<'_> {
             self.pod.end_if_it_is_ending();
             error
         })
+    }
+
+    /// What is known of restarts once it is started.
+    fn restarts_by(&self, record: &ContainerRecord, by: StartedBy) -> Result<Restarts> {
+        if by == StartedBy::Person {
+            return Ok(Restarts::default());
+        }
+        let phase = record.reservation.zip(self.pod.table.as_ref()).map(|(old, table)| table.phase(old));
+        let is_due = |run: &EndedRun| {
+            let due = record.restarts.due(record.rule(), *run);
+            due.is_some_and(|due| due <= SystemTime::now())
+        };
+        match record.ended(phase).filter(is_due) {
+            Some(run) => Ok(record.restarts.after(record.rule(), run)),
+            // Another command has started or stopped it.
+            None => Err(Error::state(self.object(), "is not to be restarted now")),
+        }
     }
 
     /// The part of a start that makes things.

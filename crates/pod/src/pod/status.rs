@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::namespace_inode;
 use crate::resources::Resources;
+use crate::spec::RestartPolicy;
 use crate::store::exits::{Exit, Phase};
 
 /// Whether a pod lives.
@@ -116,6 +117,15 @@ pub struct ContainerStatus {
     /// When that ended; null also if it was killed together with pause.
     #[serde(serialize_with = "rfc3339_option")]
     pub finished: Option<SystemTime>,
+    /// Whether it is started again when it has ended.
+    pub restart_policy: RestartPolicy,
+    /// How often that has been done since a person started it, in vain or not.
+    pub restarts: u32,
+    /// When it will be done next; null also if its pod is dead.
+    #[serde(serialize_with = "rfc3339_option")]
+    pub next_start: Option<SystemTime>,
+    /// Why it could not be done last; it is tried again.
+    pub restart_error: Option<String>,
     /// What it runs.
     pub command: Vec<String>,
     /// Its labels.
@@ -194,6 +204,8 @@ impl Container<'_> {
         let known = record.reservation.zip(self.pod.table.as_ref());
         let phase = known.map(|(reservation, table)| table.phase(reservation));
         let (state, exit) = state_of(phase, alive, record.last_exit());
+        let ended = record.ended(phase).filter(|_| alive);
+        let next_start = ended.and_then(|run| record.restarts.due(record.rule(), run));
         let cgroup = self.cgroup();
         let state = state.or_paused(cgroup.as_deref())?;
         let exit = exit.map(|exit| exit.explained(self.oom_watch(&record).as_ref()));
@@ -215,6 +227,10 @@ impl Container<'_> {
             out_of_memory: exit.and_then(|exit| exit.out_of_memory),
             usage: cgroup.and_then(|dir| usage(&dir)),
             resources: record.container.resources,
+            restart_policy: record.container.restart,
+            restarts: record.restarts.count,
+            next_start,
+            restart_error: record.restarts.failed.map(|failed| failed.error),
             command: record.container.process.args,
             labels: record.container.labels,
             annotations: record.container.annotations,

@@ -8,13 +8,14 @@ use super::container::Container;
 use super::process::Process;
 use crate::cgroup;
 use crate::error::{Error, Result};
-use crate::kernel::procfs::{MountNamespace, all_pids, kill_in, mount_namespace};
+use crate::kernel::procfs::{MountNamespace, ProcessId, all_pids, kill_in, mount_namespace};
 use crate::kernel::signal::Signal;
 use crate::kernel::{PATIENCE, files, procfs, record_file, syscalls};
 use crate::launch::stdio::Io;
 use crate::store::exits::{Exit, Phase};
 use crate::store::lock::LockMode;
 use crate::store::records::{PROCESS, ProcessRecord};
+use crate::store::restarts::Restarts;
 
 impl Container<'_> {
     /// Stops it: its stop signal, on which a paused one goes on, and after `grace`
@@ -29,6 +30,12 @@ impl Container<'_> {
     }
 
     fn stop_now(&self, grace: Duration) -> Result<Option<Exit>> {
+        // Before it ends: it is to stay down.
+        self.change_restarts(|restarts| Restarts { stopped: true, ..restarts })?;
+        self.end_gently(grace)
+    }
+
+    fn end_gently(&self, grace: Duration) -> Result<Option<Exit>> {
         self.forget_unborn()?;
         let record = self.record()?;
         let process = match self.its_process() {
@@ -65,16 +72,24 @@ impl Container<'_> {
 
     fn restart_now(&self, grace: Duration, io: impl Into<Io>) -> Result<Process> {
         let stop_and_start = || {
-            self.stop(grace)?;
+            self.end_gently(grace)?;
             self.start(io)
         };
-        let Some(table) = self.pod.table.as_ref().filter(|_| self.pod.options().end_with_last) else {
+        let held_by = ProcessId::of(std::process::id())?;
+        self.change_restarts(|restarts| Restarts { held_by, ..restarts })?;
+        let stop_and_start = || {
+            stop_and_start().inspect_err(|_| {
+                // Its policy says what becomes of it.
+                self.change_restarts(|restarts| Restarts { held_by: None, ..restarts }).ok();
+            })
+        };
+        let Some(table) = self.pod.table.as_ref().filter(|_| self.pod.ends_with_last()) else {
             return stop_and_start();
         };
         table.set_end_with_last(false);
         let result = stop_and_start();
         // `start` has done so, if it came so far.
-        table.set_end_with_last(true);
+        table.set_end_with_last(self.pod.ends_with_last());
         if !table.has_containers() {
             // The last one ended while pause was not to look.
             self.pod.kill()?;
@@ -98,6 +113,7 @@ impl Container<'_> {
         if !files::is_there(&self.dir()) {
             return Ok(());
         }
+        self.change_restarts(|restarts| Restarts { stopped: true, ..restarts })?;
         // Its launch may have been killed: what was never born never ends.
         self.forget_unborn()?;
         self.kill_all()?;

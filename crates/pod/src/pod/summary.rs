@@ -22,11 +22,14 @@ use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Error, Result};
 use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
+use crate::spec::{Backoff, RestartPolicy};
 use crate::store::Store;
 use crate::store::exits::{Exit, Reservation};
 use crate::store::records::{
-    CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, TABLE, last_exit,
+    CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, SUPERVISED, SUPERVISOR,
+    SupervisorRecord, TABLE, last_exit,
 };
+use crate::store::restarts::{EndedRun, Restarts, Rule};
 use crate::store::snapshot::Snapshot;
 
 /// A pod, in short.
@@ -45,6 +48,9 @@ pub struct PodSummary {
     pub labels: BTreeMap<String, String>,
     /// Whether its network namespace is the machine's.
     pub host_network: bool,
+    /// Its supervisor was killed, or was never started:
+    /// [`Pod::tend_supervisor`] starts another.
+    pub lacks_supervisor: bool,
     /// Its containers, by name.
     pub containers: Vec<ContainerSummary>,
 }
@@ -65,6 +71,10 @@ pub struct ContainerSummary {
     pub created: SystemTime,
     /// When its latest run began.
     pub started: Option<SystemTime>,
+    /// How often its restart policy has started it since a person did.
+    pub restarts: u32,
+    /// When that will be done next.
+    pub next_start: Option<SystemTime>,
     /// What it runs.
     pub command: Vec<String>,
     /// The copier of its log was killed, so that it waits when it has written as much
@@ -97,10 +107,16 @@ struct ContainerPart {
     pod_ooms: u64,
     #[serde(default)]
     previous: Option<PreviousRun>,
+    #[serde(default)]
+    restarts: Restarts,
 }
 
 #[derive(Deserialize)]
 struct SpecPart {
+    #[serde(default)]
+    restart: RestartPolicy,
+    #[serde(default)]
+    restart_backoff: Backoff,
     args: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -175,6 +191,8 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
         if !state.is_alive() && !all {
             continue;
         }
+        let rule = Rule { policy: part.container.restart, backoff: part.container.restart_backoff };
+        let ended = exit.filter(|_| pause.is_some()).map(|exit| EndedRun { started: part.started, exit });
         let watch = cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| {
             OomWatch::new(cgroup, &container, part.pod_ooms, records.join(OOM), reservation.generation)
         });
@@ -185,6 +203,8 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
             exit: exit.map(|exit| exit.explained(watch.as_ref())),
             created: part.created,
             started: part.started,
+            restarts: part.restarts.count,
+            next_start: ended.and_then(|run| part.restarts.due(rule, run)),
             command: part.container.args,
             lacks_copier: state.is_alive() && lacks_copier(&records)?,
             labels: part.container.labels,
@@ -192,7 +212,26 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
     }
     let state = pod_state(pause.is_some(), cgroup.as_ref(), containers.iter().map(|one| one.state))?;
     let OptionsPart { host_network, labels } = pod.options;
-    Ok(Some(PodSummary { name, state, created: pod.created, pause, labels, host_network, containers }))
+    let lacks_supervisor = pause.is_some() && lacks_supervisor(&dir)?;
+    Ok(Some(PodSummary {
+        name,
+        state,
+        created: pod.created,
+        pause,
+        labels,
+        host_network,
+        lacks_supervisor,
+        containers,
+    }))
+}
+
+/// Whether the supervisor of a pod that lives does not live.
+fn lacks_supervisor(dir: &Path) -> Result<bool> {
+    if !files::is_there(&dir.join(SUPERVISED)) {
+        return Ok(false);
+    }
+    let supervisor = record_file::read_record::<SupervisorRecord>(&dir.join(SUPERVISOR))?;
+    supervisor.map_or(Ok(true), |supervisor| lives(supervisor.process).map(|lives| !lives))
 }
 
 /// Whether the copier of a container that runs was killed.

@@ -24,6 +24,7 @@ impl ContainerSpec {
         self.check_parameters()?;
         self.check_scheduling()?;
         self.log.check()?;
+        self.check_restart()?;
         check_notes(&self.labels, &self.annotations)?;
         if let Some(profile) = &self.process.apparmor_profile {
             check_apparmor(profile)?;
@@ -43,6 +44,15 @@ impl ContainerSpec {
             Seccomp::Profile(_) => self.filter(&PodOptions::new(&self.name)).map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it can be restarted.
+    fn check_restart(&self) -> Result<()> {
+        if self.restart.restarts() && self.remove_when_ended {
+            let reason = "it is removed when it has ended (remove_when_ended, --rm): leave one of them away";
+            return Err(Error::invalid("restart", self.restart.to_string(), reason));
+        }
+        self.restart_backoff.check()
     }
 
     /// What it is called, and what it executes.

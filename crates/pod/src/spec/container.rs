@@ -14,6 +14,7 @@ use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
 use super::pod::{PodOptions, shm_options};
 use super::process::ProcessSpec;
+use super::restart::{Backoff, RestartPolicy};
 use super::scheduling::{MemoryPolicy, Personality};
 use crate::error::{Error, Result};
 use crate::kernel::namespace::Namespace;
@@ -121,6 +122,13 @@ pub struct ContainerSpec {
     /// that stops it does not say ([`grace`](ContainerSpec::grace)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<u32>,
+    /// Whether it is started again when it has ended, by whoever
+    /// [supervises](crate::Pod::supervise) its pod.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub restart: RestartPolicy,
+    /// How long it waits for that.
+    #[serde(default, skip_serializing_if = "Backoff::is_default")]
+    pub restart_backoff: Backoff,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
     #[serde(default)]
     pub domainname: Option<String>,
@@ -152,6 +160,10 @@ pub struct ContainerSpec {
     /// What tools note on it, names to values; nothing is found by them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+fn is_no(policy: &RestartPolicy) -> bool {
+    !policy.restarts()
 }
 
 fn private() -> Propagation {
@@ -197,6 +209,8 @@ impl ContainerSpec {
             hostname: None,
             stop_signal: Signal::TERM,
             stop_timeout: None,
+            restart: RestartPolicy::No,
+            restart_backoff: Backoff::default(),
             domainname: None,
             sysctl: BTreeMap::new(),
             devices: Vec::new(),

@@ -6,6 +6,8 @@
 //!     pause.json              pause's pid and start time
 //!     table                   the exit table
 //!     ext/<owner>/            what another program keeps for the pod, until its clean-up has succeeded
+//!     supervisor.lock         a container has a restart policy; locked by the pod's supervisor
+//!     supervisor.json         that one's pid and start time
 //!     lock                    shared: a launch is in flight; exclusive: the pod changes
 //!     containers/<name>/
 //!       container.json        what was asked for, and its entry in the table
@@ -28,6 +30,7 @@ pub(crate) mod exits;
 pub mod extension;
 pub(crate) mod lock;
 pub(crate) mod records;
+pub(crate) mod restarts;
 pub(crate) mod root;
 pub(crate) mod snapshot;
 
@@ -43,7 +46,7 @@ use crate::error::{Context, Result};
 use crate::kernel::files::{ignore_missing, is_there, make_private, names_in, remove_all, remove_file};
 use crate::launch::run_plan;
 use extension::Extension;
-use records::{CONTAINERS, EXTENSIONS, LOCK, PAUSE, POD, TABLE};
+use records::{CONTAINERS, EXTENSIONS, LOCK, PAUSE, POD, SUPERVISED, SUPERVISOR, TABLE};
 
 /// A directory with the state of pods.
 ///
@@ -223,7 +226,8 @@ pub(crate) fn new_id() -> Result<String> {
 
 /// Whether a directory has nothing in it but what podlet puts into a pod's.
 pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
-    let known = [POD, PAUSE, TABLE, CONTAINERS, EXTENSIONS, LOCK, "pod.new", "pause.new", "table.new"];
+    let ours = [POD, PAUSE, TABLE, CONTAINERS, EXTENSIONS, LOCK, SUPERVISED, SUPERVISOR];
+    let drafts = ["pod.new", "pause.new", "table.new", "supervisor.new"];
     let context = || format!("reading {}", dir.display());
     let entries = match fs::read_dir(dir) {
         // Removed just now.
@@ -233,7 +237,7 @@ pub(crate) fn is_pod_dir(dir: &Path) -> Result<bool> {
     };
     for entry in entries {
         let name = entry.doing(context)?.file_name();
-        if !known.iter().any(|known| name == *known) {
+        if !ours.iter().chain(&drafts).any(|known| name == *known) {
             return Ok(false);
         }
     }

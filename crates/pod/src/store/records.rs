@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::exits::{Exit, Reservation};
+use super::exits::{Exit, Phase, Reservation};
+use super::restarts::{EndedRun, Restarts, Rule};
 use crate::cgroup::systemd::Scope;
 use crate::kernel::procfs::{MountNamespace, ProcessId};
 use crate::spec::users::Users;
@@ -34,6 +35,12 @@ pub(crate) const K8S_LOG: &str = "k8s.log";
 pub(crate) const ATTACH: &str = "attach";
 
 pub(crate) const COPIER: &str = "copier.json";
+
+/// There if a container of the pod has a restart policy, so that it has a
+/// supervisor, which keeps it locked.
+pub(crate) const SUPERVISED: &str = "supervisor.lock";
+
+pub(crate) const SUPERVISOR: &str = "supervisor.json";
 
 pub(crate) const OOM: &str = "oom.json";
 
@@ -103,9 +110,28 @@ pub(crate) struct ContainerRecord {
     /// In the latest run its limits stand twice.
     #[serde(default)]
     pub doubled: bool,
+    /// How it was restarted by its policy.
+    #[serde(default, skip_serializing_if = "Restarts::is_default")]
+    pub restarts: Restarts,
 }
 
 impl ContainerRecord {
+    /// Its restart policy, and how long it waits.
+    pub(crate) fn rule(&self) -> Rule {
+        Rule { policy: self.container.restart, backoff: self.container.restart_backoff }
+    }
+
+    /// Its latest run that was one, if that has ended. `phase` is what the exit table
+    /// says of it.
+    pub(crate) fn ended(&self, phase: Option<Phase>) -> Option<EndedRun> {
+        let exit = match phase {
+            Some(Phase::Running(1..)) => None,
+            Some(Phase::Exited(exit)) => Some(exit),
+            _ => self.last_exit(),
+        };
+        exit.map(|exit| EndedRun { started: self.started, exit })
+    }
+
     /// How it ended last, as far as the record tells.
     pub(crate) fn last_exit(&self) -> Option<Exit> {
         last_exit(self.exit, self.previous)
@@ -131,6 +157,12 @@ pub(crate) struct CopierRecord {
     pub process: ProcessId,
     /// Whose streams it copies; kept under this by pause.
     pub streams: Reservation,
+}
+
+/// `supervisor.json`: who restarts the pod's containers.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SupervisorRecord {
+    pub process: ProcessId,
 }
 
 /// `process.json`: the container's main process.

@@ -31,6 +31,7 @@ pub mod start;
 pub mod stats;
 pub mod stop;
 mod storage;
+pub mod supervise;
 mod template;
 pub mod top;
 pub mod update;

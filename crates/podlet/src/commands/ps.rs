@@ -11,6 +11,7 @@ use pod::{ContainerState, ContainerSummary, Error, ExitStatus, Pod, PodState, Po
 
 use super::filter::Filters;
 use super::net::{attachment, pasta_of, shown};
+use super::supervise;
 use crate::output::{self, Format};
 use crate::target;
 
@@ -45,7 +46,12 @@ impl Ps {
             if self.tree {
                 bail!("--tree: JSON is a tree already: leave one of --tree and --format json away");
             }
-            let statuses = Pod::list(store)?.into_iter().map(|pod| pod.and_then(|pod| pod.status()));
+            let pods = Pod::list(store)?.into_iter();
+            let statuses = pods.map(|pod| {
+                let pod = pod?;
+                supervise::tend(&pod, store);
+                pod.status()
+            });
             let mut statuses: Vec<PodStatus> = readable(statuses);
             if !all {
                 statuses.retain(|pod| pod.state != PodState::Exited);
@@ -63,6 +69,9 @@ impl Ps {
         for pod in pods.iter().filter(|pod| pod.containers.iter().any(|container| container.lacks_copier)) {
             // It may have ended meanwhile.
             Pod::open(store, &pod.name).iter().for_each(target::tend);
+        }
+        for pod in pods.iter().filter(|pod| pod.lacks_supervisor) {
+            Pod::open(store, &pod.name).iter().for_each(|pod| supervise::tend(pod, store));
         }
         filters.apply(&mut pods, |pod| (&pod.name, &pod.labels, &mut pod.containers));
         match self.quiet {
@@ -155,6 +164,18 @@ fn show_attached(attached: &Attachment) -> [String; 2] {
 }
 
 fn show_state(container: &ContainerSummary) -> String {
+    let state = show_state_alone(container);
+    match container.next_start {
+        Some(time) => {
+            let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+            format!("{state}, starts in {} s", left.as_secs_f64().ceil())
+        }
+        None if container.restarts > 0 => format!("{state}, restarted {} x", container.restarts),
+        None => state,
+    }
+}
+
+fn show_state_alone(container: &ContainerSummary) -> String {
     if container.exit.is_some_and(|exit| exit.out_of_memory.is_some()) {
         return "exited (out of memory)".into();
     }

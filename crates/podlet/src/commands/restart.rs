@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use pod::{Io, Store};
 
+use super::supervise;
 use crate::target::{self, Target};
 
 /// Stop containers and start them again; the pod and its network stay
@@ -36,6 +37,7 @@ impl Restart {
                     None => container.spec()?.grace(),
                 };
                 container.restart(grace, Io::log())?;
+                supervise::begin(container.spec()?.restart, &target.pod, store)?;
             }
             Ok(())
         })

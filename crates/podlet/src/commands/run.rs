@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
 use pod::spec::{MountKind, NamespaceMode, check_name};
-use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, Root, Store, config};
+use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root};
+use pod::{Store, config};
 
 use super::create::PodArgs;
 use super::environment::EnvArgs;
@@ -21,6 +22,7 @@ use super::process::ProcessArgs;
 use super::rights::RightsArgs;
 use super::settings::{self, LogArgs, NoteArgs};
 use super::storage::{OwnFileArgs, StorageArgs};
+use super::supervise::{self, RestartArgs};
 use super::update::{LimitArgs, show_size};
 use super::{privileged, rm};
 use crate::foreground::{self, TerminalArgs};
@@ -57,6 +59,8 @@ pub struct Run {
     pub files: IdFileArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    restart: RestartArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
     #[command(flatten)]
@@ -137,6 +141,7 @@ impl Run {
         note_reach(&pod, container)?;
         let mut process = pod.run(container, io)?;
         pod.detach()?;
+        supervise::begin(container.restart, &pod, store)?;
         let unwritten = || format!("container {}/{} runs", pod.name(), container.name);
         let named = files.keep(process.pid()).with_context(unwritten)?;
         if self.detach {
@@ -294,6 +299,8 @@ impl Run {
         // killed before, the next command's sweep does.
         container.remove_when_ended = self.rm && joined.is_some();
         container.log = self.log.options()?;
+        container.restart = self.restart.policy();
+        self.check_restart(container.restart, command)?;
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let made = match joined {
@@ -306,6 +313,17 @@ impl Run {
             None => Some(self.own_pod(&mut container, share, foreground)?),
         };
         Ok(Request { container, pod: made })
+    }
+
+    /// Whether such a container can be restarted.
+    fn check_restart(&self, policy: RestartPolicy, command: &str) -> Result<()> {
+        if policy.restarts() && self.rm {
+            bail!("--restart {policy}: --rm removes it when it has ended: leave one of them away");
+        }
+        if policy.restarts() && command == "run" && !self.detach {
+            bail!("--restart {policy}: belongs to --detach: in the foreground podlet ends with the container");
+        }
+        Ok(())
     }
 
     /// The container as its bundle, directory or image has it, and what a bundle says of

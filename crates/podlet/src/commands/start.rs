@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use pod::{Error, Io, Pod, Store};
 
+use super::supervise;
 use crate::target::Target;
 
 /// Start containers that are created, or have ended, in the background
@@ -24,6 +25,7 @@ impl Start {
             super::net::restore(&target.pod, store)?;
             for name in names {
                 start(&mut target.pod, &name, is_named)?;
+                supervise::begin(target.pod.container(&name)?.spec()?.restart, &target.pod, store)?;
             }
         }
         Ok(0)

@@ -57,6 +57,7 @@ mod pause;
 mod pause_by_id;
 mod pods;
 mod reach;
+mod restarts;
 mod revealed;
 mod seccomp;
 mod security;
@@ -82,6 +83,7 @@ use crate::modes::Mode;
 pub fn all() -> Vec<Case> {
     let long = [
         any_call::CASES,
+        restarts::AT_ANY_CALL,
         any_call_networks::CASES,
         any_call_cni::CASES,
         networks_soak::CASES,
@@ -110,6 +112,7 @@ pub fn all() -> Vec<Case> {
         mounts::CASES,
         commands::CASES,
         created::CASES,
+        restarts::CASES,
         streams::CASES,
         terminal::CASES,
         io::CASES,
