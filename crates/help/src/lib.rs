@@ -73,10 +73,10 @@ pub fn mistakes(command: &Command, table: &Table, parse: impl Fn(Vec<String>) ->
     wrong
 }
 
-/// The words of all subcommands, but of `help`, whose are those of others.
+/// The words of all subcommands that are shown, but of `help`, whose are those of others.
 fn collect(command: &Command, path: &str, into: &mut Vec<String>) {
     into.push(path.into());
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
         collect(sub, &join(path, sub.get_name()), into);
     }
 }

@@ -81,7 +81,7 @@ pub fn write(installed: &Installed, dir: &Path) -> Result<()> {
 fn write_below(installed: &Installed, command: &Command, path: &str, dir: &Path) -> Result<()> {
     let file = dir.join(format!("{}.{}", name(installed, path), installed.section));
     fs::write(&file, page(installed, command, path)?).with_context(|| file.display().to_string())?;
-    for sub in command.get_subcommands() {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         write_below(installed, sub, &join(path, sub.get_name()), dir)?;
     }
     Ok(())

@@ -121,7 +121,8 @@ const OPTIONS: &[Entry] = &[
         ],
         HEALTH,
     ),
-    (MAKE, &["--restart", "--sdnotify", "--requires"], NO_DAEMON),
+    (MAKE, &["--sdnotify", "--requires"], NO_DAEMON),
+    (&["create"], &["--restart"], CONTAINERS),
     (
         RUN,
         &["--init-ctr"],

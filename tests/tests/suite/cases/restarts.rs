@@ -111,9 +111,10 @@ fn a_failure_is_restarted_so_often(bed: &Bed) {
     until(bed, "the end", &container, has_ended);
     assert_eq!(supervisors("web"), [0; 0], "the library starts none by itself");
     bed.podlet("ps").ok();
-    let status = until(bed, "five restarts", &container, |status| has_ended(status) && status.restarts == 5);
-    assert_eq!((status.exit_code, status.next_start), (Some(7), None));
+    await_runs(bed, &container, 6);
     has_none(bed, "web");
+    let status = container.status().expect("its status");
+    assert_eq!((status.exit_code, status.next_start, status.restarts), (Some(7), None, 5));
     assert_eq!(runs(&container), 6);
     let shown = bed.podlet("ps -a").ok();
     assert!(shown.contains("exited (7), restarted 5 x"), "{shown}");
