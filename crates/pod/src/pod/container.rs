@@ -109,7 +109,12 @@ impl Pod {
             let record = container.record()?;
             let exit = container.its_exit()?;
             let restarts = record.restarts.in_new_pod(record.container.restart);
-            container.write(&ContainerRecord { exit, reservation: None, restarts, ..record })?;
+            let rule = record.rule();
+            let next = ContainerRecord { exit, reservation: None, restarts, ..record };
+            if next.ended(None).is_some_and(|run| next.restarts.due(rule, run).is_some()) {
+                self.expect_supervisor()?;
+            }
+            container.write(&next)?;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Restart {
                     None => container.spec()?.grace(),
                 };
                 container.restart(grace, Io::log())?;
-                supervise::begin(container.spec()?.restart, &target.pod, store)?;
+                supervise::begin(&target.pod, store)?;
             }
             Ok(())
         })

@@ -141,7 +141,9 @@ impl Run {
         note_reach(&pod, container)?;
         let mut process = pod.run(container, io)?;
         pod.detach()?;
-        supervise::begin(container.restart, &pod, store)?;
+        if container.restart.restarts() {
+            supervise::begin(&pod, store)?;
+        }
         let unwritten = || format!("container {}/{} runs", pod.name(), container.name);
         let named = files.keep(process.pid()).with_context(unwritten)?;
         if self.detach {

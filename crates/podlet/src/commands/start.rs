@@ -23,10 +23,10 @@ impl Start {
             let is_named = target.named().is_some();
             target.pod.start()?;
             super::net::restore(&target.pod, store)?;
-            for name in names {
-                start(&mut target.pod, &name, is_named)?;
-                supervise::begin(target.pod.container(&name)?.spec()?.restart, &target.pod, store)?;
-            }
+            let started = names.iter().try_for_each(|name| start(&mut target.pod, name, is_named));
+            // Not before: it starts what its policy says, too.
+            supervise::begin(&target.pod, store)?;
+            started?;
         }
         Ok(0)
     }

@@ -39,9 +39,9 @@ impl RestartArgs {
     }
 }
 
-/// For a container with this policy that has just been started.
-pub fn begin(policy: RestartPolicy, pod: &Pod, store: &Store) -> Result<()> {
-    if policy.restarts() {
+/// Once a container of the pod has been started.
+pub fn begin(pod: &Pod, store: &Store) -> Result<()> {
+    if pod.lacks_supervisor()? {
         let (program, args) = program(pod, store)?;
         pod.start_supervisor(&program, &args).context("it runs; only nobody would restart it")?;
     }

@@ -71,6 +71,16 @@ fn until(
     status
 }
 
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state == ContainerState::Running
+}
+
+/// For its second restart, ten seconds.
+fn is_waiting(status: &ContainerStatus) -> bool {
+    let wait = status.next_start.zip(status.finished).and_then(|(next, end)| next.duration_since(end).ok());
+    wait == Some(Duration::from_secs(10))
+}
+
 fn has_ended(status: &ContainerStatus) -> bool {
     status.state == ContainerState::Exited
 }
@@ -177,24 +187,24 @@ fn what_a_person_stops_stays_down(bed: &Bed) {
         bed.podlet("start web/a").ok();
         await_runs(bed, &container, 2);
         container.kill(pod::Signal::KILL).expect("a signal");
-        until(bed, "a restart", &container, |status| status.restarts == 1 && !has_ended(status));
+        until(bed, "a restart", &container, |status| status.restarts == 1 && is_running(status));
         await_runs(bed, &container, 3);
         // What was stopped comes with its pod, if that is `always`.
+        bed.podlet("stop -t 0 web/a").ok();
+        has_none(bed, "web");
         bed.podlet("stop -t 0 web").ok();
-        bed.podlet("create other").ok();
         let mut pod = Pod::open(&bed.store(), "web").expect("the pod");
         pod.start().expect("a start");
         bed.podlet("ps").ok();
         let container = pod.container("a").expect("it");
         match policy {
-            "always" => drop(until(bed, "its start", &container, |status| !has_ended(status))),
+            "always" => drop(until(bed, "its start", &container, is_running)),
             _ => {
                 has_none(bed, "web");
                 assert!(has_ended(&container.status().expect("its status")), "{policy}");
             }
         }
         bed.podlet("rm -f web/a").ok();
-        bed.podlet("rm -f other").ok();
         has_none(bed, "web");
     }
     bed.podlet("rm -f web").ok();
@@ -253,15 +263,15 @@ fn a_supervisor_that_is_killed_is_replaced(bed: &Bed) {
     let said = bed.podlet("ps");
     assert!(said.err.contains("restarts the containers of pod web was killed; it goes on"), "{}", said.err);
     assert_eq!(said.err.lines().count(), 1);
-    let status = until(bed, "a restart", &container, |status| !has_ended(status));
+    let status = until(bed, "a restart", &container, is_running);
     assert_eq!(status.restarts, 1);
     await_runs(bed, &container, 2);
     assert_eq!(bed.podlet("ps").err, "");
     // And while it waits for the time of the next start.
     container.kill(pod::Signal::KILL).expect("a signal");
-    let waits = until(bed, "a wait", &container, |status| status.next_start.is_some());
+    let waits = until(bed, "a wait", &container, is_waiting);
     kill(bed, supervisor(bed, "web"));
-    bed.podlet("logs web/a").ok();
+    bed.podlet("inspect web/a").ok();
     supervisor(bed, "web");
     let goes_on = container.status().expect("its status");
     assert_eq!((goes_on.next_start, goes_on.restarts), (waits.next_start, 1));
@@ -294,14 +304,14 @@ fn a_supervisor_ends_with_its_pod_and_when_nobody_needs_it(bed: &Bed) {
     // Removed while it waits.
     bed.podlet(a).ok();
     let pod = Pod::open(&bed.store(), "web").expect("the pod");
-    until(bed, "a wait", &pod.container("a").expect("it"), |status| status.next_start.is_some());
+    until(bed, "a wait", &pod.container("a").expect("it"), is_waiting);
     supervisor(bed, "web");
     bed.podlet("rm web/a").ok();
     has_none(bed, "web");
     bed.until("the end of its files", || !there(bed));
     // Its pod killed while it waits, and removed.
     bed.podlet(a).ok();
-    until(bed, "a wait", &pod.container("a").expect("it"), |status| status.next_start.is_some());
+    until(bed, "a wait", &pod.container("a").expect("it"), is_waiting);
     bed.kill(bed.pause_of("web"), Signal::SIGKILL);
     has_none(bed, "web");
     assert_eq!(bed.inspect("web/a")["next_start"], serde_json::Value::Null);
