@@ -64,6 +64,11 @@ impl Container<'_> {
         self.pod.release_unborn();
         let running = || Error::state(&object, "is running");
         let restarts = self.restarts_by(&record, by)?;
+        if record.container.restart.restarts() && exit.is_some() {
+            // Its entry says so no more once it is reserved, and what is to be restarted
+            // must not be forgotten if we are killed before the next record is written.
+            self.write(&ContainerRecord { exit, ..record.clone() })?;
+        }
         let reservation = match record.reservation.map(|old| (old, table.phase(old))) {
             Some((_, Phase::Running(_) | Phase::Reserved)) => return Err(running()),
             Some((old, Phase::Exited(_))) => {
