@@ -435,8 +435,13 @@ fn a_supervisors_restart_killed_at_any_call(bed: &Bed) {
             supervisors("web").is_empty() && !bed.state().join("web/supervisor.lock").exists()
         });
         let status = container.status().expect("its status");
-        assert_eq!((status.restarts, status.exit_code, status.next_start), (1, Some(7), None), "{after}");
-        assert_eq!(runs(&container), 2, "{after}");
+        assert_eq!((status.restarts, status.next_start), (1, None), "{after}");
+        // One whose starter is killed while it is born may end of that: 125 is C, which
+        // found nothing to report to, or it is killed with who made it.
+        let has_run = !matches!(status.exit_code, Some(125 | 137));
+        assert!(!has_run || status.exit_code == Some(7), "{status:?} after {after}");
+        let runs = runs(&container);
+        assert!(runs == 2 || runs == 1 && !has_run, "{runs} runs after {after}");
         drop(pod);
         bed.podlet("rm -f web").ok();
         let differences = before.compare();
