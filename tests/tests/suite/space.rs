@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink::{Batch, Family, Message, Reply, Socket, attributes, find};
 use nix::mount::{MsFlags, mount};
@@ -113,11 +113,11 @@ impl Place {
 
     /// What a server of the probe's says over TCP, and over UDP: the same.
     pub fn ask(&self, server: &str) -> io::Result<String> {
-        let by_tcp = self.connect(server).and_then(|mut stream| hear(&mut stream));
-        let by_udp = self.ask_by_udp(server);
-        let (tcp, udp) = (by_tcp.as_ref().map_err(io::Error::kind), by_udp.as_ref().map_err(io::Error::kind));
-        assert_eq!(tcp, udp, "by TCP and by UDP from {server}");
-        by_tcp
+        same(self.ask_by_both(server), server)
+    }
+
+    fn ask_by_both(&self, server: &str) -> [io::Result<String>; 2] {
+        [self.connect(server).and_then(|mut stream| hear(&mut stream)), self.ask_by_udp(server)]
     }
 
     /// The same over UDP alone.
@@ -144,10 +144,20 @@ impl Place {
         self.within(|| send(Family::Route, [down])).expect("down");
     }
 
-    /// Who answers there, and as whom this one is seen.
+    /// Who answers there, and as whom this one is seen. A server that has just been
+    /// started may not listen yet.
     #[track_caller]
     pub fn hears(&self, server: &str, answer: &str) {
-        let heard = self.ask(server).unwrap_or_else(|error| panic!("{server}: {error}"));
+        let end = Instant::now() + LONG;
+        let is_refused = |heard: &io::Result<String>| {
+            heard.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        let mut heard = self.ask_by_both(server);
+        while heard.iter().any(is_refused) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+            heard = self.ask_by_both(server);
+        }
+        let heard = same(heard, server).unwrap_or_else(|error| panic!("{server}: {error}"));
         assert_eq!(heard, answer, "from {server}");
     }
 
@@ -165,6 +175,14 @@ impl Place {
         stream.set_read_timeout(Some(LONG))?;
         Ok(stream)
     }
+}
+
+/// TCP and UDP have the same to say.
+#[track_caller]
+fn same([by_tcp, by_udp]: [io::Result<String>; 2], server: &str) -> io::Result<String> {
+    let (tcp, udp) = (by_tcp.as_ref().map_err(io::Error::kind), by_udp.as_ref().map_err(io::Error::kind));
+    assert_eq!(tcp, udp, "by TCP and by UDP from {server}");
+    by_tcp
 }
 
 /// A line from the other end, which says no more until it is spoken to.

@@ -153,8 +153,14 @@ pub fn strace_path() -> Option<&'static str> {
 /// `podlet` under strace, which writes down what it opens and interferes as
 /// `inject` says.
 fn traced(bed: &Bed, inject: &str, line: &str) -> Command {
+    traced_at(bed, None, inject, line)
+}
+
+/// The same, where it opens this path.
+fn traced_at(bed: &Bed, path: Option<&str>, inject: &str, line: &str) -> Command {
     let mut command = Command::new("strace");
     command.args(["-qq", "-o"]).arg(bed.dir.join("calls")).args(["-e", "trace=open,openat"]);
+    command.args(path.into_iter().flat_map(|path| ["-P", path]));
     if !inject.is_empty() {
         command.args(["-e", &format!("inject={inject}")]);
     }
@@ -180,6 +186,11 @@ fn opened(bed: &Bed) -> Vec<(usize, String)> {
 /// opened in a directory that is open is opened by another.
 fn call(line: &str) -> &str {
     line.split('(').next().unwrap_or_default()
+}
+
+/// What it opens.
+fn path(line: &str) -> &str {
+    line.split('"').nth(1).unwrap_or_default()
 }
 
 fn a_pod_whose_maker_was_stopped_is_swept_in_the_end(bed: &Bed) {
@@ -214,16 +225,20 @@ fn a_run_whose_pod_was_swept_meanwhile_tells_its_exit_code(bed: &Bed) {
     let opened = opened(bed);
     let last = opened.iter().rposition(|(_, line)| line.contains("web/pod.new\"")).expect("its record");
     // And where it is about to take the pod's lock for that.
-    for (number, file) in &opened[last - 1..=last] {
-        let stop = format!("{}:signal=SIGSTOP:when={number}", call(file));
+    for at in [last - 1, last] {
+        // By its path: how much else is opened differs from run to run.
+        let path = path(&opened[at].1);
+        let number = opened[..=at].iter().filter(|(_, line)| self::path(line) == path).count();
+        let stop = format!("{}:signal=SIGSTOP:when={number}", call(&opened[at].1));
         fs::remove_file(bed.dir.join("calls")).expect("what strace wrote before");
-        let strace = bed.spawn_command(traced(bed, &stop, line));
+        let strace = bed.spawn_command(traced_at(bed, Some(path), &stop, line));
         let calls = || fs::read_to_string(bed.dir.join("calls")).unwrap_or_default();
         bed.until("a run that stands still", || calls().contains("stopped by SIGSTOP"));
         let run = leaks::descendants(strace.pid()).first().expect("the run").pid;
         bed.until("its pod's end", || {
             bed.podlet("ps -a").ok();
-            !leaks::processes().iter().any(|seen| seen.title.starts_with("podlet:pause web") && seen.state != 'Z')
+            let ours = leaks::descendants(std::os::unix::process::parent_id());
+            !ours.iter().any(|seen| seen.title.starts_with("podlet:pause web") && seen.state != 'Z')
         });
         bed.podlet("ps -a").ok();
         bed.kill(run, Signal::SIGCONT);

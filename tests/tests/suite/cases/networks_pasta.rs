@@ -5,12 +5,14 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::bed::Bed;
 use crate::leaks;
-use crate::space::{self, Place, Space, hear};
+use crate::space::{self, LONG, Place, Space, hear};
 
 crate::tests![
     a_users_pod_has_a_way_out_by_pasta,
@@ -61,12 +63,21 @@ fn greet(place: &Place, server: &str) -> io::Result<(TcpStream, String)> {
     Ok((stream, heard))
 }
 
-/// Who answers there over TCP and UDP, and as whom this one is seen.
+/// Who answers there over TCP and UDP, and as whom this one is seen. A server that has
+/// just been started may not listen yet.
 #[track_caller]
 fn hears(place: &Place, server: &str, answer: &str) {
-    assert_eq!(greeted(place, server).1, answer, "over TCP from {server}");
-    let heard = place.ask_by_udp(server).unwrap_or_else(|error| panic!("over UDP from {server}: {error}"));
-    assert_eq!(heard, answer, "over UDP from {server}");
+    let end = Instant::now() + LONG;
+    let ask = || [greet(place, server).map(|(_, heard)| heard), place.ask_by_udp(server)];
+    let mut heard = ask();
+    while heard.iter().any(Result::is_err) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(10));
+        heard = ask();
+    }
+    for (heard, way) in heard.into_iter().zip(["TCP", "UDP"]) {
+        let heard = heard.unwrap_or_else(|error| panic!("over {way} from {server}: {error}"));
+        assert_eq!(heard, answer, "over {way} from {server}");
+    }
 }
 
 /// What `ps` has of a pod: the line.
