@@ -31,7 +31,7 @@ pub struct ProcessInfo {
     /// What its parent is called; empty if that is gone.
     pub parent_name: String,
     /// Its pid inside: as the container's main process sees it.
-    pub pid_inside: Option<u32>,
+    pub pid_inside: u32,
     /// That of its parent; 0 if that is not inside.
     pub parent_inside: u32,
     /// Its process group, as seen inside.
@@ -184,7 +184,10 @@ impl Container<'_> {
                 Some(known) => known,
                 None => parents.entry(one.parent).or_insert(ProcessFacts::read(one.parent)?),
             };
-            found.push(view.show(&self.name, one, parent.as_ref())?);
+            // What has none is podlet's own, on its way out of the launch of an exec.
+            if let Some(pid_inside) = one.pid_at(view.level) {
+                found.push(view.show(&self.name, one, pid_inside, parent.as_ref())?);
+            }
         }
         Ok(found)
     }
@@ -243,7 +246,13 @@ impl View {
         ProcessOwner { inside: name(&self.names, inside), outside: id, outside_name: name(&self.names_outside, id) }
     }
 
-    fn show(&self, container: &str, one: &ProcessFacts, parent: Option<&ProcessFacts>) -> Result<ProcessInfo> {
+    fn show(
+        &self,
+        container: &str,
+        one: &ProcessFacts,
+        pid_inside: u32,
+        parent: Option<&ProcessFacts>,
+    ) -> Result<ProcessInfo> {
         let [inheritable, permitted, effective, bounding, ambient] = one.capabilities;
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
         Ok(ProcessInfo {
@@ -251,7 +260,7 @@ impl View {
             pid: one.process.pid,
             parent: one.parent,
             parent_name: parent.map(|parent| parent.name.clone()).unwrap_or_default(),
-            pid_inside: one.pid_at(self.level),
+            pid_inside,
             parent_inside: parent.and_then(|parent| parent.pid_at(self.level)).unwrap_or(0),
             group_inside: one.groups.get(self.level).copied().unwrap_or(0),
             pids_inside: one.pids.get(self.level..).unwrap_or_default().to_vec(),

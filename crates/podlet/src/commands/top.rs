@@ -58,7 +58,7 @@ const COLUMNS: &[Column] = columns![
     ("nspid", "", "NSPID", |it| it.pids_inside.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
     ("pcpu", "%C", "%CPU", |it| format!("{:.1}", it.cpu() * 100.0)),
     ("pgid", "%r", "PGID", |it| it.group_inside.to_string()),
-    ("pid", "%p", "PID", |it| it.pid_inside.map_or("-".into(), |pid| pid.to_string())),
+    ("pid", "%p", "PID", |it| it.pid_inside.to_string()),
     ("ppid", "%P", "PPID", |it| it.parent_inside.to_string()),
     ("rgroup", "%g", "RGROUP", |it| it.groups[1].inside.clone()),
     ("rss", "", "RSS", |it| (it.resident >> 10).to_string()),
