@@ -1,13 +1,15 @@
 //! A process's terminal, shown on ours.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pod::{Terminal, WindowSize};
+use nix::poll::{PollFd, PollFlags};
+use pod::WindowSize;
 
+use crate::detach::DetachKeys;
 use crate::raw::RawMode;
+use crate::screen::{Screen, Shown, is_ready};
 
 /// Whether the process gets what is typed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,16 +20,14 @@ pub enum Input {
     None,
 }
 
-/// Copies between our standard streams and a process's terminal.
+/// Copies between our standard streams and a process's terminal, or shows what we are
+/// attached to.
 ///
 /// Neither direction waits for the other: a process that does not read keeps keys
 /// waiting, but never its own output.
 #[derive(Debug)]
 pub struct Relay {
-    console: Terminal,
-    /// Where we may have it: then a process that closes its terminal can open it
-    /// again, and is shown.
-    _peer: Option<OwnedFd>,
+    screen: Screen,
     raw: Option<RawMode>,
     /// Standard input, as long as it has an end.
     input: Option<BorrowedFd<'static>>,
@@ -35,6 +35,8 @@ pub struct Relay {
     typed: Vec<u8>,
     /// The last that was typed.
     last: u8,
+    keys: Option<DetachKeys>,
+    has_left: bool,
     /// It can be read: some process has it open.
     open: bool,
 }
@@ -53,32 +55,46 @@ pub fn own_size() -> Option<WindowSize> {
 }
 
 impl Relay {
-    /// For a terminal that was made with these
-    /// [`keeps_newlines`](pod::TerminalOptions::keeps_newlines).
-    ///
-    /// # Errors
-    /// Those of fcntl(2).
-    pub fn new(console: Terminal, input: Input, keeps_newlines: bool) -> nix::Result<Relay> {
-        // This end is ours alone.
-        let flags = OFlag::from_bits_retain(fcntl(&console, FcntlArg::F_GETFL)?);
-        fcntl(&console, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    /// `keeps_newlines` is for a terminal that was made with these
+    /// ([`TerminalOptions`](pod::TerminalOptions::keeps_newlines)). What is no terminal
+    /// gets no input.
+    pub fn new(screen: Screen, input: Input, keeps_newlines: bool) -> Relay {
         let (raw, input) = match input {
-            Input::Ours => (RawMode::enter(keeps_newlines), Some(stdin())),
-            Input::None => (None, None),
+            Input::Ours if screen.is_terminal() => (RawMode::enter(keeps_newlines), Some(stdin())),
+            _ => (None, None),
         };
-        let peer = console.peer().ok();
-        let relay = Relay { console, _peer: peer, raw, input, typed: Vec::new(), last: b'\n', open: true };
+        let (typed, keys) = (Vec::new(), None);
+        let relay = Relay { screen, raw, input, typed, last: b'\n', keys, has_left: false, open: true };
         // It may have changed since the terminal was made.
         relay.resize();
-        Ok(relay)
+        relay
+    }
+
+    /// With keys by which the user leaves it.
+    #[must_use]
+    pub fn leaving_by(self, keys: DetachKeys) -> Relay {
+        Relay { keys: Some(keys), ..self }
+    }
+
+    /// Whether the user has left it.
+    pub fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// Gives the process's terminal the size of ours.
     pub fn resize(&self) {
-        if let Some(size) = own_size() {
-            // A terminal of another size is no failure.
-            self.console.resize(size).ok();
+        if let Some(size) = own_size().filter(|_| self.screen.is_terminal()) {
+            self.screen.resize(size);
         }
+    }
+
+    /// Has a program that fills the screen fill it anew, which it does for another
+    /// size.
+    pub fn redraw(&self) {
+        if let Some(size) = own_size().filter(|size| size.rows > 1 && self.screen.is_terminal()) {
+            self.screen.resize(WindowSize { rows: size.rows - 1, ..size });
+        }
+        self.resize();
     }
 
     /// After we were stopped: the shell has used the terminal since.
@@ -87,32 +103,43 @@ impl Relay {
         self.resize();
     }
 
+    /// Whether nothing more comes: the process has closed it, or whoever copied it is
+    /// gone.
+    pub fn is_over(&self) -> bool {
+        !self.open
+    }
+
+    /// Goes on with the same, of somebody else.
+    pub fn go_on_with(&mut self, screen: Screen) {
+        (self.screen, self.open) = (screen, true);
+        self.resize();
+    }
+
     /// What to poll. For the size of a list that is polled: at most two.
     pub fn descriptors(&self) -> Vec<PollFd<'_>> {
         let waiting = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-        let console = self.open.then(|| PollFd::new(self.console.as_fd(), PollFlags::POLLIN | waiting));
+        let screen = self.open.then(|| PollFd::new(self.screen.as_fd(), PollFlags::POLLIN | waiting));
         // What the process has not taken yet goes first.
         let input = self.input.filter(|_| self.open && self.typed.is_empty());
-        console.into_iter().chain(input.map(|input| PollFd::new(input, PollFlags::POLLIN))).collect()
+        screen.into_iter().chain(input.map(|input| PollFd::new(input, PollFlags::POLLIN))).collect()
     }
 
     /// Copies what is there, both ways, without waiting; but our own output, if
     /// nobody reads it.
     pub fn copy(&mut self) {
-        if self.typed.is_empty() && self.input.is_some_and(|input| is_ready(input, PollFlags::POLLIN)) {
+        if self.typed.is_empty() && self.input.is_some_and(|input| is_ready(input, Duration::ZERO)) {
             self.read_input();
         }
         self.pass_typed();
-        if self.open && is_ready(self.console.as_fd(), PollFlags::POLLIN) {
-            self.open = self.show();
+        if self.open && is_ready(self.screen.as_fd(), Duration::ZERO) {
+            self.open = self.screen.show() != Shown::End;
         }
     }
 
     /// What the process wrote before its end.
     pub fn drain(&mut self) {
-        // Asking makes the kernel hand over what it still has in its own hands.
-        while self.open && is_ready(self.console.as_fd(), PollFlags::POLLIN) {
-            self.open = self.show();
+        if self.open {
+            self.screen.drain();
         }
     }
 
@@ -121,8 +148,13 @@ impl Relay {
         match std::io::stdin().lock().read(&mut piece) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(count @ 1..) => {
-                self.typed.extend_from_slice(&piece[..count]);
                 self.last = piece[count - 1];
+                let (typed, has_left) = match &mut self.keys {
+                    Some(keys) => keys.filter(&piece[..count]),
+                    None => (piece[..count].to_vec(), false),
+                };
+                self.typed.extend(typed);
+                self.has_left |= has_left;
             }
             // A terminal has no end of file, but a key for it. In the middle of a line
             // it only sends what there is of that.
@@ -136,37 +168,14 @@ impl Relay {
 
     fn pass_typed(&mut self) {
         while !self.typed.is_empty() {
-            match self.console.write(&self.typed) {
-                Ok(count) if count > 0 => drop(self.typed.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) => return,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            match self.screen.type_in(&self.typed) {
+                Some(0) => return,
+                Some(count) => drop(self.typed.drain(..count)),
                 // Nobody is there to read it.
-                Err(_) => self.typed.clear(),
+                None => self.typed.clear(),
             }
         }
     }
-
-    /// A piece of what the process has written; whether there can be more.
-    fn show(&mut self) -> bool {
-        let mut piece = [0; PIECE];
-        match self.console.read(&mut piece) {
-            Ok(count @ 1..) => {
-                let mut output = std::io::stdout().lock();
-                // If this fails it has no reader.
-                output.write_all(&piece[..count]).and_then(|()| output.flush()).ok();
-                true
-            }
-            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-            // No process has the other side open any more.
-            Ok(0) => false,
-        }
-    }
-}
-
-fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
-    let mut fds = [PollFd::new(fd, events)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
 fn stdin() -> BorrowedFd<'static> {

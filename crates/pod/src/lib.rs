@@ -91,6 +91,7 @@ pub use launch::terminal::Terminal;
 pub use plan::Plan;
 pub use plan::input::TerminalOptions;
 pub use pod::Pod;
+pub use pod::attach::{Attached, Told};
 pub use pod::container::Container;
 pub use pod::copy::{Copied, CopyOptions};
 pub use pod::events::{Event, EventKind};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use foreground::{Input, Relay};
+use foreground::{Input, Relay, Screen};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -54,7 +54,7 @@ impl Terminal<'_> {
     pub fn hand_over(&self, console: Option<pod::Terminal>) -> Result<Option<Relay>> {
         match (console, self.socket) {
             (Some(console), Some(socket)) => console::send(socket, "/dev/ptmx", console).map(|()| None),
-            (Some(console), None) => Ok(Some(Relay::new(console, Input::Ours, self.is_shown())?)),
+            (Some(console), None) => Ok(Some(Relay::new(Screen::own(console)?, Input::Ours, self.is_shown()))),
             (None, _) => Ok(None),
         }
     }

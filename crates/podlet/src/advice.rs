@@ -24,8 +24,8 @@ const LIMIT: &[&str] = &["run", "plan", "container create", "create", "update"];
 const EVERY: &[&str] = &[];
 
 const IMAGES: &str = "there are no images but `host` yet: use --rootfs DIR or --bundle DIR";
-const DETACH: &str = "nobody of podlet's would keep the terminal: `podlet run -d` and `podlet exec -it` do it the other \
-                      way round";
+const DETACH: &str = "an exec's terminal ends with podlet: run what is to go on by `podlet run -dit`, and come back to \
+                      it by `podlet attach`";
 const NO_DAEMON: &str = "nobody of podlet's is there to do it: a supervisor can, with `podlet wait` and `podlet start`";
 const SHARE: &str = "a pod says with --share LIST which namespaces its containers share; the others are each one's own";
 /// Of what `container create` has, and `create` has not.
@@ -38,14 +38,14 @@ const ONLY_V1: &str = "cgroup v2 has no such setting (docs/limits.md)";
 const LATEST: &str = "podlet does not guess which one is meant: name it (`podlet ps` lists them)";
 
 const OPTIONS: &[Entry] = &[
-    (EVERY, &["--detach-keys"], DETACH),
+    (&["exec"], &["--detach-keys"], DETACH),
     (
-        &["run", "plan", "container create", "start"],
+        &["run", "plan", "container create"],
         &["-a", "--attach"],
-        "there is no attach yet: `podlet run` without -d has podlet's own standard streams, `podlet logs -f` follows \
-         what a detached container writes",
+        "`podlet run` without -d has podlet's own standard streams: redirect those; `podlet attach` comes to what runs \
+         detached",
     ),
-    (&["start"], &["-i", "--interactive"], "what is started again has no input: use `podlet run` without -d"),
+    (&["start"], &["-a", "--attach", "-i", "--interactive"], "start it, and come to its terminal by `podlet attach`"),
     (EVERY, &["--sig-proxy"], "signals are always passed on, to what runs in the foreground"),
     (
         MAKE,
@@ -243,7 +243,6 @@ const COMMANDS: &[Entry] = &[
     (&["network"], &["remove", "delete"], "`podlet network rm` removes"),
     (&["network"], &["show", "info"], "`podlet network inspect` prints all there is to know"),
     (&["network"], &["update"], "a network is for good: remove it and make it anew; pods say their servers by --dns"),
-    (EVERY, &["attach"], "there is no attach yet: `podlet logs -f` follows the output, `podlet exec` runs a shell"),
     (
         EVERY,
         &[

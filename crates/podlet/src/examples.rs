@@ -75,6 +75,16 @@ pub const EXAMPLES: &Table = &[
             ("All of a pod since ten minutes ago, with times", "podlet logs -t --since 10m web"),
         ],
     ),
+    (
+        "attach",
+        &[
+            (
+                "The shell that `podlet run -dit --name sh host sh` has started; Ctrl-P, Ctrl-Q leave it",
+                "podlet attach sh",
+            ),
+            ("See what it writes, and type nothing", "podlet attach --no-stdin web/app"),
+        ],
+    ),
     ("top", &[("The processes of a pod", "podlet top web")]),
     ("stats", &[("What a pod uses now, once", "podlet stats --no-stream web")]),
     ("cp", &[("A file out of a container", "podlet cp web/app:/etc/hosts ./hosts")]),

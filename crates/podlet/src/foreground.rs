@@ -1,22 +1,23 @@
 //! A process in the foreground: signals that podlet gets are passed on to it,
 //! and its exit becomes podlet's.
 //!
-//! With `-t` it has a terminal of its own, shown on ours. Without, a key on ours
+//! With `-t` it has a terminal of its own, shown on ours. A container's is kept by its
+//! copier: the user may leave it, and it outlives podlet. Without, a key on ours
 //! reaches it only as a signal that podlet passes on. A program may ignore that, and
 //! a shell without a prompt looks like one that hangs: so podlet says how to get
 //! out, and a third Ctrl-C gets the user out.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use foreground::{Input, Relay, Signals, own_size};
+use foreground::{DetachKeys, Input, Relay, Screen, Signals, own_size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::siginfo;
-use pod::{Exit, Io, Process, TerminalOptions};
+use pod::{Attached, Container, Error, Exit, Io, Process, TerminalOptions};
 
 use crate::output;
 
@@ -24,7 +25,7 @@ use crate::output;
 #[derive(Args, Clone, Copy)]
 pub struct TerminalArgs {
     /// Pass on what is typed; without -t podlet's own input is the process's anyway
-    #[arg(short, long, conflicts_with = "detach")]
+    #[arg(short, long)]
     pub interactive: bool,
     /// Give it a terminal of its own, shown on this one: with -i for a shell
     #[arg(short, long)]
@@ -32,23 +33,46 @@ pub struct TerminalArgs {
 }
 
 impl TerminalArgs {
-    /// Nobody would keep the terminal of what runs on without podlet.
+    /// For a container, whose terminal is kept.
     pub fn check(self, detach: bool) -> Result<()> {
-        if self.tty && detach {
-            bail!("--tty: ends with podlet, so there is none with --detach; leave one of them out");
+        if self.interactive && detach && !self.tty {
+            bail!(
+                "--interactive: nobody passes on what is typed to what is detached: give it a terminal, too (-dit), and \
+                 type there by `podlet attach`"
+            );
         }
         Ok(())
     }
 
-    /// The streams of a process in the foreground.
+    /// For an exec: nobody would keep the terminal of what runs on without podlet.
+    pub fn check_exec(self, detach: bool) -> Result<()> {
+        if self.tty && detach {
+            bail!("--tty: an exec's ends with podlet, so there is none with --detach; leave one of them out");
+        }
+        if self.interactive && detach {
+            bail!("--interactive: nobody passes on what is typed to what is detached; leave one of them out");
+        }
+        Ok(())
+    }
+
+    /// The streams of an exec in the foreground.
     pub fn io(self) -> Io {
         match self.tty {
-            true => Io::Terminal(TerminalOptions {
-                size: own_size().unwrap_or_default(),
-                keeps_newlines: self.keeps_newlines(),
-            }),
+            true => Io::Terminal(self.options()),
             false => Io::inherit().into(),
         }
+    }
+
+    /// Those of a container in the foreground.
+    pub fn container_io(self) -> Io {
+        match self.tty {
+            true => Io::KeptTerminal(self.options()),
+            false => Io::inherit().into(),
+        }
+    }
+
+    fn options(self) -> TerminalOptions {
+        TerminalOptions { size: own_size().unwrap_or_default(), keeps_newlines: self.keeps_newlines() }
     }
 
     /// Ours goes to the beginning of the next line itself, where it is not in raw mode.
@@ -67,9 +91,55 @@ impl TerminalArgs {
     /// Its terminal on ours, if it has one.
     pub fn show(self, process: &mut Process) -> Result<Option<Relay>> {
         let input = if self.interactive { Input::Ours } else { Input::None };
-        let terminal = process.terminal.take();
-        Ok(terminal.map(|terminal| Relay::new(terminal, input, self.keeps_newlines())).transpose()?)
+        let screen = match (process.terminal.take(), process.attached.take()) {
+            (Some(terminal), _) => Some(Screen::own(terminal)?),
+            (None, attached) => attached.map(Screen::Attached),
+        };
+        Ok(screen.map(|screen| Relay::new(screen, input, self.keeps_newlines())))
     }
+}
+
+/// The option that says by which keys a user leaves.
+#[derive(Args, Clone)]
+pub struct DetachArgs {
+    /// The keys that leave it running, with commas between, such as ctrl-a,d; none if empty
+    /// [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", value_parser = DetachKeys::parse)]
+    detach_keys: Option<DetachKeys>,
+}
+
+impl DetachArgs {
+    /// Nobody types these elsewhere.
+    pub fn check(&self, has_terminal: bool) -> Result<()> {
+        if self.detach_keys.is_some() && !has_terminal {
+            bail!("--detach-keys: are typed at a terminal in the foreground: give -it, and no -d");
+        }
+        Ok(())
+    }
+
+    /// Has the user leave by them.
+    pub fn give(&self, relay: Relay) -> Relay {
+        let usual = || DetachKeys::parse(DetachKeys::USUAL).ok();
+        match self.detach_keys.clone().or_else(usual) {
+            Some(keys) => relay.leaving_by(keys),
+            None => relay,
+        }
+    }
+}
+
+/// Attaches anew, after what copied the container's output was killed; `None` if it
+/// has ended.
+pub fn attach_again(container: &Container<'_>) -> Result<Option<Attached>> {
+    match container.attach() {
+        Err(Error::State { .. } | Error::NotFound(_)) => Ok(None),
+        attached => Ok(attached.map(Some)?),
+    }
+}
+
+/// Said to a user who has left it, wherever its output stands.
+pub fn note_left(name: &str) {
+    writeln!(std::io::stderr()).ok();
+    output::note(format_args!("{name} runs on: `podlet attach {name}` comes back to it"));
 }
 
 /// What runs in the foreground.
@@ -86,6 +156,8 @@ pub struct Foreground<'a> {
     /// no terminal.
     hint_at: Option<Instant>,
     interrupts: u32,
+    /// Where its terminal is kept: finds that again.
+    again: Option<&'a dyn Fn() -> Result<Option<Attached>>>,
 }
 
 /// A user that is back at the prompt by now needs no advice.
@@ -105,17 +177,26 @@ impl<'a> Foreground<'a> {
     ) -> Foreground<'a> {
         let is_somebody_there = relay.is_none() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
         let hint_at = is_somebody_there.then(|| Instant::now() + BEFORE_HINT);
-        Foreground { signals, process, relay, name, end, hint_at, interrupts: 0 }
+        Foreground { signals, process, relay, name, end, hint_at, interrupts: 0, again: None }
     }
 
-    /// Waits for its end.
-    pub fn wait(&mut self) -> Result<Exit> {
+    /// Its terminal is kept by somebody, and `again` finds that one.
+    #[must_use]
+    pub fn kept(self, again: &'a dyn Fn() -> Result<Option<Attached>>) -> Foreground<'a> {
+        Foreground { again: Some(again), ..self }
+    }
+
+    /// Waits for its end; `None` if the user has left before.
+    pub fn wait(&mut self) -> Result<Option<Exit>> {
         while !self.has_ended_by(None)? {}
-        Ok(self.process.wait()?)
+        match self.relay.take() {
+            Some(relay) if relay.has_left() => Ok(None),
+            _ => Ok(Some(self.process.wait()?)),
+        }
     }
 
-    /// Passes signals on until the process has ended, at most until `deadline`.
-    /// Whether it has.
+    /// Passes signals on until the process has ended, or the user has left, at most
+    /// until `deadline`. Whether it has.
     pub fn has_ended_by(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             let mut fds = vec![
@@ -138,7 +219,19 @@ impl<'a> Foreground<'a> {
             while let Some(info) = self.signals.next()? {
                 self.pass_on(&info)?;
             }
-            self.relay.iter_mut().for_each(Relay::copy);
+            if let Some(relay) = &mut self.relay {
+                relay.copy();
+                if relay.has_left() {
+                    return Ok(true);
+                }
+                if relay.is_over() {
+                    match self.again.map(|again| again()).transpose()?.flatten() {
+                        Some(attached) => relay.go_on_with(Screen::Attached(attached)),
+                        // It is ending.
+                        None => self.again = None,
+                    }
+                }
+            }
             let now = Instant::now();
             if self.hint_at.take_if(|at| *at <= now).is_some() {
                 self.hint();

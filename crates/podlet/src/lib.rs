@@ -61,6 +61,8 @@ enum Command {
     Inspect(commands::inspect::Inspect),
     /// Print what a detached container wrote
     Logs(commands::logs::Logs),
+    /// Attach to a container's terminal, or see what it writes, from now on
+    Attach(commands::attach::Attach),
     /// Wait for containers to end, and print their exit codes
     Wait(commands::wait::Wait),
     /// Print what happens to pods and containers, as it happens
@@ -173,6 +175,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Stats(stats) => stats.run(&store),
         Command::Inspect(inspect) => inspect.run(&store),
         Command::Logs(logs) => logs.run(&store),
+        Command::Attach(attach) => attach.run(&store),
         Command::Wait(wait) => wait.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),

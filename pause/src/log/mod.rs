@@ -37,7 +37,9 @@ pub mod fds {
     pub const LISTENER: usize = 3;
     /// The container's main process, if it has a terminal.
     pub const PROCESS: usize = 5;
-    /// Where what clients type goes, if that is not the terminal.
+    /// Where what clients type goes, if that is not the terminal; else the terminal's
+    /// other end, if that could be had: while it is open reading waits for whoever
+    /// opens it next.
     pub const INPUT: usize = 6;
 }
 
@@ -81,6 +83,8 @@ const TURNS: usize = 16;
 /// So many such turns are more than a pipe holds, which is a MiB at most unless root
 /// gives it more (pipe(7)).
 const WHOLE_PIPE: usize = 9;
+/// So often, in milliseconds, a terminal that nobody had open is looked at again.
+const LOOK: isize = 1000;
 
 const EAGAIN: isize = 11;
 const POLLIN: i16 = 1;
@@ -151,9 +155,20 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
         watch(3, fds::PROCESS, terminal);
         watched[4] = clients.waits_for();
         clients.watch(&mut watched[5..]);
-        poll(&mut watched, if is_new { 0 } else { -1 });
+        // No process had it open when it was last read.
+        let is_shut = terminal && stdout == Stream::Ended;
+        let ready = poll(
+            &mut watched,
+            if is_new {
+                0
+            } else if is_shut {
+                LOOK
+            } else {
+                -1
+            },
+        );
         let [newcomers, out, err, process] = [0, 1, 2, 3].map(|at| watched[at].revents != 0);
-        if out {
+        if out || is_shut && ready == 0 {
             stdout = copy(fds::STDOUT, packet::STDOUT, buffer, &mut log, &mut clients);
         }
         if err {
@@ -191,7 +206,7 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
             log.open();
             clients.greet();
         }
-        if (stdout, stderr) == (Stream::Ended, Stream::Ended) {
+        if !terminal && (stdout, stderr) == (Stream::Ended, Stream::Ended) {
             arch::exit(0);
         }
     }

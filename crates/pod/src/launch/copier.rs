@@ -20,8 +20,12 @@ pub(crate) struct CopierRequest<'a> {
     pub object: &'a str,
     /// What `ps` shows.
     pub title: CString,
-    /// What the container writes to stdout and stderr.
+    /// What the container writes to stdout and stderr; its terminal is the first.
     pub streams: [Option<BorrowedFd<'a>>; 2],
+    /// What belongs to that, if it is one.
+    pub terminal: Option<CopierTerminal<'a>>,
+    /// Whether there is to be a log; else it is for clients alone.
+    pub keeps_log: bool,
     /// Where the log is, and its name there.
     pub dir: BorrowedFd<'a>,
     /// See `dir`.
@@ -42,6 +46,14 @@ pub(crate) struct CopierRequest<'a> {
     pub program_dirs: &'a [PathBuf],
 }
 
+/// What a copier has of a terminal besides its controlling end.
+pub(crate) struct CopierTerminal<'a> {
+    /// The process whose end is the terminal's: a pidfd.
+    pub process: BorrowedFd<'a>,
+    /// The other end, where we may have it.
+    pub peer: Option<BorrowedFd<'a>>,
+}
+
 /// Starts it.
 ///
 /// # Errors
@@ -51,10 +63,12 @@ pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<()> {
     let context = || format!("starting {object}");
     let program = syscalls::program_file(c"podlet:log", pause::COPIER, request.program_dirs).doing(context)?;
     let null = File::options().read(true).write(true).open("/dev/null").doing(context)?;
-    let mut options = Vec::new();
-    if request.streams[1].is_some() {
-        options.push(has::STDERR);
-    }
+    let words = [
+        (request.streams[1].is_some(), has::STDERR),
+        (request.terminal.is_some(), has::TERMINAL),
+        (!request.keeps_log, has::NO_LOG),
+    ];
+    let options: Vec<u8> = words.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| *word).collect();
     let number = |number: u64| CString::new(number.to_string()).unwrap_or_default();
     let argv = vec![
         request.title.clone(),
@@ -65,12 +79,14 @@ pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<()> {
     ];
     let plan = copier::plan(argv, request.elsewhere, facts);
     let [stdout, stderr] = request.streams.map(|stream| stream.unwrap_or(null.as_fd()));
+    let process = request.terminal.as_ref().map_or(null.as_fd(), |terminal| terminal.process);
+    let peer = request.terminal.as_ref().and_then(|terminal| terminal.peer);
     let fds = [
         (Given::Stdin, stdout),
         (Given::Stdout, stderr),
         (Given::Stderr, request.dir),
-        (Given::Container, null.as_fd()),
-        (Given::Input, null.as_fd()),
+        (Given::Container, process),
+        (Given::Input, peer.unwrap_or(null.as_fd())),
         (Given::Listener, request.listener),
         (Given::Copier, program.as_fd()),
     ];

@@ -53,6 +53,10 @@ pub enum Io {
     /// one of the process's session, and `/dev/console` if that is a
     /// container's first.
     Terminal(TerminalOptions),
+    /// The same, of a container's main process, and not this program's: it goes on
+    /// without it, its output is in the log, and
+    /// [`Container::attach`](crate::Container::attach) leads to it.
+    KeptTerminal(TerminalOptions),
 }
 
 /// Three standard streams.
@@ -89,11 +93,35 @@ impl Io {
         Io::Terminal(TerminalOptions { size, keeps_newlines: false })
     }
 
+    /// A terminal of this size that goes on without this program.
+    pub fn kept_terminal(size: WindowSize) -> Io {
+        Io::KeptTerminal(TerminalOptions { size, keeps_newlines: false })
+    }
+
+    /// What a container's main process has of these: one that
+    /// [has a terminal](ContainerSpec::tty) has it in the place of its log.
+    pub(crate) fn of(self, container: &ContainerSpec) -> Io {
+        match container.tty && self.is_log() {
+            true => Io::KeptTerminal(TerminalOptions::default()),
+            false => self,
+        }
+    }
+
+    /// The terminal that its main process has of these, if any.
+    pub(crate) fn terminal_of(&self, container: &ContainerSpec) -> Option<TerminalOptions> {
+        self.terminal_options().or_else(|| (container.tty && self.is_log()).then(TerminalOptions::default))
+    }
+
+    /// Whether it is [`Io::log`].
+    fn is_log(&self) -> bool {
+        matches!(self, Io::Streams(Streams { stdin: Stdio::Null, stdout: Stdio::Log, stderr: Stdio::Log }))
+    }
+
     /// The terminal, if it is one.
     pub(crate) fn terminal_options(&self) -> Option<TerminalOptions> {
         match self {
             Io::Streams(_) => None,
-            Io::Terminal(options) => Some(*options),
+            Io::Terminal(options) | Io::KeptTerminal(options) => Some(*options),
         }
     }
 
@@ -101,13 +129,19 @@ impl Io {
     pub(crate) fn wants_log(&self) -> bool {
         match self {
             Io::Streams(streams) => [&streams.stdout, &streams.stderr].iter().any(|it| matches!(it, Stdio::Log)),
-            Io::Terminal(_) => false,
+            Io::Terminal(_) | Io::KeptTerminal(_) => false,
         }
     }
 
-    /// Whether a process can have it.
+    /// Whether a process can have it that is no container's main process, or none of a
+    /// pod's.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
+            Io::KeptTerminal(_) => {
+                let reason = "only the main process of a pod's container has one that goes on by itself: give it \
+                              Io::terminal, which is this program's";
+                Err(Error::invalid("terminal", "kept", reason))
+            }
             Io::Streams(Streams { stdin: Stdio::Log, .. }) => {
                 Err(Error::invalid("stdin", "log", "the log is for output: give it another stream"))
             }
@@ -117,7 +151,9 @@ impl Io {
 
     /// Whether a process of a pod's container can have it.
     pub(crate) fn check_for(&self, container: &ContainerSpec) -> Result<()> {
-        self.check()?;
+        if !matches!(self, Io::KeptTerminal(_)) {
+            self.check()?;
+        }
         let is_it = |mount: &Mount| mount.kind == MountKind::Devpts && mount.target == Path::new("/dev/pts");
         if self.terminal_options().is_none() || container.mounts.iter().any(is_it) {
             return Ok(());
@@ -248,7 +284,7 @@ pub(crate) fn make_wait(stream: &impl AsFd) -> nix::Result<()> {
 pub(crate) fn open(io: Io, log: &mut LogEnd<'_>, reopening: Reopening) -> Result<([OwnedFd; 3], PipeEnds)> {
     let Streams { stdin, stdout, stderr } = match io {
         Io::Streams(streams) => streams,
-        Io::Terminal(_) => Io::null(),
+        Io::Terminal(_) | Io::KeptTerminal(_) => Io::null(),
     };
     let mut ours = PipeEnds::default();
     let mut open = |stdio: Stdio, number| -> Result<OwnedFd> {

@@ -162,8 +162,8 @@ impl Container<'_> {
         let oom = self.oom_watch(&record);
         let (name, table) = (self.name.clone(), Arc::clone(table));
         let (exec, whole) = (false, None);
-        let (stdin, stdout, stderr, terminal) = (None, None, None, None);
-        Ok(Process { stdin, stdout, stderr, terminal, name, table, reservation, pidfd, exec, oom, whole })
+        let (stdin, stdout, stderr, terminal, attached) = (None, None, None, None, None);
+        Ok(Process { stdin, stdout, stderr, terminal, attached, name, table, reservation, pidfd, exec, oom, whole })
     }
 
     /// How its latest run ended; `None` if it runs or never ran.

@@ -134,7 +134,7 @@ impl Pod {
         let shape = PodShape { options, users: &users, cgroup: true };
         let dir = store.pod_dir(&options.name).join(CONTAINERS).join(&container.name);
         let prepared = Prepared::in_pod(container, &shape, &facts, &store.hidden(), &dir)?;
-        let launch = prepared.plan(shape.isolation(), &facts, 0, io.terminal_options());
+        let launch = prepared.plan(shape.isolation(), &facts, 0, io.terminal_of(container));
         Ok((plan_of_pod::plan(&shape, &facts), launch))
     }
 

@@ -102,6 +102,7 @@ impl Container<'_> {
         let cwd = command.cwd.as_deref().unwrap_or(&container.process.cwd);
         spec::check_path("cwd", cwd)?;
         spec::check_args(&command.args)?;
+        io.check()?;
         io.check_for(container)?;
         let filter = container.filter(self.pod.options())?;
         let table = self.pod.live_table()?;
@@ -141,12 +142,25 @@ impl Container<'_> {
         })();
         match launched {
             Ok((Launched { pidfd, terminal, .. }, PipeEnds { stdin, stdout, stderr }, own)) => {
-                let (name, table, exec) = (self.name.clone(), Arc::clone(table), true);
+                let (name, table, exec, attached) = (self.name.clone(), Arc::clone(table), true, None);
                 let oom = self.oom_watch(&record);
                 // As long as it lives it can be found.
                 let found = || ProcessId::of(syscalls::pid_of(pidfd.as_fd()).ok()??).ok()?.map(Whole::Session);
                 let whole = own.or_else(|| command.own_cgroup.then(found).flatten());
-                Ok(Process { stdin, stdout, stderr, terminal, name, table, reservation, pidfd, exec, oom, whole })
+                Ok(Process {
+                    stdin,
+                    stdout,
+                    stderr,
+                    terminal,
+                    attached,
+                    name,
+                    table,
+                    reservation,
+                    pidfd,
+                    exec,
+                    oom,
+                    whole,
+                })
             }
             Err(error) => {
                 table.release_failed(reservation);

@@ -9,20 +9,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
 use pause::log::packet;
 
 use super::Pod;
+use super::attach::{Attached, connect_to};
 use super::container::Container;
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::ProcessId;
+use crate::kernel::terminal::open_peer;
 use crate::kernel::{files, record_file, syscalls};
-use crate::launch::copier::{self, CopierRequest};
+use crate::launch::copier::{self, CopierRequest, CopierTerminal};
+use crate::launch::run_plan::Launched;
 use crate::launch::stdio::{self, LogEnd, LogPipes};
 use crate::spec::{LogDriver, LogOptions};
 use crate::store::exits::Reservation;
@@ -55,6 +60,15 @@ impl LogSource {
     }
 }
 
+/// What a copier is to read, and for whom.
+struct Copied<'a> {
+    /// Two pipes, or a terminal.
+    streams: [Option<BorrowedFd<'a>>; 2],
+    /// The process whose terminal it is: a pidfd.
+    terminal: Option<BorrowedFd<'a>>,
+    whose: Reservation,
+}
+
 impl Container<'_> {
     /// For its main process.
     pub(super) fn new_log(&self, options: &LogOptions, streams: Reservation) -> LogSource {
@@ -66,6 +80,9 @@ impl Container<'_> {
     pub(super) fn shared_log(&self, options: &LogOptions, exec: Reservation) -> Result<LogSource> {
         let new = self.new_log(options, exec);
         let Some(copier) = self.copier()? else { return Ok(new) };
+        if copier.is_terminal {
+            return self.shared_terminal(new, copier.streams);
+        }
         let mut kept = self.pod.kept_streams(copier.streams)?.into_iter();
         let mut pipe = || -> Result<Option<(PipeReader, PipeWriter)>> {
             let Some(reader) = kept.next() else { return Ok(None) };
@@ -85,6 +102,51 @@ impl Container<'_> {
         Ok(LogSource { pipes: LogPipes::of(pipes), streams: copier.streams, is_copied, ..new })
     }
 
+    /// For an exec where the main process has a terminal: it writes to that.
+    fn shared_terminal(&self, new: LogSource, streams: Reservation) -> Result<LogSource> {
+        let context = || format!("opening the terminal of {}", self.object());
+        let kept = self.pod.kept_streams(streams)?;
+        let Some(controlling) = kept.first() else { return Ok(new) };
+        let end = || -> Result<(PipeReader, PipeWriter)> {
+            let copy = controlling.try_clone().doing(context)?;
+            Ok((copy.into(), open_peer(controlling.as_fd()).doing(context)?.into()))
+        };
+        let ends = [Some(end()?), Some(end()?)];
+        Ok(LogSource { pipes: LogPipes::of(ends), streams, is_copied: true, is_kept: true })
+    }
+
+    /// Gives the terminal of its main process, which has just been born, to a copier;
+    /// who is attached before that runs gets everything. Without one nobody could come
+    /// to it: then the process is ended.
+    pub(super) fn keep_terminal(
+        &self,
+        born: &mut Launched,
+        whose: Reservation,
+        options: &LogOptions,
+    ) -> Result<Attached> {
+        let mut kept = || -> Result<Attached> {
+            let terminal = born.terminal.take();
+            let terminal =
+                terminal.ok_or_else(|| Error::Died { object: format!("the terminal of {}", self.object()) })?;
+            let controlling = OwnedFd::from(terminal);
+            // The copier looks whether there is something.
+            let context = || format!("keeping the terminal of {}", self.object());
+            fcntl(&controlling, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).doing(context)?;
+            self.end_copier(PATIENCE)?;
+            if let Some(keeper) = self.pod.keeper() {
+                keeper.keep(whose, &[controlling.as_fd()]).doing(context)?;
+            }
+            let (streams, terminal) = ([Some(controlling.as_fd()), None], Some(born.pidfd.as_fd()));
+            let first = self.start_copier(&Copied { streams, terminal, whose }, options)?;
+            Ok(Attached::new(first, true))
+        };
+        kept().inspect_err(|_| {
+            // It may have ended by itself.
+            syscalls::pidfd_signal(born.pidfd.as_fd(), libc::SIGKILL).ok();
+            syscalls::wait_readable(&born.pidfd, Some(PATIENCE)).ok();
+        })
+    }
+
     /// Sees to it that what is written will be copied, if anything can be.
     pub(super) fn begin_log(&self, source: &LogSource, options: &LogOptions) -> Result<()> {
         let readers = source.pipes.readers();
@@ -97,25 +159,34 @@ impl Container<'_> {
             let streams: Vec<_> = readers.into_iter().flatten().collect();
             keeper.keep(source.streams, &streams).doing(|| format!("keeping the streams of {}", self.object()))?;
         }
-        self.start_copier(readers, source.streams, options)
+        self.start_copier(&Copied { streams: readers, terminal: None, whose: source.streams }, options).map(drop)
     }
 
-    fn start_copier(
-        &self,
-        readers: [Option<BorrowedFd<'_>>; 2],
-        streams: Reservation,
-        options: &LogOptions,
-    ) -> Result<()> {
+    /// Starts one; the result leads to it and was there before it.
+    fn start_copier(&self, copied: &Copied<'_>, options: &LogOptions) -> Result<OwnedFd> {
         let object = self.object();
         let (dir, name) = self.log_place(options);
-        let dir = open_log(&dir, &name, options.path.is_some())?;
+        let keeps_log = options.driver != LogDriver::None;
+        let dir = match keeps_log {
+            true => open_log(&dir, &name, options.path.is_some())?,
+            false => File::open(self.dir()).doing(|| format!("opening the directory of {object}"))?,
+        };
         let listener = self.listen()?;
+        let context = || format!("attaching to {object}");
+        let first = connect_to(&self.dir()).doing(context)?.ok_or(Errno::ECONNREFUSED).doing(context)?;
+        let controlling = copied.streams[0].filter(|_| copied.terminal.is_some());
+        // Another user's may not be opened.
+        let peer = controlling.and_then(|terminal| open_peer(terminal).ok());
+        let peer = peer.as_ref().map(AsFd::as_fd);
+        let (streams, is_terminal) = (copied.whose, copied.terminal.is_some());
         let cgroup = self.pod.cgroup().map(|cgroup| cgroup.pause());
         let cgroup = cgroup.map(|dir| self.pod.way_to(cgroup::open_birthplace(&dir), &dir)).transpose()?;
         let request = CopierRequest {
             object: &object,
             title: stdio::title("log", self.pod.name(), &self.name),
-            streams: readers,
+            streams: copied.streams,
+            terminal: copied.terminal.map(|process| CopierTerminal { process, peer }),
+            keeps_log,
             dir: dir.as_fd(),
             name,
             elsewhere: options.path.is_some(),
@@ -126,11 +197,12 @@ impl Container<'_> {
             note: &|pid| {
                 let process =
                     ProcessId::of(pid)?.ok_or_else(|| Error::Died { object: format!("the copier of {object}") })?;
-                record_file::write_record(&self.dir().join(COPIER), &CopierRecord { process, streams })
+                record_file::write_record(&self.dir().join(COPIER), &CopierRecord { process, streams, is_terminal })
             },
             program_dirs: self.pod.store.program_dirs(),
         };
-        copier::start(&request, &self.pod.facts)
+        copier::start(&request, &self.pod.facts)?;
+        Ok(first)
     }
 
     /// The directory of its log, and the name in it.
@@ -167,22 +239,32 @@ impl Container<'_> {
     /// # Errors
     /// [`Error::Os`] and what a start may fail with.
     pub fn tend_log(&self) -> Result<bool> {
+        self.tend_log_or_wait(false)
+    }
+
+    /// As [`tend_log`](Container::tend_log); may wait for another command that is at it.
+    pub(super) fn tend_log_or_wait(&self, waits: bool) -> Result<bool> {
         if self.gone_copier()?.is_none() {
             return Ok(false);
         }
         // A command that starts it has the lock.
-        let Some(_lock) = self.pod.lock(LockMode::Exclusive, false)? else { return Ok(false) };
+        let Some(_lock) = self.pod.lock(LockMode::Exclusive, waits)? else { return Ok(false) };
         // Another one may have been faster.
         let Some(copier) = self.gone_copier()? else { return Ok(false) };
         let kept = self.pod.kept_streams(copier.streams)?;
-        if kept.iter().all(is_at_its_end) {
+        let process = copier.is_terminal.then(|| self.its_process()).transpose()?;
+        // A terminal that nobody has open may be opened again.
+        let goes_on = process.as_ref().is_some_and(|process| !has_ended(&process.pidfd)) && !kept.is_empty();
+        if !goes_on && kept.iter().all(is_at_its_end) {
             // Either it was done, or nobody can go on.
             files::remove_file(&self.dir().join(COPIER))?;
             return Ok(false);
         }
         let mut streams = kept.iter().map(AsFd::as_fd);
+        let streams = [streams.next(), streams.next()];
+        let terminal = process.as_ref().map(|process| process.pidfd.as_fd());
         let options = self.record()?.container.log;
-        self.start_copier([streams.next(), streams.next()], copier.streams, &options)?;
+        self.start_copier(&Copied { streams, terminal, whose: copier.streams }, &options)?;
         Ok(true)
     }
 
@@ -271,13 +353,7 @@ impl Pod {
 /// written before. False if there is none, or it does not answer.
 pub(super) fn ask_copier(container: &Path, word: Option<u8>) -> Result<bool> {
     let context = || format!("asking the copier at {}", container.display());
-    let Ok(place) = File::open(container) else { return Ok(false) };
-    let copier = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).doing(context)?;
-    let address = UnixAddr::new(format!("/proc/self/fd/{}/{ATTACH}", place.as_raw_fd()).as_str()).doing(context)?;
-    // One that is done does not listen any more.
-    if connect(copier.as_raw_fd(), &address).is_err() {
-        return Ok(false);
-    }
+    let Some(copier) = connect_to(container).doing(context)? else { return Ok(false) };
     let flags = MsgFlags::MSG_NOSIGNAL;
     if word.is_some_and(|word| send(copier.as_raw_fd(), &[word], flags).is_err()) {
         return Ok(false);
@@ -324,6 +400,6 @@ fn is_at_its_end(stream: &OwnedFd) -> bool {
     poll(&mut look, PollTimeout::ZERO).is_ok_and(|_| look[0].revents() == Some(PollFlags::POLLHUP))
 }
 
-fn has_ended(process: &OwnedFd) -> bool {
+pub(super) fn has_ended(process: &OwnedFd) -> bool {
     syscalls::wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
 }

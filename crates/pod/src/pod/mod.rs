@@ -1,5 +1,6 @@
 //! A pod's life: made, opened, detached, removed.
 
+pub mod attach;
 pub mod container;
 pub mod copy;
 mod create;

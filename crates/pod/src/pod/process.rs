@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::attach::Attached;
 use super::whole::Whole;
 use crate::cgroup::oom::OomWatch;
 use crate::error::{Context, Error, Result};
@@ -32,6 +33,9 @@ pub struct Process {
     /// Its terminal, if it was started with one
     /// ([`Io::terminal`](crate::Io::terminal)).
     pub terminal: Option<Terminal>,
+    /// Where everything that it writes is seen, and typed, if it was started with a
+    /// terminal that is [kept](crate::Io::kept_terminal).
+    pub attached: Option<Attached>,
     pub(crate) name: String,
     pub(crate) table: Arc<ExitTable>,
     pub(crate) reservation: Reservation,

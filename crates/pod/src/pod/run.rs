@@ -50,7 +50,7 @@ impl Pod {
     /// [`Error::Invalid`], [`Error::Exists`], [`Error::Exec`], or why it cannot
     /// be done here. Nothing of the container is left behind then.
     pub fn run(&self, spec: &ContainerSpec, io: impl Into<Io>) -> Result<Process> {
-        let io = io.into();
+        let io = io.into().of(spec);
         let container = self.named(&spec.name);
         let prepared = self.prepare(spec)?;
         self.check_limits(spec)?;

@@ -58,6 +58,7 @@ impl Container<'_> {
         let record = self.record()?;
         let prepared = self.pod.prepare(&record.container)?;
         self.pod.check_limits(&record.container)?;
+        let io = io.of(&record.container);
         io.check_for(&record.container)?;
         let exit = self.its_exit()?;
         let table = self.pod.live_table()?;
@@ -126,6 +127,7 @@ impl Container<'_> {
         let pod = self.pod;
         let table = pod.live_table()?;
         let net_devices = record.container.net_devices.clone();
+        let keeps_terminal = matches!(io, Io::KeptTerminal(_));
         let dir = self.dir();
         let result = (|| {
             let started = Some(SystemTime::now());
@@ -157,15 +159,31 @@ impl Container<'_> {
             let object = self.object();
             let launch =
                 || pod.run_plan_inside(&object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
-            Ok((pod.with_devices(&net_devices, launch)?, pipes, self.oom_watch(&record)))
+            let mut born = pod.with_devices(&net_devices, launch)?;
+            let keep = || self.keep_terminal(&mut born, reservation, &record.container.log);
+            let attached = keeps_terminal.then(keep).transpose()?;
+            Ok((born, attached, pipes, self.oom_watch(&record)))
         })();
         match result {
-            Ok((born, PipeEnds { stdin, stdout, stderr }, oom)) => {
+            Ok((born, attached, PipeEnds { stdin, stdout, stderr }, oom)) => {
                 // It runs; without this record other commands find it, too.
                 self.write_process(&born).ok();
                 let (name, table, exec, whole) = (self.name.clone(), Arc::clone(table), false, None);
                 let Launched { pidfd, terminal, .. } = born;
-                Ok(Process { stdin, stdout, stderr, terminal, name, table, reservation, pidfd, exec, oom, whole })
+                Ok(Process {
+                    stdin,
+                    stdout,
+                    stderr,
+                    terminal,
+                    attached,
+                    name,
+                    table,
+                    reservation,
+                    pidfd,
+                    exec,
+                    oom,
+                    whole,
+                })
             }
             Err(error) => {
                 // C, if it was born nevertheless, ends with all that it has started.
@@ -229,7 +247,7 @@ impl Pod {
     /// # Errors
     /// As `run`, for everything that is found before something is made.
     pub fn plan_container(&self, container: &ContainerSpec, io: &Io) -> Result<Plan> {
-        Ok(self.prepare(container)?.plan(self.shape().isolation(), &self.facts, 0, io.terminal_options()))
+        Ok(self.prepare(container)?.plan(self.shape().isolation(), &self.facts, 0, io.terminal_of(container)))
     }
 
     pub(crate) fn prepare(&self, container: &ContainerSpec) -> Result<Prepared> {

@@ -116,6 +116,11 @@ pub struct ContainerSpec {
     /// How its output is kept, as far as that goes to [`Stdio::Log`](crate::Stdio::Log).
     #[serde(default)]
     pub log: LogOptions,
+    /// It has a terminal of its own (pty(7)) where it would have the log: what it
+    /// writes to that goes to the log, and [`Container::attach`](crate::Container::attach)
+    /// shows it and types. As `tty` of CRI's ContainerConfig.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
     /// The signal `stop` begins with.
     pub stop_signal: Signal,
     /// How many seconds it is given from that signal to SIGKILL, where the command
@@ -207,6 +212,7 @@ impl ContainerSpec {
             ipc: NamespaceMode::Pod,
             cgroup: NamespaceMode::Pod,
             hostname: None,
+            tty: false,
             stop_signal: Signal::TERM,
             stop_timeout: None,
             restart: RestartPolicy::No,

@@ -157,6 +157,9 @@ pub(crate) struct CopierRecord {
     pub process: ProcessId,
     /// Whose streams it copies; kept under this by pause.
     pub streams: Reservation,
+    /// They are one, a terminal.
+    #[serde(default)]
+    pub is_terminal: bool,
 }
 
 /// `supervisor.json`: who restarts the pod's containers.

@@ -44,10 +44,13 @@ impl Create {
         if self.run.detach {
             bail!("--detach: nothing is started yet; `podlet start` does that in the background");
         }
-        if self.run.terminal.interactive || self.run.terminal.tty {
-            let option = if self.run.terminal.tty { "--tty" } else { "--interactive" };
-            bail!("{option}: nothing is started yet, and `podlet start` does that in the background, without input");
+        if self.run.terminal.interactive && !self.run.terminal.tty {
+            bail!(
+                "--interactive: nobody passes on what is typed: give it a terminal, too (-it), and type there by \
+                 `podlet attach`"
+            );
         }
+        self.run.keys.check(false)?;
         if self.run.files.pidfile.is_some() {
             bail!(
                 "--pidfile: nothing is started yet; `podlet inspect -f '{{{{.Pid}}}}' NAME` prints a pid once it runs"

@@ -51,7 +51,7 @@ pub struct Exec {
 
 impl Exec {
     pub fn run(&self, store: &Store) -> Result<u8> {
-        self.terminal.check(self.detach)?;
+        self.terminal.check_exec(self.detach)?;
         let target = Target::open(store, &self.target)?;
         let container = target.one()?;
         let mut spec = ExecSpec::new(&self.args);
@@ -71,7 +71,8 @@ impl Exec {
         let end = || process.kill_all();
         let mut foreground = Foreground::new(signals, &process, relay, &name, &end);
         let Some(seconds) = self.timeout else {
-            return Ok(foreground.wait()?.shell_code());
+            // Nobody leaves it.
+            return Ok(foreground.wait()?.map_or(0, |exit| exit.shell_code()));
         };
         if foreground.has_ended_by(after(seconds))? {
             return Ok(process.wait()?.shell_code());

@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub mod attach;
 pub mod container;
 pub mod cp;
 pub mod create;

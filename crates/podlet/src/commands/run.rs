@@ -25,7 +25,7 @@ use super::storage::{OwnFileArgs, StorageArgs};
 use super::supervise::{self, RestartArgs};
 use super::update::{LimitArgs, show_size};
 use super::{privileged, rm};
-use crate::foreground::{self, TerminalArgs};
+use crate::foreground::{self, DetachArgs, TerminalArgs};
 use crate::{advice, output, target};
 
 /// Run a program in a container
@@ -63,6 +63,8 @@ pub struct Run {
     restart: RestartArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
+    #[command(flatten)]
+    pub keys: DetachArgs,
     #[command(flatten)]
     env: EnvArgs,
     #[command(flatten)]
@@ -128,12 +130,13 @@ pub struct Request {
 impl Run {
     pub fn run(&self, store: &Store) -> Result<u8> {
         let foreground = if self.detach { Foreground::No } else { Foreground::Yes };
-        self.log.check(self.detach)?;
+        self.log.check(self.detach, self.terminal)?;
+        self.keys.check(self.terminal.tty && self.terminal.interactive && !self.detach)?;
         let request = self.request("run", foreground)?;
         let files = self.make_way(store, &request)?;
         let signals = Signals::hold()?;
         let (mut pod, container) = self.open_pod(store, request)?;
-        let io = self.log.io(self.detach).unwrap_or_else(|| self.terminal.io());
+        let io = self.log.io(self.detach && !self.terminal.tty).unwrap_or_else(|| self.terminal.container_io());
         let container = &container;
         if self.detach && self.joined()?.is_none() {
             super::create::note_limits(&pod);
@@ -153,16 +156,23 @@ impl Run {
             return Ok(0);
         }
         let name = target::show(pod.name(), &container.name);
-        let relay = self.terminal.show(&mut process)?;
+        let relay = self.terminal.show(&mut process)?.map(|relay| self.keys.give(relay));
         let end = || pod.container(&container.name)?.kill_all();
+        let again = || foreground::attach_again(&pod.container(&container.name)?);
         let mut foreground = foreground::Foreground::new(signals, &process, relay, &name, &end);
+        if self.terminal.tty {
+            foreground = foreground.kept(&again);
+        }
         if let Some(seconds) = self.timeout.filter(|seconds| *seconds > 0)
             && !foreground.has_ended_by(Instant::now().checked_add(Duration::from_secs(seconds)))?
         {
             end()?;
             output::note(format_args!("container {name}: killed after its time of {seconds} s"));
         }
-        let exit = foreground.wait()?;
+        let Some(exit) = foreground.wait()? else {
+            foreground::note_left(&name);
+            return Ok(0);
+        };
         drop(process);
         note_out_of_memory(&pod, container, exit.out_of_memory);
         match (self.joined()?, self.rm) {
@@ -300,6 +310,7 @@ impl Run {
         // In the foreground we remove it ourselves, when its end is told. If we are
         // killed before, the next command's sweep does.
         container.remove_when_ended = self.rm && joined.is_some();
+        container.tty = self.terminal.tty;
         container.log = self.log.options()?;
         container.restart = self.restart.policy();
         self.check_restart(container.restart, command)?;

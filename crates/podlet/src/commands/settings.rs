@@ -11,6 +11,8 @@ use clap::Args;
 use pod::spec::{Device, DeviceKind, Rlimit};
 use pod::{Io, LogDriver, LogOptions, Stdio};
 
+use crate::foreground::TerminalArgs;
+
 /// How a container's output is kept.
 #[derive(Args, Default)]
 pub struct LogArgs {
@@ -33,8 +35,13 @@ impl LogArgs {
         })
     }
 
-    /// What goes to podlet's own streams is kept by nobody.
-    pub fn check(&self, detach: bool) -> Result<()> {
+    /// What goes to podlet's own streams is kept by nobody, and a terminal is no stream
+    /// of podlet's.
+    pub fn check(&self, detach: bool, terminal: TerminalArgs) -> Result<()> {
+        if terminal.tty && self.log_driver.as_deref() == Some("passthrough") {
+            bail!("--log-driver passthrough: --tty gives it a terminal of its own; leave one of them out");
+        }
+        let detach = detach || terminal.tty;
         let given = [(self.log_driver.is_some(), "--log-driver"), (!self.log_opt.is_empty(), "--log-opt")];
         match given.iter().find(|(is_given, _)| *is_given && !detach) {
             Some((_, option)) => bail!("{option}: belongs to --detach: in the foreground the output is podlet's own"),

@@ -54,6 +54,8 @@ macro_rules! scenes {
 pub const CASES: &[crate::Case] = scenes! {
     a_detached_run_killed_at_any_call, a_detached_run_any_call_of_which_fails:
         &[], "run -d --name web --rootfs ROOT /probe echo main-web , orphan block , block" => 0, ("web/web", "running");
+    a_run_with_a_terminal_killed_at_any_call, a_run_with_a_terminal_any_call_of_which_fails:
+        &[POD], "run -dt --pod web --name a --rootfs ROOT /probe echo main-a , orphan block , block" => 0, ("web/a", "running");
     a_run_killed_at_any_call, a_run_any_call_of_which_fails:
         &[], "run --name web --rootfs ROOT /probe echo main-web , orphan block , exit 7" => 7, ("web", "exited");
     a_run_of_the_host_killed_at_any_call, a_run_of_the_host_any_call_of_which_fails:

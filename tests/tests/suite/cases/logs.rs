@@ -49,7 +49,7 @@ fn written(seed: u64) -> [Vec<u8>; 2] {
 }
 
 /// The copier of a container, whose title names both.
-fn copier_of(bed: &Bed, title: &str) -> u32 {
+pub(super) fn copier_of(bed: &Bed, title: &str) -> u32 {
     let mut found = None;
     bed.until("its copier", || {
         // Which starts one in the place of one that was killed.

@@ -4,6 +4,7 @@ mod any_call;
 mod any_call_cni;
 mod any_call_networks;
 mod any_call_oci;
+mod attach;
 mod bad;
 mod bundles;
 mod bundles_known;
@@ -83,6 +84,7 @@ use crate::modes::Mode;
 pub fn all() -> Vec<Case> {
     let long = [
         any_call::CASES,
+        attach::CASES,
         restarts::AT_ANY_CALL,
         any_call_networks::CASES,
         any_call_cni::CASES,

@@ -39,7 +39,7 @@ fn ways(bed: &Bed, options: &str, command: &str) -> impl Iterator<Item = String>
 }
 
 /// The settings of a terminal, in words.
-fn settings(terminal: &File) -> String {
+pub(super) fn settings(terminal: &File) -> String {
     let Termios { input_flags, output_flags, control_flags, local_flags, control_chars, .. } =
         tcgetattr(terminal).expect("a terminal");
     // The kernel knows so many; musl has room for more, and leaves that as it was.
