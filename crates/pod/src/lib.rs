@@ -91,13 +91,13 @@ pub use launch::terminal::Terminal;
 pub use plan::Plan;
 pub use plan::input::TerminalOptions;
 pub use pod::Pod;
-pub use pod::attach::{Attached, Told};
+pub use pod::attached::{Attached, Told};
 pub use pod::container::Container;
 pub use pod::copy::{Copied, CopyOptions};
 pub use pod::events::{Event, EventKind};
 pub use pod::exec::ExecSpec;
 pub use pod::process::Process;
-pub use pod::read_log::{LogLine, LogStream, Logs, log_time};
+pub use pod::read_log::{LogLine, Logs, log_time};
 pub use pod::status::{ContainerState, ContainerStatus, PodState, PodStatus};
 pub use pod::summary::{ContainerSummary, PodSummary};
 pub use pod::supervise::Tended;
@@ -106,7 +106,9 @@ pub use pod::usage::{ContainerStats, PodStats, UsageStats};
 pub use pod::watch::Watch;
 pub use resources::Resources;
 pub use spec::{Backoff, RestartPolicy};
-pub use spec::{CgroupManager, ContainerSpec, Layers, LogDriver, LogOptions, PodOptions, ProcessSpec, Root, UpperDir};
+pub use spec::{
+    CgroupManager, ContainerSpec, Layers, LogDriver, LogOptions, LogStream, PodOptions, ProcessSpec, Root, UpperDir,
+};
 pub use store::Store;
 pub use store::exits::{Exit, ExitStatus};
 pub use store::extension::{ExtendedPod, Extension};

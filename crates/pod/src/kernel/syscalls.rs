@@ -384,6 +384,11 @@ pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> nix::R
     wait_any(&[fd.as_fd()], timeout).map(|ready| ready.is_some())
 }
 
+/// Whether the process of a pidfd has ended, as far as can be told.
+pub(crate) fn has_ended(process: &OwnedFd) -> bool {
+    wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
+}
+
 /// A poll on some: the first that can be read.
 pub(crate) fn wait_any(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> nix::Result<Option<usize>> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -7,20 +7,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, send, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
 use pause::log::packet;
 
 use super::Pod;
-use super::attach::{Attached, connect_to};
 use super::container::Container;
+use super::copier::{PATIENCE, ask_copier, connect_to};
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::kernel::procfs::ProcessId;
@@ -34,9 +32,6 @@ use crate::store::exits::Reservation;
 use crate::store::lock::LockMode;
 use crate::store::records::{ATTACH, COPIER, CopierRecord, K8S_LOG};
 
-/// A copier whose container has ended is done after so long at most, unless it is
-/// stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// So many clients may come at the same moment.
 const CLIENTS: i32 = 16;
 
@@ -117,14 +112,14 @@ impl Container<'_> {
 
     /// Gives the terminal of its main process, which has just been born, to a copier;
     /// who is attached before that runs gets everything. Without one nobody could come
-    /// to it: then the process is ended.
+    /// to it: then the process is ended. The result leads to the copier.
     pub(super) fn keep_terminal(
         &self,
         born: &mut Launched,
         whose: Reservation,
         options: &LogOptions,
-    ) -> Result<Attached> {
-        let mut kept = || -> Result<Attached> {
+    ) -> Result<OwnedFd> {
+        let mut kept = || -> Result<OwnedFd> {
             let terminal = born.terminal.take();
             let terminal =
                 terminal.ok_or_else(|| Error::Died { object: format!("the terminal of {}", self.object()) })?;
@@ -137,8 +132,7 @@ impl Container<'_> {
                 keeper.keep(whose, &[controlling.as_fd()]).doing(context)?;
             }
             let (streams, terminal) = ([Some(controlling.as_fd()), None], Some(born.pidfd.as_fd()));
-            let first = self.start_copier(&Copied { streams, terminal, whose }, options)?;
-            Ok(Attached::new(first, true))
+            self.start_copier(&Copied { streams, terminal, whose }, options)
         };
         kept().inspect_err(|_| {
             // It may have ended by itself.
@@ -254,7 +248,7 @@ impl Container<'_> {
         let kept = self.pod.kept_streams(copier.streams)?;
         let process = copier.is_terminal.then(|| self.its_process()).transpose()?;
         // A terminal that nobody has open may be opened again.
-        let goes_on = process.as_ref().is_some_and(|process| !has_ended(&process.pidfd)) && !kept.is_empty();
+        let goes_on = process.as_ref().is_some_and(|process| !syscalls::has_ended(&process.pidfd)) && !kept.is_empty();
         if !goes_on && kept.iter().all(is_at_its_end) {
             // Either it was done, or nobody can go on.
             files::remove_file(&self.dir().join(COPIER))?;
@@ -271,7 +265,7 @@ impl Container<'_> {
     /// Its copier, if that has ended.
     fn gone_copier(&self) -> Result<Option<CopierRecord>> {
         let Some(copier) = self.copier()? else { return Ok(None) };
-        let lives = copier.process.open()?.is_some_and(|process| !has_ended(&process));
+        let lives = copier.process.open()?.is_some_and(|process| !syscalls::has_ended(&process));
         Ok((!lives).then_some(copier))
     }
 
@@ -348,33 +342,6 @@ impl Pod {
     }
 }
 
-/// Asks a copier, by the socket in its container's directory, for what stands in
-/// [`packet`], and waits for the answer; without a word, until it has copied what was
-/// written before. False if there is none, or it does not answer.
-pub(super) fn ask_copier(container: &Path, word: Option<u8>) -> Result<bool> {
-    let context = || format!("asking the copier at {}", container.display());
-    let Some(copier) = connect_to(container).doing(context)? else { return Ok(false) };
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    if word.is_some_and(|word| send(copier.as_raw_fd(), &[word], flags).is_err()) {
-        return Ok(false);
-    }
-    // It greets, too.
-    let mut answers = 1 + usize::from(word.is_some());
-    let end = Instant::now() + PATIENCE;
-    while answers > 0 {
-        let left = end.saturating_duration_since(Instant::now());
-        let mut packet = [0];
-        if left.is_zero() || !syscalls::wait_readable(&copier, Some(left)).doing(context)? {
-            return Ok(false);
-        }
-        match recv(copier.as_raw_fd(), &mut packet, MsgFlags::empty()) {
-            Ok(1) => answers -= usize::from(packet[0] == packet::HELLO),
-            _ => return Ok(false),
-        }
-    }
-    Ok(true)
-}
-
 /// Opens the directory of a log, if that can be written.
 fn open_log(dir: &Path, name: &CString, is_given: bool) -> Result<File> {
     let path = dir.join(name.to_string_lossy().as_ref());
@@ -398,8 +365,4 @@ fn open_log(dir: &Path, name: &CString, is_given: bool) -> Result<File> {
 fn is_at_its_end(stream: &OwnedFd) -> bool {
     let mut look = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
     poll(&mut look, PollTimeout::ZERO).is_ok_and(|_| look[0].revents() == Some(PollFlags::POLLHUP))
-}
-
-pub(super) fn has_ended(process: &OwnedFd) -> bool {
-    syscalls::wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
 }

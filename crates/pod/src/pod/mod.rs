@@ -1,7 +1,9 @@
 //! A pod's life: made, opened, detached, removed.
 
-pub mod attach;
+mod attach;
+pub mod attached;
 pub mod container;
+mod copier;
 pub mod copy;
 mod create;
 pub mod events;

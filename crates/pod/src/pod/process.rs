@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::attach::Attached;
+use super::attached::Attached;
 use super::whole::Whole;
 use crate::cgroup::oom::OomWatch;
 use crate::error::{Context, Error, Result};

@@ -13,19 +13,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use pause::log::time;
 
 use super::container::Container;
-use super::log::ask_copier;
+use super::copier::ask_copier;
 use crate::error::{Context, Result};
 use crate::kernel::files;
+use crate::spec::LogStream;
 use crate::store::records::LOG;
-
-/// One of the streams that a container writes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogStream {
-    /// Its standard output; also its terminal.
-    Stdout,
-    /// Its standard error.
-    Stderr,
-}
 
 /// A line of a log, or a part of one.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Pod;
+use super::attached::Attached;
 use super::container::Container;
 use super::process::Process;
 use crate::cgroup::{self, apply, doubled, oom};
@@ -161,7 +162,7 @@ impl Container<'_> {
                 || pod.run_plan_inside(&object, &plan, &title, streams, outside, None, birthplace.as_deref(), lock);
             let mut born = pod.with_devices(&net_devices, launch)?;
             let keep = || self.keep_terminal(&mut born, reservation, &record.container.log);
-            let attached = keeps_terminal.then(keep).transpose()?;
+            let attached = keeps_terminal.then(keep).transpose()?.map(|copier| Attached::new(copier, true));
             Ok((born, attached, pipes, self.oom_watch(&record)))
         })();
         match result {

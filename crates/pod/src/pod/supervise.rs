@@ -384,13 +384,13 @@ impl Container<'_> {
             let process = self.find_process(reservation, table)?.filter(|found| found.process.pid != 0);
             let process = process.map(|found| found.process.open()).transpose()?.flatten();
             return Ok(match process {
-                Some(process) if !has_ended(&process) => Need::End(process),
+                Some(process) if !syscalls::has_ended(&process) => Need::End(process),
                 // pause is about to write down how.
                 _ => Need::Soon,
             });
         }
         if let Some(process) = record.restarts.held_by.map(|holder| holder.open()).transpose()?.flatten()
-            && !has_ended(&process)
+            && !syscalls::has_ended(&process)
         {
             // It starts it itself.
             return Ok(Need::End(process));
@@ -402,8 +402,4 @@ impl Container<'_> {
     fn phase(&self, record: &ContainerRecord) -> Option<Phase> {
         record.reservation.zip(self.pod.table.as_ref()).map(|(reservation, table)| table.phase(reservation))
     }
-}
-
-fn has_ended(process: &OwnedFd) -> bool {
-    syscalls::wait_readable(process, Some(Duration::ZERO)).unwrap_or(true)
 }

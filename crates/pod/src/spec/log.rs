@@ -19,6 +19,15 @@ pub enum LogDriver {
     None,
 }
 
+/// One of the streams that a container writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogStream {
+    /// Its standard output; also its terminal.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
 /// How a container's output is kept.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]

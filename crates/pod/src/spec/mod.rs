@@ -32,7 +32,7 @@ pub use container::{ContainerSpec, NamespaceMode, Root};
 pub use device::{Device, DeviceKind};
 pub use flags::{FILE_SYSTEM_FLAGS, MOUNT_FLAGS, MountFlags, Propagation, PropagationKind};
 pub use layers::{Layers, UpperDir};
-pub use log::{LogDriver, LogOptions};
+pub use log::{LogDriver, LogOptions, LogStream};
 pub use mount::{Mount, MountIds, MountKind};
 pub use options::mount_options;
 pub(crate) use options::propagation;

@@ -1,0 +1,115 @@
+//! Being attached to a container: to what it writes, and to its terminal.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, sendmsg};
+use pause::log::{LONGEST_PART, packet};
+
+use crate::error::{Context, Result};
+use crate::kernel::terminal::WindowSize;
+use crate::spec::LogStream;
+
+/// Somebody who is attached to a container, one of several perhaps: gets what it
+/// writes from now on, as its log does, and types at its terminal if it has one.
+///
+/// It stays until this is dropped, or the container ends. One that takes nothing for a
+/// minute is left behind, since the container waits for it meanwhile.
+///
+/// For poll(2): readable when there is something.
+#[derive(Debug)]
+pub struct Attached {
+    copier: OwnedFd,
+    is_terminal: bool,
+    buffer: Vec<u8>,
+}
+
+/// What somebody attached is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Told<'a> {
+    /// It has written this.
+    Output(LogStream, &'a [u8]),
+    /// What it had written before this one was attached is in its log.
+    Greeting,
+    /// Nothing more comes: it has ended, or this one was left behind, or what copies
+    /// its output was killed.
+    End,
+}
+
+impl Attached {
+    pub(super) fn new(copier: OwnedFd, is_terminal: bool) -> Attached {
+        // A packet's first byte says what it is.
+        Attached { copier, is_terminal, buffer: vec![0; 1 + LONGEST_PART + 1] }
+    }
+
+    /// Whether it is a terminal, at which can be typed.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// What there is to be told, without waiting; `None` where there is nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn read(&mut self) -> Result<Option<Told<'_>>> {
+        let size = match recv(self.copier.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            // With something that we sent still unread there.
+            Err(Errno::ECONNRESET) => 0,
+            size => size.doing(|| "reading what a container writes".into())?,
+        };
+        let (kind, text) = match self.buffer[..size].split_first() {
+            Some((kind, text)) => (*kind, text),
+            None => return Ok(Some(Told::End)),
+        };
+        Ok(match kind {
+            packet::HELLO => Some(Told::Greeting),
+            packet::STDOUT => Some(Told::Output(LogStream::Stdout, text)),
+            packet::STDERR => Some(Told::Output(LogStream::Stderr, text)),
+            // Of a later build.
+            _ => None,
+        })
+    }
+
+    /// Types, without waiting: how many bytes were taken. Keys mean what they mean on any
+    /// terminal: see [`Terminal`](crate::Terminal).
+    ///
+    /// # Errors
+    /// [`Error::Os`]: EPIPE when nothing more comes from there, either.
+    pub fn type_in(&self, keys: &[u8]) -> Result<usize> {
+        let keys = &keys[..keys.len().min(packet::LONGEST - 1)];
+        match self.send(packet::INPUT, keys) {
+            Err(Errno::EAGAIN) => Ok(0),
+            sent => sent.doing(|| "typing at a container's terminal".into()).map(|()| keys.len()),
+        }
+    }
+
+    /// Gives the terminal another size: the process gets SIGWINCH if it is in the
+    /// foreground there.
+    ///
+    /// # Errors
+    /// [`Error::Os`]: EAGAIN if nothing can be sent just now.
+    pub fn resize(&self, size: WindowSize) -> Result<()> {
+        let ([a, b], [c, d]) = (size.rows.to_le_bytes(), size.columns.to_le_bytes());
+        self.send(packet::SIZE, &[a, b, c, d]).doing(|| "resizing a container's terminal".into())
+    }
+
+    fn send(&self, kind: u8, text: &[u8]) -> nix::Result<()> {
+        let parts = [IoSlice::new(std::slice::from_ref(&kind)), IoSlice::new(text)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<()>(self.copier.as_raw_fd(), &parts, &[], flags, None) {
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop),
+            }
+        }
+    }
+}
+
+impl AsFd for Attached {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.copier.as_fd()
+    }
+}
