@@ -37,7 +37,7 @@ impl TerminalArgs {
     pub fn check(self, detach: bool) -> Result<()> {
         if self.interactive && detach && !self.tty {
             bail!(
-                "--interactive: nobody passes on what is typed to what is detached: give it a terminal, too (-dit), and \
+                "--interactive: with --detach nobody passes on what is typed: give it a terminal, too (-dit), and \
                  type there by `podlet attach`"
             );
         }
@@ -50,7 +50,7 @@ impl TerminalArgs {
             bail!("--tty: an exec's ends with podlet, so there is none with --detach; leave one of them out");
         }
         if self.interactive && detach {
-            bail!("--interactive: nobody passes on what is typed to what is detached; leave one of them out");
+            bail!("--interactive: with --detach nobody passes on what is typed; leave one of them out");
         }
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use super::attached::Attached;
 use super::container::Container;
-use super::copier::connect_to;
+use super::copier::{PATIENCE, connect_to};
 use crate::error::{Context, Error, Result};
-use crate::kernel::syscalls::has_ended;
+use crate::kernel::syscalls::{has_ended, wait_readable};
 
 /// So often a copier that is killed is followed by another.
 const TRIES: u32 = 10;
@@ -34,6 +34,10 @@ impl Container<'_> {
             let Some(copier) = self.copier()? else { return Err(Error::state(self.object(), foreign)) };
             if let Some(socket) = connect_to(&self.dir()).doing(context)? {
                 return Ok(Attached::new(socket, copier.is_terminal));
+            }
+            // It is being killed: its socket is closed before it has ended.
+            if let Some(process) = copier.process.open()? {
+                wait_readable(&process, Some(PATIENCE)).doing(context)?;
             }
         }
         Err(Error::state(self.object(), "loses what copies its output again and again"))

@@ -27,19 +27,16 @@ fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
     bed.podlet("create web").ok();
     detached(bed, "a", "");
     for (line, words) in [
-        ("attach web/a", &["no attach yet", "logs -f"][..]),
-        ("pull alpine", &["no images", "--rootfs"]),
+        ("pull alpine", &["no images", "--rootfs"][..]),
         ("build .", &["no images"]),
         ("images", &["no images"]),
         ("ls", &["podlet ps"]),
         ("sotp web", &["do you mean `podlet stop`?"]),
         ("frobnicate", &["see `podlet --help`"]),
-        ("run -it --detach-keys ctrl-x host sh", &["no option --detach-keys", "podlet run -d"]),
-        ("run -dt host sh", &["--tty", "--detach"]),
+        ("exec -it --detach-keys ctrl-x web/a sh", &["no option --detach-keys", "podlet run -dit"]),
         ("exec -dt web/a sh", &["--tty", "--detach"]),
-        ("container create -t --rootfs ROOT /probe", &["--tty", "podlet start"]),
         ("run -p 80:80 host true", &["--publish", "PODLET_NETWORK \"none\""]),
-        ("run --restart always host true", &["--restart", "podlet wait"]),
+        ("run --restart always host true", &["--restart", "--detach"]),
         ("run --expose 80 host true", &["--expose", "-p HOST:POD"]),
         ("container create --pull always host true", &["`podlet container create` has no option --pull", "no images"]),
         ("create -v /a:/b web", &["`podlet create` has no option -v", "podlet run --pod POD"]),
@@ -48,7 +45,7 @@ fn what_there_is_not_is_explained_and_nothing_is_guessed(bed: &Bed) {
         ("run -d --log-driver syslog host true", &["--log-driver", "syslog", "k8s-file"]),
         ("run --log-driver none host true", &["--log-driver", "--detach"]),
         ("run -d --log-opt max-size=1k host true", &["max_size", "1024", "16384"]),
-        ("start -a web/a", &["no option -a", "no attach"]),
+        ("start -a web/a", &["no option -a", "podlet attach"]),
         ("stop --latest", &["--latest", "name it"]),
         ("ps --frobnicate", &["`podlet ps` has no option --frobnicate", "podlet ps --help"]),
     ] {
