@@ -52,7 +52,7 @@ impl Attached {
     /// What there is to be told, without waiting; `None` where there is nothing yet.
     ///
     /// # Errors
-    /// [`Error::Os`].
+    /// [`Error::Os`](crate::Error::Os).
     pub fn read(&mut self) -> Result<Option<Told<'_>>> {
         let size = match recv(self.copier.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
@@ -77,7 +77,7 @@ impl Attached {
     /// terminal: see [`Terminal`](crate::Terminal).
     ///
     /// # Errors
-    /// [`Error::Os`]: EPIPE when nothing more comes from there, either.
+    /// [`Error::Os`](crate::Error::Os): EPIPE when nothing more comes from there, either.
     pub fn type_in(&self, keys: &[u8]) -> Result<usize> {
         let keys = &keys[..keys.len().min(packet::LONGEST - 1)];
         match self.send(packet::INPUT, keys) {
@@ -90,7 +90,7 @@ impl Attached {
     /// foreground there.
     ///
     /// # Errors
-    /// [`Error::Os`]: EAGAIN if nothing can be sent just now.
+    /// [`Error::Os`](crate::Error::Os): EAGAIN if nothing can be sent just now.
     pub fn resize(&self, size: WindowSize) -> Result<()> {
         let ([a, b], [c, d]) = (size.rows.to_le_bytes(), size.columns.to_le_bytes());
         self.send(packet::SIZE, &[a, b, c, d]).doing(|| "resizing a container's terminal".into())
