@@ -96,12 +96,14 @@ fn a_shell_is_left_and_come_back_to(bed: &Bed) {
     first.ends_with(0);
     let shell = bed.pid_of("web/web");
     let mut second = User::runs(bed, "attach web");
-    // As a program that fills the screen has it.
-    second.types("trap 'echo chan''ged' WINCH; echo th''ere\r");
+    // As a program that fills the screen has it: the shell itself is told, as long as
+    // it does not read a line, for which some take the signal themselves, and what it
+    // runs is in its own process group.
+    second.types("set +m; trap 'echo chan''ged' WINCH; echo th''ere; until stty size | grep 44.111; do :; done\r");
     second.sees("there\r\n");
     sys::resize(&second.ours, 44, 111);
-    second.types("until stty size | grep 44.111; do :; done\r");
     second.sees("changed\r\n");
+    second.types("set -m\r");
     assert_eq!(bed.pid_of("web/web"), shell);
     second.types("exit 7\r");
     second.ends_with(7);
