@@ -50,11 +50,16 @@ run:
 test:
 	$(CARGO) test --workspace
 
-# As root: the suite as an ordinary user who has nothing but the programs.
+# PART=kernel leaves out of a suite what finds the same with every kernel and C library.
+SUITE_PART = $(if $(PART),--part $(PART))
+
+# As root: the suite as an ordinary user who has nothing but the programs. With another C
+# library by TEST_TARGET=x86_64-unknown-linux-musl.
 TEST_USER ?= 1000
 test-user:
 	rm -rf /tmp/podlet-bundle
-	$(CARGO) test --quiet --package podlet-tests -- --bundle /tmp/podlet-bundle
+	$(CARGO) test --quiet --package podlet-tests $(if $(TEST_TARGET),--target $(TEST_TARGET)) \
+		-- --bundle /tmp/podlet-bundle
 	env -i PATH="$$PATH" PODLET_TEST_BIN=/tmp/podlet-bundle \
 		setpriv --reuid $(TEST_USER) --regid $(TEST_USER) --clear-groups /tmp/podlet-bundle/suite; \
 		code=$$?; rm -rf /tmp/podlet-bundle; exit $$code
@@ -64,17 +69,17 @@ test-user:
 test-musl:
 	$(CARGO) test --workspace --exclude podlet-tests --target $(MUSL)
 	if [ "$$(id -u)" = 0 ]; then modes="--mode root,user"; fi; \
-		$(CARGO) test --package podlet-tests --target $(MUSL) --test suite -- $$modes
+		$(CARGO) test --package podlet-tests --target $(MUSL) --test suite -- $$modes $(SUITE_PART)
 
 # The suite, and the tests that need a whole machine, on Debian's kernel in a
 # virtual machine: cgroup v2 alone, with every controller. No root is needed,
-# but QEMU; tests/vm/run says more. ARGS=FILTER runs a part of it. SYSTEMD=1 is
-# test-systemd.
+# but QEMU; tests/vm/run says more. ARGS=FILTER runs some tests of it, PART=kernel a
+# part. SYSTEMD=1 is test-systemd.
 test-vm:
 ifeq ($(SYSTEMD),1)
 	tests/vm/systemd $(ARGS)
 else
-	tests/vm/run $(ARGS)
+	$(if $(PART),PODLET_VM_SUITE="--mode root,vm $(SUITE_PART)") tests/vm/run $(ARGS)
 endif
 
 # What limits have to hold against where cgroup2 is mounted without nsdelegate.
@@ -84,8 +89,8 @@ test-vm-undelegated:
 
 # The suite as in a sandbox that denies openat2 and the new mount calls.
 test-old-calls:
-	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user
-	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root; fi
+	$(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode user $(SUITE_PART)
+	if [ "$$(id -u)" = 0 ]; then $(CARGO) test --package podlet-tests --test suite -- --deny new-calls --mode root $(SUITE_PART); fi
 
 # Pods and containers that the build before made, with the commands of this one.
 # That build is the commit in tests/versions/former, built once.

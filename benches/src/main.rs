@@ -10,6 +10,7 @@ mod fixture;
 mod listing;
 mod measure;
 mod network;
+mod podman;
 mod pods;
 mod report;
 mod starts;

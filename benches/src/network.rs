@@ -17,11 +17,11 @@ use pod::{Pod, PodOptions, Store};
 
 mod crowd;
 mod plugins;
-mod podman;
+
 mod prototype;
 mod throughput;
 
-use podman::Podman;
+use crate::podman::Podman;
 
 use crate::fixture::{Fixture, run};
 use crate::measure::{Series, Subject, interleaved, timed};

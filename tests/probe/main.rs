@@ -374,6 +374,12 @@ fn perform(words: &[&str], args: &[String]) {
             Err(error) => told(format!("ls {path}"), Err(error)),
         },
         ["stat", path] => stat(path),
+        // Until nobody has it locked for itself alone: no look at it takes a processor.
+        ["await-lock", path] => {
+            let file = File::open(path).unwrap_or_else(|error| fail(format!("opening {path}: {error}")));
+            // SAFETY: takes numbers only.
+            told_call(format!("flock {path}"), unsafe { syscall(73, file.as_raw_fd(), 1) });
+        }
         ["wait-file", path] => {
             let begin = Instant::now();
             while !fs::exists(path).unwrap_or(false) {

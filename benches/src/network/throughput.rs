@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, setns};
 use pod::{Namespace, Pod, PodOptions, Store};
 
 use super::NETWORK;
-use super::podman::Podman;
+use crate::podman::Podman;
 use crate::measure::{Series, Subject, interleaved, timed};
 use crate::report::{aim, line, section, times};
 

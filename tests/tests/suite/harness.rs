@@ -73,6 +73,7 @@ fn find(name: &str) -> Case {
 pub fn all(args: &[&str]) -> ExitCode {
     let mut filters = Vec::new();
     let mut denied = false;
+    let mut whole = true;
     let mut long = every();
     let mut modes = Mode::possible();
     let mut jobs = std::thread::available_parallelism().map_or(2, |count| count.get());
@@ -99,6 +100,10 @@ pub fn all(args: &[&str]) -> ExitCode {
                 let number = args.next().and_then(|number| number.parse::<usize>().ok());
                 long = Some(number.filter(|number| *number > 0).expect("--every N"));
             }
+            "--part" => {
+                assert_eq!(args.next().copied(), Some("kernel"), "--part kernel");
+                whole = false;
+            }
             "--jobs" => jobs = args.next().and_then(|count| count.parse().ok()).expect("--jobs N"),
             "--deny" => {
                 let what = args.next().copied();
@@ -121,7 +126,8 @@ pub fn all(args: &[&str]) -> ExitCode {
         assert!(cases::all().iter().any(|case| case.0 == *name), "the list of skips names no test: {name} ({reason})");
     }
     let base = Base::at(PathBuf::from(format!("/tmp/podlet-suite-{}", std::process::id())));
-    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let named = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let wanted = |name: &str| named(name) && (whole || cases::asks_the_kernel(name));
     let (mut queue, mut skipped) = (Vec::new(), Vec::new());
     let all = cases::all();
     let every: Vec<_> = all.iter().flat_map(|(name, _)| modes.iter().map(move |&mode| (*name, mode))).collect();

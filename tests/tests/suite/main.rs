@@ -15,9 +15,11 @@
 //! need every cgroup controller and capability, which a container or a login
 //! does not have, and run where that mode is asked for (`make test-vm`).
 //!
-//! `suite [--mode M,...] [--jobs N] [--every N] [--list] [FILTER...]`, with `all`
-//! for every mode and vm; `--every 1` is the long form of the tests that have one
-//! (`make test-kill`, `make test-soak`); `PODLET_TEST_BIN` names a directory with
+//! `suite [--mode M,...] [--jobs N] [--every N] [--part kernel] [--list] [FILTER...]`,
+//! with `all` for every mode and vm; `--every 1` is the long form of the tests that have
+//! one (`make test-kill`, `make test-soak`), `--part kernel` leaves out what finds the
+//! same with every kernel and C library ([`cases::asks_the_kernel`]);
+//! `PODLET_TEST_BIN` names a directory with
 //! the commands `podlet`, `podlet-oci` and `podlet-old-order`, without it cargo
 //! builds them; `PODLET_TEST_FORMER` one with `podlet` and `podlet-oci` of the
 //! build before (`make test-versions`); `PODLET_TEST_CNI` directories of CNI plugins

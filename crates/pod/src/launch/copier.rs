@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use pause::log::has;
 
-use super::run_plan::{LaunchRequest, Note, run_plan, seal};
+use super::aside::{Aside, start_aside};
 use crate::cgroup::way::Way;
 use crate::error::{Context, Result};
 use crate::kernel::facts::Facts;
@@ -57,7 +57,7 @@ pub(crate) struct CopierTerminal<'a> {
 /// Starts it.
 ///
 /// # Errors
-/// As [`run_plan`].
+/// As [`run_plan`](super::run_plan::run_plan).
 pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<()> {
     let object = format!("the copier of {}", request.object);
     let context = || format!("starting {object}");
@@ -90,17 +90,12 @@ pub(crate) fn start(request: &CopierRequest<'_>, facts: &Facts) -> Result<()> {
         (Given::Listener, request.listener),
         (Given::Copier, program.as_fd()),
     ];
-    let launch = LaunchRequest {
+    let aside = Aside {
         object: &object,
         title: c"podlet:log",
-        sealed: seal(&plan)?,
-        fds: &fds,
-        handed_over: Vec::new(),
         cgroup: request.cgroup,
-        note: Some(Note { with_mounts: false, write: &|pid, _| (request.note)(pid) }),
-        answer: &|_| Ok(()),
+        note: request.note,
         program_dirs: request.program_dirs,
-        cancel: None,
     };
-    run_plan(&plan, launch).map(drop)
+    start_aside(&plan, &fds, &aside)
 }

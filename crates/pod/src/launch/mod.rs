@@ -1,5 +1,6 @@
 //! From a plan to a process.
 
+mod aside;
 pub(crate) mod copier;
 pub(crate) mod placeholder;
 pub(crate) mod run_plan;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::run_plan::{LaunchRequest, Note, run_plan, seal};
+use super::aside::{Aside, start_aside};
 use crate::cgroup::way::Way;
 use crate::error::{Context, Error, Result};
 use crate::plan::{Given, supervisor};
@@ -47,17 +47,12 @@ pub(crate) fn start(request: &SupervisorRequest<'_>) -> Result<()> {
         (Given::Stderr, null.as_fd()),
         (Given::Supervisor, request.program),
     ];
-    let launch = LaunchRequest {
+    let aside = Aside {
         object: request.object,
         title: c"podlet:super",
-        sealed: seal(&plan)?,
-        fds: &fds,
-        handed_over: Vec::new(),
         cgroup: request.cgroup,
-        note: Some(Note { with_mounts: false, write: &|pid, _| (request.note)(pid) }),
-        answer: &|_| Ok(()),
+        note: request.note,
         program_dirs: request.program_dirs,
-        cancel: None,
     };
-    run_plan(&plan, launch).map(drop)
+    start_aside(&plan, &fds, &aside)
 }

@@ -360,7 +360,7 @@ fn what_only_the_library_can_be_given(bed: &Bed) {
     assert!(matches!(error, Error::Exec { .. }), "{error}");
     let many = (0..100).map(|_| "y".repeat(100_000));
     pod.run(&good().args(["/probe".to_string()].into_iter().chain(many)), Io::log()).expect_err("too much");
-    let binds = (0..8000).fold(good(), |container, i| container.bind("/etc/passwd", format!("/many/{i}"), true));
+    let binds = (0..5000).fold(good(), |container, i| container.bind("/etc/passwd", format!("/many/{i}"), true));
     let error = pod.run(&binds, Io::log()).expect_err("too many");
     assert!(error.to_string().contains("use fewer mounts"), "{error}");
     assert!(pod.containers().expect("a list").is_empty());

@@ -166,6 +166,36 @@ pub fn of_podlet_oci() -> Vec<Case> {
     .concat()
 }
 
+/// Whether a test may end in another way with another kernel or C library: not what is
+/// about podlet's own words and records, and not what does one thing very often, at each
+/// of many system calls or in many rounds.
+pub fn asks_the_kernel(test: &str) -> bool {
+    let others = [
+        any_call::CASES,
+        any_call_cni::CASES,
+        any_call_networks::CASES,
+        any_call_networks::OF_PASTA,
+        any_call_oci::CASES,
+        bad::CASES,
+        commands::CASES,
+        created::CASES,
+        everyday::CASES,
+        extensions::CASES,
+        first_hour::CASES,
+        labels::CASES,
+        logs::CASES,
+        networks_bad::CASES,
+        networks_bad::OF_USERS,
+        networks_soak::CASES,
+        options::CASES,
+        restarts::AT_ANY_CALL,
+        seeing::CASES,
+        soak::CASES,
+    ];
+    let mutated = test.starts_with("two_hundred_mutations");
+    !mutated && !others.concat().iter().any(|case| case.0 == test)
+}
+
 /// What needs a machine's cgroup controllers and capabilities, all of them:
 /// mode vm has these, and networks on the machine itself; the other modes have the rest.
 fn on_a_whole_machine() -> Vec<Case> {
