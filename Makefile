@@ -52,6 +52,7 @@ test:
 
 # PART=kernel leaves out of a suite what finds the same with every kernel and C library.
 SUITE_PART = $(if $(PART),--part $(PART))
+comma = ,
 
 # As root: the suite as an ordinary user who has nothing but the programs. With another C
 # library by TEST_TARGET=x86_64-unknown-linux-musl.
@@ -79,7 +80,7 @@ test-vm:
 ifeq ($(SYSTEMD),1)
 	tests/vm/systemd $(ARGS)
 else
-	$(if $(PART),PODLET_VM_SUITE="--mode root,vm $(SUITE_PART)") tests/vm/run $(ARGS)
+	$(if $(PART),PODLET_VM_SUITE="--mode root$(comma)vm $(SUITE_PART)") tests/vm/run $(ARGS)
 endif
 
 # What limits have to hold against where cgroup2 is mounted without nsdelegate.

@@ -65,9 +65,9 @@ fn memory(fixture: &Fixture, podman: Option<&Podman>) -> Result<()> {
     print("podlet: pause", &pause, "");
     print("podlet: the copier", &copier, "");
     print("podlet: both", &both, &aim("at most 40 KiB", both.share <= MEMORY));
-    run(&mut podlet(fixture, &["rm", "-f", "-t", "0", "kept"]))?;
+    run(&mut podlet(fixture, &["rm", "-f", "kept"]))?;
     if let Some(podman) = podman {
-        print("podman: conmon", &memory_of(podman.conmon("kept")?)?, "");
+        print("podman: conmon", &podman.with_conmon(memory_of)?, "");
     }
     run(&mut podlet(fixture, &["create", "three"]))?;
     for name in ["first", "second", "third"] {
@@ -76,7 +76,7 @@ fn memory(fixture: &Fixture, podman: Option<&Podman>) -> Result<()> {
     let supervisor = memory_of(process_called("supervise")?)?;
     let reached = supervisor.private <= SUPERVISOR;
     print("podlet: the supervisor of a pod of three", &supervisor, &aim("at most 400 KiB private", reached));
-    run(&mut podlet(fixture, &["rm", "-f", "-t", "0", "three"])).map(drop)
+    run(&mut podlet(fixture, &["rm", "-f", "three"])).map(drop)
 }
 
 /// A process of podlet's with this word in its command line, of which there is one.
@@ -111,7 +111,7 @@ fn rates(fixture: &Fixture, podman: Option<&Podman>, rounds: usize, piece: u64, 
     let mut subjects = vec![Subject::new("podlet's copier", ours)];
     subjects.extend(podman.map(|podman| {
         Subject::new("podman's conmon", || {
-            podman.write("writer", &words)?;
+            podman.write(&words)?;
             taken()
         })
     }));

@@ -8,12 +8,14 @@
 mod bundles;
 mod fixture;
 mod listing;
+mod logs;
 mod measure;
 mod network;
 mod podman;
 mod pods;
 mod report;
 mod starts;
+mod terminal;
 mod two;
 
 use std::path::PathBuf;
@@ -41,7 +43,8 @@ struct Options {
     /// How many containers a busy program starts at once
     #[arg(long, default_value_t = 500)]
     starts: usize,
-    /// Only these sections: run, bundle, join, two, starts, memory, many, listing, teardown, network
+    /// Only these sections: run, bundle, join, two, starts, memory, many, listing, teardown, terminal, network,
+    /// logs
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where podlet and podlet-oci are [default: beside this program]
@@ -109,8 +112,18 @@ fn main() -> Result<()> {
     if wanted("teardown") {
         pods::teardown(&fixture, options.rounds.min(30))?;
     }
+    if wanted("terminal") {
+        terminal::measure(&fixture, options.rounds)?;
+    }
+    // From here on podman is a peer, in a network namespace of this program's own.
+    if wanted("network") || wanted("logs") {
+        network::enter()?;
+    }
     if wanted("network") {
         network::measure(&fixture, options.rounds)?;
+    }
+    if wanted("logs") {
+        logs::measure(&fixture, options.rounds)?;
     }
     Ok(())
 }

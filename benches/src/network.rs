@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use net::{AttachOptions, NetworkOptions, NetworkRequest, Networks};
 use netlink::{Family, Message, Socket};
-use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use pod::{Pod, PodOptions, Store};
 
@@ -34,17 +33,19 @@ const GONE: f64 = 100.0;
 
 const NETWORK: &str = "bench";
 
-pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
+/// Enters a network namespace that this program alone has.
+pub fn enter() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
-    up()?;
+    up()
+}
+
+pub fn measure(fixture: &Fixture, rounds: usize) -> Result<()> {
     let networks = Networks::open(&fixture.store).with_cni(plugins::dirs(fixture)?);
     let store = net::docked(fixture.store.clone(), networks.clone(), |left| println!("  {left}"));
     let _ = networks.create_network(&NetworkOptions::new(NETWORK))?;
     shares(&store, &networks, rounds)?;
     crowd::measure(&store, &networks)?;
     plugins::measure(fixture, &store, &networks, rounds)?;
-    // podman makes its cgroups in whichever hierarchies there are.
-    umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).ok();
     let podman = Podman::new(fixture);
     if let Err(error) = &podman {
         line(&format!("podman: left out: {error:#}"), NONE, "");

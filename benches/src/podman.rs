@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MntFlags, umount2};
 
 use crate::fixture::{Fixture, run};
 use crate::measure::timed;
@@ -23,6 +24,8 @@ impl Podman {
     /// With its own runtime, or with ours, which is the faster one: where root may not
     /// raise limits its own starts nothing.
     pub fn new(fixture: &Fixture) -> Result<Podman> {
+        // It makes its cgroups in whichever hierarchies there are.
+        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).ok();
         let (dir, rootfs) = (fixture.dir.path().join("podman"), fixture.rootfs.clone());
         let mut podman = Podman { dir, rootfs, runtime: None, before: parents() };
         podman.prepare()?;
@@ -90,6 +93,29 @@ impl Podman {
         let said = String::from_utf8(output.stdout)?;
         let (pid, address) = said.trim().split_once(' ').with_context(|| format!("podman inspect says {said:?}"))?;
         Ok((pid.parse()?, address.into()))
+    }
+
+    /// Looks at the conmon of a detached container that sleeps, which is there meanwhile.
+    pub fn with_conmon<T>(&self, look: impl FnOnce(u32) -> Result<T>) -> Result<T> {
+        run(&mut self.logging("kept", &["sleep"]))?;
+        let output = self.command(&["inspect", "--format", "{{.State.ConmonPid}}", "kept"]).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        let seen = look(said.trim().parse().with_context(|| format!("podman inspect says {said:?}"))?);
+        run(&mut self.command(&["rm", "-f", "-t", "0", "kept"]))?;
+        seen
+    }
+
+    /// The measured program with these words, to its end, its output in a log.
+    pub fn write(&self, words: &[&str]) -> Result<()> {
+        run(&mut self.logging("writer", words))?;
+        run(&mut self.command(&["wait", "writer"]))?;
+        run(&mut self.command(&["rm", "writer"])).map(drop)
+    }
+
+    fn logging(&self, name: &str, words: &[&str]) -> Command {
+        let mut start = self.command(&["run", "-d", "--log-driver", "k8s-file", "--network", "none"]);
+        start.args(["--name", name, "--rootfs"]).arg(&self.rootfs).arg("/bin/true").args(words);
+        start
     }
 }
 

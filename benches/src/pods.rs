@@ -26,7 +26,7 @@ pub fn memory(fixture: &Fixture) -> Result<()> {
     let before = kernel_memory()?;
     let pods = (0..SAMPLE).map(|number| create(fixture, number)).collect::<Result<Vec<_>>>()?;
     let after = kernel_memory()?;
-    let shares = pods.iter().map(|pod| own_memory(pod.pause_pid().context("pause has ended")?));
+    let shares = pods.iter().map(|pod| Ok(memory_of(pod.pause_pid().context("pause has ended")?)?.share));
     let share = median(&shares.collect::<Result<Vec<_>>>()?);
     let pss = aim("at most 24 KiB, better 16", share <= 24.0);
     line("user-space memory (pause's proportional share)", [&kib(share), "", ""], &pss);
@@ -155,10 +155,19 @@ fn hold_floor() -> Result<Floor> {
     Ok(floor)
 }
 
-/// Proportional share of a process's memory (proc_pid_smaps(5)), in KiB.
-fn own_memory(pid: u32) -> Result<f64> {
+/// A process's memory (proc_pid_smaps(5)), in KiB.
+pub struct Memory {
+    /// Its proportional share of what it has mapped.
+    pub share: f64,
+    /// What no other process has.
+    pub private: f64,
+}
+
+/// A process's memory.
+pub fn memory_of(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    field(&text, "Pss:").context("smaps_rollup without Pss")
+    let field = |name| field(&text, name).with_context(|| format!("smaps_rollup without {name}"));
+    Ok(Memory { share: field("Pss:")?, private: field("Private_Clean:")? + field("Private_Dirty:")? })
 }
 
 /// What the kernel uses for itself and gives account of, in KiB.

@@ -17,8 +17,8 @@ use nix::sched::{CloneFlags, setns};
 use pod::{Namespace, Pod, PodOptions, Store};
 
 use super::NETWORK;
-use crate::podman::Podman;
 use crate::measure::{Series, Subject, interleaved, timed};
+use crate::podman::Podman;
 use crate::report::{aim, line, section, times};
 
 /// podlet's rate beside podman's.
