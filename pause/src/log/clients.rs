@@ -5,9 +5,9 @@ use crate::arch::{nr, syscall};
 
 /// So many clients at once; more have to wait.
 pub const MOST: usize = 16;
-/// Somebody who takes nothing for so long, in milliseconds, is left behind: the
+/// Somebody who takes nothing for so long, in nanoseconds, is left behind: the
 /// container waits for them meanwhile.
-const PATIENCE: isize = 60_000;
+const PATIENCE: isize = 60_000_000_000;
 
 const MSG_DONTWAIT: usize = 0x40;
 const MSG_NOSIGNAL: usize = 0x4000;
@@ -72,7 +72,9 @@ impl Clients {
     /// Tells all what was written.
     pub fn tell(&mut self, stream: u8, text: &[u8]) {
         for socket in &mut self.sockets {
-            send(socket, stream, text);
+            for piece in text.chunks(packet::MOST) {
+                send(socket, stream, piece);
+            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! The log's files.
 
-use super::lines::Line;
-use super::time;
+use super::{lines, time};
 use crate::arch::{nr, syscall};
 
 const O_WRONLY: usize = 0o1;
@@ -95,9 +94,11 @@ impl Log {
         Status { links: words[2], mode: words[3] as u32, size: words[6] }
     }
 
-    /// Whether so many bytes more are too many for this file.
-    pub fn is_full_with(&self, more: usize) -> bool {
-        self.most > 0 && self.size > 0 && self.size + more as u64 > self.most
+    /// Whether a line of so many bytes is too many for this file, when what waits for it
+    /// is in there. An empty one takes the longest.
+    pub fn is_full_with(&self, waiting: usize, line: usize) -> bool {
+        let size = self.size + waiting as u64;
+        self.most > 0 && size > 0 && size + line as u64 > self.most
     }
 
     /// Begins a new file: the one of the highest number goes, the others get the
@@ -149,40 +150,31 @@ impl Log {
         text
     }
 
-    /// Writes lines of `size` bytes in all. What cannot be written is counted, and
-    /// the next that can be says how much that was.
-    pub fn write(&mut self, lines: &[Line], size: usize) {
+    /// Writes lines. What cannot be written is counted, and the next that can be says
+    /// how much that was.
+    pub fn write(&mut self, lines: &[u8]) {
         if !self.is_kept {
             return;
         }
         if self.lost > 0 {
             self.tell_loss();
         }
-        // SAFETY: the pieces are in memory that outlives the call.
-        let written = unsafe { self.append(lines.as_ptr() as usize, 3 * lines.len()) };
-        if written == size {
-            self.torn = false;
-            return;
+        let written = self.append(lines);
+        if let Some(last) = lines[..written].last() {
+            self.torn = *last != b'\n';
         }
-        self.torn |= written > 0;
-        let mut left = written;
-        for [head, text, end] in lines {
-            left = left.saturating_sub(head[1]);
-            self.lost += text[1].saturating_sub(left) as u64;
-            left = left.saturating_sub(text[1] + end[1]);
+        if written < lines.len() {
+            self.lost += lines::text_behind(lines, written) as u64;
         }
     }
 
-    /// Appends pieces; how many bytes of them.
-    ///
-    /// # Safety
-    /// There are `count` of them at `pieces`, and each is readable.
-    unsafe fn append(&mut self, pieces: usize, count: usize) -> usize {
+    /// Appends to the file; how many bytes of it.
+    fn append(&mut self, text: &[u8]) -> usize {
         if self.fd < 0 {
             return 0;
         }
-        // SAFETY: by the contract above.
-        let written = unsafe { syscall(nr::WRITEV, [self.fd as usize, pieces, count, 0, 0, 0]) };
+        // SAFETY: readable memory.
+        let written = unsafe { syscall(nr::WRITE, [self.fd as usize, text.as_ptr() as usize, text.len(), 0, 0, 0]) };
         // A call that writes less than all would say why the next time.
         self.error = if written < 0 { written } else { -ENOSPC };
         self.size += written.max(0) as u64;
@@ -203,9 +195,7 @@ impl Log {
         text.add(b" bytes of output are not in this log, errno ");
         text.add_number(self.error.unsigned_abs() as u64);
         text.add(b"\n");
-        let piece = [text.bytes.as_ptr() as usize, text.length];
-        // SAFETY: one piece, which outlives the call.
-        let written = unsafe { self.append(piece.as_ptr() as usize, 1) };
+        let written = self.append(&text.bytes[..text.length]);
         if written == text.length {
             (self.lost, self.torn) = (0, false);
         } else {

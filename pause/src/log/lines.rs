@@ -5,94 +5,100 @@ use super::{LONGEST_PART, packet, time};
 
 /// Before what was written stand time, stream and tag, each with a space behind.
 const HEAD: usize = time::LENGTH + 10;
-/// Lines that are written at once.
-const AT_ONCE: usize = 32;
+/// The longest line in a log: the longest part, and an end.
+const LONGEST: usize = HEAD + LONGEST_PART + 1;
+/// Room for lines that are written at once.
+pub const ROOM: usize = 56 << 10;
 
-/// An address and a length, as writev(2) takes them.
-pub type Piece = [usize; 2];
-/// A line's pieces: what stands before it, what was written, and the end that a
-/// part of a line has not.
-pub type Line = [Piece; 3];
-
-/// Lines on their way to the log, all of one stream and one moment.
-pub struct Batch {
-    whole: [u8; HEAD],
-    part: [u8; HEAD],
-    lines: [Line; AT_ONCE],
-    count: usize,
-    /// Bytes of the lines.
-    size: usize,
-    /// What stands behind a part that ends with no line's end.
-    end: [u8; 1],
+/// Lines on their way to the log.
+pub struct Lines {
+    room: &'static mut [u8; ROOM],
+    filled: usize,
+    /// What stands before each of them: they are of one stream and one moment.
+    head: [u8; HEAD],
 }
 
-impl Batch {
-    pub fn new(stream: u8, moment: [u64; 2]) -> Batch {
-        let mut head = *b"0000-00-00T00:00:00.000000000Z stdout F ";
+impl Lines {
+    pub fn new(room: &'static mut [u8; ROOM]) -> Lines {
+        Lines { room, filled: 0, head: *b"0000-00-00T00:00:00.000000000Z stdout F " }
+    }
+
+    /// Where the room is.
+    pub fn place(&self) -> usize {
+        self.room.as_ptr() as usize
+    }
+
+    /// What is taken from here on was written to this stream and read now.
+    pub fn begin(&mut self, stream: u8, moment: [u64; 2]) {
         let mut text = [0; time::LENGTH];
         time::show(moment, &mut text);
-        head[..time::LENGTH].copy_from_slice(&text);
-        if stream == packet::STDERR {
-            head[time::LENGTH + 4..time::LENGTH + 7].copy_from_slice(b"err");
+        self.head[..time::LENGTH].copy_from_slice(&text);
+        let name = if stream == packet::STDERR { b"err" } else { b"out" };
+        self.head[time::LENGTH + 4..time::LENGTH + 7].copy_from_slice(name);
+    }
+
+    /// Takes the lines of what was read, and parts of them that are too long to wait
+    /// for the rest. What begins a line is left: where that is, is the result.
+    pub fn take(&mut self, read: &[u8], log: &mut Log) -> usize {
+        let mut begin = 0;
+        loop {
+            let rest = &read[begin..];
+            let first = &rest[..rest.len().min(LONGEST_PART + 1)];
+            match find_end(first) {
+                Some(length) => begin += self.add(b'F', &first[..=length], log),
+                None if first.len() > LONGEST_PART => begin += self.part(&first[..LONGEST_PART], log),
+                None => return begin,
+            }
         }
-        let mut part = head;
-        part[HEAD - 2] = b'P';
-        Batch { whole: head, part, lines: [[[0; 2]; 3]; AT_ONCE], count: 0, size: 0, end: *b"\n" }
     }
 
-    /// Takes the lines of `buffer`, of which `held` bytes were there before and
-    /// `size` are new. What begins a line stays, at the buffer's beginning: its
-    /// length is the result.
-    pub fn take(&mut self, buffer: &mut [u8; LONGEST_PART + 1], held: usize, size: usize, log: &mut Log) -> usize {
-        let filled = held + size;
-        let (mut begin, mut from) = (0, held);
-        while let Some(length) = find_end(&buffer[from..filled]) {
-            let end = from + length + 1;
-            self.line(&buffer[begin..end], log);
-            (begin, from) = (end, end);
-        }
-        if filled - begin > LONGEST_PART {
-            self.part(&buffer[begin..begin + LONGEST_PART], log);
-            begin += LONGEST_PART;
-        }
-        // The pieces lead into the buffer.
-        self.write(log);
-        buffer.copy_within(begin..filled, 0);
-        filled - begin
+    /// Takes a part of a line, which has no end yet; how long it is.
+    pub fn part(&mut self, text: &[u8], log: &mut Log) -> usize {
+        self.add(b'P', text, log)
     }
 
-    /// A line or the rest of one, with its end.
-    fn line(&mut self, text: &[u8], log: &mut Log) {
-        self.add(self.whole.as_ptr() as usize, text, 0, log);
-    }
-
-    /// A part of a line.
-    pub fn part(&mut self, text: &[u8], log: &mut Log) {
-        self.add(self.part.as_ptr() as usize, text, self.end.len(), log);
-    }
-
-    fn add(&mut self, head: usize, text: &[u8], end: usize, log: &mut Log) {
-        let size = HEAD + text.len() + end;
-        if self.count == AT_ONCE || log.is_full_with(self.size + size) {
+    fn add(&mut self, tag: u8, text: &[u8], log: &mut Log) -> usize {
+        let is_part = tag == b'P';
+        let size = HEAD + text.len() + usize::from(is_part);
+        if self.filled + LONGEST > ROOM || log.is_full_with(self.filled, size) {
             self.write(log);
         }
-        if log.is_full_with(size) {
+        if log.is_full_with(0, size) {
             log.rotate();
         }
-        if let Some(line) = self.lines.get_mut(self.count) {
-            *line = [[head, HEAD], [text.as_ptr() as usize, text.len()], [self.end.as_ptr() as usize, end]];
-            self.count += 1;
-            self.size += size;
+        let Some(line) = self.room.get_mut(self.filled..self.filled + size) else { return text.len() };
+        let (head, rest) = line.split_at_mut(HEAD);
+        head.copy_from_slice(&self.head);
+        head[HEAD - 2] = tag;
+        rest[..text.len()].copy_from_slice(text);
+        if is_part {
+            rest[text.len()] = b'\n';
         }
+        self.filled += size;
+        text.len()
     }
 
     /// Writes what has been taken.
     pub fn write(&mut self, log: &mut Log) {
-        if let Some(lines) = self.lines.get(..self.count).filter(|lines| !lines.is_empty()) {
-            log.write(lines, self.size);
+        if let Some(lines) = self.room.get(..self.filled).filter(|lines| !lines.is_empty()) {
+            log.write(lines);
         }
-        (self.count, self.size) = (0, 0);
+        self.filled = 0;
     }
+}
+
+/// How much of what a container wrote is in these lines behind their first `from`
+/// bytes.
+pub fn text_behind(lines: &[u8], from: usize) -> usize {
+    let (mut begin, mut size) = (0, 0);
+    while let Some(length) = lines.get(begin..).and_then(find_end) {
+        let end = begin + length + 1;
+        // A part's end is none of the container's.
+        let is_part = lines.get(begin + HEAD - 2) == Some(&b'P');
+        size += (end - usize::from(is_part)).saturating_sub(from.max(begin + HEAD));
+        begin = end;
+    }
+    size
 }
 
 /// How many bytes stand before the first end of a line.
@@ -117,7 +123,21 @@ fn find_end(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::find_end;
+    extern crate std;
+
+    use std::format;
+
+    use super::{find_end, text_behind};
+
+    #[test]
+    fn what_is_lost_is_counted_without_what_the_copier_adds() {
+        let head = "2026-11-30T12:00:00.000000000Z stdout F ";
+        let lines = format!("{head}ab\n{}cd\n{head}\n", head.replace(" F ", " P "));
+        let all = |from| text_behind(lines.as_bytes(), from);
+        // ab and its end, cd, and an end.
+        assert_eq!([all(0), all(head.len()), all(head.len() + 1), all(head.len() + 3)], [6, 6, 5, 3]);
+        assert_eq!([all(lines.len() - 1), all(lines.len())], [1, 0]);
+    }
 
     #[test]
     fn the_first_end_is_found_wherever_it_is() {

@@ -23,7 +23,7 @@ pub mod time;
 use crate::arch::{self, nr, syscall};
 use clients::Clients;
 use file::Log;
-use lines::Batch;
+use lines::Lines;
 
 /// The descriptors that a copier is born with.
 pub mod fds {
@@ -73,18 +73,34 @@ pub mod packet {
     pub const REOPEN: u8 = b'r';
     /// The longest packet from a client, in bytes.
     pub const LONGEST: usize = 1024;
+    /// So many bytes of what was written are in one to a client at most.
+    pub const MOST: usize = 8192;
 }
 
 /// The longest part of a line that stands in the log as one, in bytes: with the
 /// line's end it fills two pages.
 pub const LONGEST_PART: usize = 8191;
+/// So much is read at once at most: half of what a pipe usually holds.
+const ROOM: usize = 32 << 10;
 /// So often one stream is read before others have their turn.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 /// So many such turns are more than a pipe holds, which is a MiB at most unless root
 /// gives it more (pipe(7)).
 const WHOLE_PIPE: usize = 9;
-/// So often, in milliseconds, a terminal that nobody had open is looked at again.
-const LOOK: isize = 1000;
+/// So often, in nanoseconds, a terminal that nobody had open is looked at again.
+const LOOK: isize = 1_000_000_000;
+/// After so long without output, in nanoseconds, the memory that it took is given back.
+const IDLE: isize = 100_000_000;
+/// Output that comes within this time, in nanoseconds, after other output ...
+const QUICKLY: u64 = 1_000_000;
+/// ... and is less than so many bytes ...
+const LITTLE: usize = 4096;
+/// ... is left to gather for so long, in nanoseconds, and so is what follows as quickly
+/// until there is more than is read at once: who writes line by line is not to wait for a
+/// reader that wakes at each.
+const GATHER: isize = 100_000;
+/// No end of a wait.
+const FOREVER: isize = -1;
 
 const EAGAIN: isize = 11;
 const POLLIN: i16 = 1;
@@ -135,7 +151,7 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
     }
     prepare();
     log.open();
-    let buffer = room();
+    let mut room = Room::new();
     let mut clients = Clients::new(input);
     // Who was there before us gets everything, and is greeted when all that was
     // written before has been copied.
@@ -157,22 +173,22 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
         clients.watch(&mut watched[5..]);
         // No process had it open when it was last read.
         let is_shut = terminal && stdout == Stream::Ended;
-        let ready = poll(
-            &mut watched,
-            if is_new {
-                0
-            } else if is_shut {
-                LOOK
-            } else {
-                -1
-            },
-        );
+        let limit = match () {
+            () if is_new => 0,
+            () if room.is_used => IDLE,
+            () if is_shut => LOOK,
+            () => FOREVER,
+        };
+        let ready = poll(&mut watched, limit);
+        if ready == 0 && room.is_used {
+            room.give_back();
+        }
         let [newcomers, out, err, process] = [0, 1, 2, 3].map(|at| watched[at].revents != 0);
         if out || is_shut && ready == 0 {
-            stdout = copy(fds::STDOUT, packet::STDOUT, buffer, &mut log, &mut clients);
+            stdout = copy(fds::STDOUT, packet::STDOUT, &mut room, &mut log, &mut clients);
         }
         if err {
-            stderr = copy(fds::STDERR, packet::STDERR, buffer, &mut log, &mut clients);
+            stderr = copy(fds::STDERR, packet::STDERR, &mut room, &mut log, &mut clients);
         }
         let mut all = || {
             for (fd, name, stream) in
@@ -181,7 +197,7 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
                 // What is written meanwhile by one that never stops is not waited for.
                 for _ in 0..WHOLE_PIPE {
                     if *stream != Stream::Ended {
-                        *stream = copy(fd, name, buffer, &mut log, &mut clients);
+                        *stream = copy(fd, name, &mut room, &mut log, &mut clients);
                     }
                     if *stream != Stream::Busy {
                         break;
@@ -209,6 +225,9 @@ pub unsafe fn run(argv: *const *const u8) -> ! {
         if !terminal && (stdout, stderr) == (Stream::Ended, Stream::Ended) {
             arch::exit(0);
         }
+        if room.is_to_gather() {
+            poll(&mut [], GATHER);
+        }
     }
 }
 
@@ -224,26 +243,71 @@ fn prepare() {
     }
 }
 
-/// Room for what is read, which is no memory before it is used.
-fn room() -> &'static mut [u8; LONGEST_PART + 1] {
-    const READ_WRITE: usize = 3;
-    const PRIVATE_ANONYMOUS: usize = 0x22;
-    // SAFETY: memory of our own.
-    let at = unsafe { syscall(nr::MMAP, [0, LONGEST_PART + 1, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0]) };
-    if at < 0 {
-        arch::exit(125);
+/// Room for what is read and for the lines that become of it: no memory before it is
+/// used.
+struct Room {
+    read: &'static mut [u8; ROOM],
+    lines: Lines,
+    /// Whether it takes memory.
+    is_used: bool,
+    /// How much was read when it was last copied, and when that was.
+    last: (usize, [u64; 2]),
+    /// How long before that was the time before, in nanoseconds.
+    pause: u64,
+    /// Whether little was read, but often.
+    gathers: bool,
+}
+
+impl Room {
+    fn new() -> Room {
+        const READ_WRITE: usize = 3;
+        const PRIVATE_ANONYMOUS: usize = 0x22;
+        let size = ROOM + lines::ROOM;
+        // SAFETY: memory of our own.
+        let at = unsafe { syscall(nr::MMAP, [0, size, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0]) };
+        if at < 0 {
+            arch::exit(125);
+        }
+        // SAFETY: zeroes, mapped for good, and nobody else has them.
+        let (read, lines) = unsafe { (&mut *(at as *mut [u8; ROOM]), &mut *((at as usize + ROOM) as *mut _)) };
+        Room { read, lines: Lines::new(lines), is_used: false, last: (0, [0, 0]), pause: u64::MAX, gathers: false }
     }
-    // SAFETY: zeroes, mapped for good, and nobody else has them.
-    unsafe { &mut *(at as *mut [u8; LONGEST_PART + 1]) }
+
+    /// Gives it all back; nothing is in it.
+    fn give_back(&mut self) {
+        const MADV_DONTNEED: usize = 4;
+        for (at, size) in [(self.read.as_ptr() as usize, ROOM), (self.lines.place(), lines::ROOM)] {
+            // SAFETY: whole pages of ours, which are zeroes from then on.
+            unsafe { syscall(nr::MADVISE, [at, size, MADV_DONTNEED, 0, 0, 0]) };
+        }
+        self.is_used = false;
+    }
+
+    /// Notes that so much was read.
+    fn note(&mut self, size: usize, moment: [u64; 2]) {
+        let nanoseconds = |[seconds, rest]: [u64; 2]| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
+        self.pause = nanoseconds(moment).wrapping_sub(nanoseconds(self.last.1));
+        self.last = (size, moment);
+    }
+
+    /// Whether more is to gather before the next is read.
+    fn is_to_gather(&mut self) -> bool {
+        // Not once more for the same.
+        let size = core::mem::take(&mut self.last.0);
+        if size > 0 {
+            self.gathers = self.pause < QUICKLY && (size < LITTLE || self.gathers && size < ROOM);
+        }
+        size > 0 && self.gathers
+    }
 }
 
 /// Copies what there is of a stream, or some of it.
-fn copy(fd: usize, name: u8, buffer: &mut [u8; LONGEST_PART + 1], log: &mut Log, clients: &mut Clients) -> Stream {
+fn copy(fd: usize, name: u8, room: &mut Room, log: &mut Log, clients: &mut Clients) -> Stream {
     log.look();
-    let mut held = 0;
+    let (mut held, mut all) = (0, 0);
     let mut stream = Stream::Busy;
     for _ in 0..TURNS {
-        let rest = &mut buffer[held..];
+        let rest = &mut room.read[held..];
         // SAFETY: as much as there is room for.
         let size = unsafe { syscall(nr::READ, [fd, rest.as_mut_ptr() as usize, rest.len(), 0, 0, 0]) };
         if size <= 0 {
@@ -253,20 +317,35 @@ fn copy(fd: usize, name: u8, buffer: &mut [u8; LONGEST_PART + 1], log: &mut Log,
         }
         let size = size as usize;
         clients.tell(name, &rest[..size]);
-        let mut batch = Batch::new(name, time::now());
-        held = batch.take(buffer, held, size, log);
+        let filled = held + size;
+        room.is_used = true;
+        all += size;
+        let moment = time::now();
+        if all == size {
+            room.note(0, moment);
+        }
+        room.last.0 = all;
+        if !log.is_kept {
+            continue;
+        }
+        room.lines.begin(name, moment);
+        let begin = room.lines.take(&room.read[..filled], log);
+        room.lines.write(log);
+        room.read.copy_within(begin..filled, 0);
+        held = filled - begin;
     }
     if held > 0 {
-        let mut batch = Batch::new(name, time::now());
-        batch.part(&buffer[..held], log);
-        batch.write(log);
+        room.lines.part(&room.read[..held], log);
+        room.lines.write(log);
     }
     stream
 }
 
-fn poll(watched: &mut [PollFd], milliseconds: isize) -> isize {
-    let limit = [milliseconds as usize / 1000, milliseconds as usize % 1000 * 1_000_000];
-    let limit = if milliseconds < 0 { 0 } else { limit.as_ptr() as usize };
+/// Waits for so many nanoseconds at most.
+fn poll(watched: &mut [PollFd], nanoseconds: isize) -> isize {
+    const SECOND: usize = 1_000_000_000;
+    let limit = [nanoseconds as usize / SECOND, nanoseconds as usize % SECOND];
+    let limit = if nanoseconds < 0 { 0 } else { limit.as_ptr() as usize };
     // SAFETY: the array and the time outlive the call.
     unsafe { syscall(nr::PPOLL, [watched.as_mut_ptr() as usize, watched.len(), limit, 0, 0, 0]) }
 }

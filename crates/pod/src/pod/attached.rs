@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
-use pause::log::{LONGEST_PART, packet};
+use pause::log::packet;
 
 use crate::error::{Context, Result};
 use crate::kernel::terminal::WindowSize;
@@ -41,7 +41,7 @@ pub enum Told<'a> {
 impl Attached {
     pub(super) fn new(copier: OwnedFd, is_terminal: bool) -> Attached {
         // A packet's first byte says what it is.
-        Attached { copier, is_terminal, buffer: vec![0; 1 + LONGEST_PART + 1] }
+        Attached { copier, is_terminal, buffer: vec![0; 1 + packet::MOST] }
     }
 
     /// Whether it is a terminal, at which can be typed.

@@ -20,6 +20,7 @@ crate::tests![
     only_so_many_files_are_kept,
     a_line_is_whole_up_to_its_longest,
     a_killed_copier_is_replaced_and_the_container_waits,
+    a_copier_gives_back_what_much_output_took,
     a_copier_that_is_stopped_keeps_nobody_from_removing,
     a_log_that_is_removed_or_replaced_is_written_again,
     a_full_disk_is_said_and_the_container_goes_on,
@@ -91,6 +92,20 @@ fn full_files_are_rotated_and_nothing_is_lost(bed: &Bed) {
     assert!(files.len() > 10, "{files:?}");
     assert!(files.iter().all(|(_, size)| *size <= 20_480), "{files:?}");
     assert_eq!(bed.podlet("logs -n 3 web/a --stream stdout").ok(), "19997\n19998\n19999\n");
+}
+
+fn a_copier_gives_back_what_much_output_took(bed: &Bed) {
+    bed.podlet("run -d --name web --rootfs ROOT /probe lines 20000 , echo end , block").ok();
+    bed.await_log("web", "end");
+    let copier = copier_of(bed, "web/web");
+    bed.until("at most 24 KB of memory", || {
+        let smaps = fs::read_to_string(format!("/proc/{copier}/smaps_rollup")).expect("its memory");
+        let private = smaps.lines().filter(|line| line.starts_with("Private_"));
+        let sizes =
+            private.map(|line| line.split_whitespace().nth(1).expect("a size").parse::<u32>().expect("a number"));
+        sizes.sum::<u32>() <= 24
+    });
+    bed.podlet("rm -f web").ok();
 }
 
 /// The files of a log, with their sizes.
