@@ -1,6 +1,6 @@
 //! Signals that wait to be passed on.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -40,6 +40,16 @@ impl Signals {
         }
         set.thread_block()?;
         Ok(Signals(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Readable when one of these has come by which people end a command; it stays to
+    /// be passed on.
+    ///
+    /// # Errors
+    /// Those of signalfd(2).
+    pub fn ends(&self) -> nix::Result<OwnedFd> {
+        let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+        Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.into())
     }
 
     /// The next one that has come.

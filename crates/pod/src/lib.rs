@@ -98,14 +98,15 @@ pub use pod::events::{Event, EventKind};
 pub use pod::exec::ExecSpec;
 pub use pod::process::Process;
 pub use pod::read_log::{LogLine, Logs, log_time};
-pub use pod::status::{ContainerState, ContainerStatus, PodState, PodStatus};
+pub use pod::start_options::{StartOptions, StartProgress};
+pub use pod::status::{ContainerState, ContainerStatus, FailedHook, PodState, PodStatus};
 pub use pod::summary::{ContainerSummary, PodSummary};
 pub use pod::supervise::Tended;
 pub use pod::top::{ProcessCapabilities, ProcessInfo, ProcessOwner};
 pub use pod::usage::{ContainerStats, PodStats, UsageStats};
 pub use pod::watch::Watch;
 pub use resources::Resources;
-pub use spec::{Backoff, RestartPolicy};
+pub use spec::{After, Backoff, Condition, InitContainer, Lifecycle, LifecycleHook, RestartPolicy};
 pub use spec::{
     CgroupManager, ContainerSpec, Layers, LogDriver, LogOptions, LogStream, PodOptions, ProcessSpec, Root, UpperDir,
 };

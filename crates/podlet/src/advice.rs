@@ -121,13 +121,8 @@ const OPTIONS: &[Entry] = &[
         ],
         HEALTH,
     ),
-    (MAKE, &["--sdnotify", "--requires"], NO_DAEMON),
+    (MAKE, &["--sdnotify"], NO_DAEMON),
     (&["create"], &["--restart"], CONTAINERS),
-    (
-        RUN,
-        &["--init-ctr"],
-        "what is to run before others is run and waited for before them: `podlet run --rm --pod POD` does both",
-    ),
     (MAKE, &["--volumes-from", "--chrootdirs"], "name each volume by `podlet run -v SRC:DST[:OPTIONS]`"),
     (
         MAKE,

@@ -56,11 +56,6 @@ impl Target {
             None => Ok(self.pod.containers()?),
         }
     }
-
-    /// The names of [all](Target::all), for a pod that is about to be started.
-    pub fn names(&self) -> Result<Vec<String>> {
-        Ok(self.all()?.iter().map(|container| container.name().to_string()).collect())
-    }
 }
 
 /// Starts copiers in the place of those that were killed. What cannot be done now

@@ -88,6 +88,13 @@ pub enum Error {
         /// Why it could not be executed, if that is how it failed.
         cause: Option<Cause>,
     },
+    /// It was not started, because what is to be before it has failed.
+    NotReached {
+        /// Such as `container web/app`.
+        object: String,
+        /// What has failed, and how.
+        reason: String,
+    },
     /// It did not happen in time.
     Deadline {
         /// What was waited for.
@@ -228,6 +235,7 @@ impl Display for Error {
             Error::Died { object } => write!(f, "{object} was killed while it started"),
             Error::Hook { kind, path, how, said, .. } if said.is_empty() => write!(f, "{kind} hook {path:?} {how}"),
             Error::Hook { kind, path, how, said, .. } => write!(f, "{kind} hook {path:?} {how}: {said}"),
+            Error::NotReached { object, reason } => write!(f, "{object} was not started: {reason}"),
             Error::Deadline { what, after } => write!(f, "{what} did not happen within {} s", after.as_secs()),
             Error::GivenUp { what } => write!(f, "{what} was given up, as was asked for"),
             Error::TableFull(pod) => write!(

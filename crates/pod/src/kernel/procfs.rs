@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use serde::{Deserialize, Serialize};
 
 use super::{PATIENCE, files, procfs, syscalls};
@@ -402,6 +404,19 @@ impl ProcessId {
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pidfd) = procfs::open_process(self.pid)? else { return Ok(None) };
         Ok((ProcessId::of(self.pid)? == Some(*self)).then_some(pidfd))
+    }
+
+    /// How long ago it was born, by CLOCK_BOOTTIME, which nobody sets; to some
+    /// hundredths of a second.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub(crate) fn age(&self) -> Result<Duration> {
+        let context = || format!("asking how old process {} is", self.pid);
+        let now: Duration = clock_gettime(ClockId::CLOCK_BOOTTIME).doing(context)?.into();
+        let ticks = sysconf(SysconfVar::CLK_TCK).doing(context)?.filter(|ticks| *ticks > 0).unwrap_or(100) as u64;
+        let born = self.start.saturating_mul(1000) / ticks;
+        Ok(now.saturating_sub(Duration::from_millis(born)))
     }
 }
 

@@ -86,7 +86,7 @@ impl Container<'_> {
         self.now(|it| it.exec_now(command, io.into()))
     }
 
-    fn exec_now(&self, command: &ExecSpec, io: Io) -> Result<Process> {
+    pub(super) fn exec_now(&self, command: &ExecSpec, io: Io) -> Result<Process> {
         let object = format!("exec in {}/{}", self.pod.name(), self.name);
         let lock = self.lock_for_exec()?;
         let record = self.record()?;

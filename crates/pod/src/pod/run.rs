@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::Pod;
 use super::container::Container;
 use super::process::Process;
+use super::start_options::StartOptions;
 use crate::error::{Context, Error, Result};
 use crate::kernel::files;
 use crate::launch::stdio::Io;
@@ -29,6 +30,7 @@ impl Pod {
         let container = self.named(&spec.name);
         let prepared = self.prepare(spec)?;
         self.check_limits(spec)?;
+        self.check_after(spec)?;
         container.clear_stray()?;
         let _lock = self.lock_for_launch()?;
         container.make_dir()?;
@@ -42,7 +44,8 @@ impl Pod {
         Ok(container)
     }
 
-    /// Makes a container and starts it. The records of one that is to be
+    /// Makes a container and starts it, and before it what it is
+    /// [after](ContainerSpec::after). The records of one that is to be
     /// [removed when it has ended](ContainerSpec::remove_when_ended) go with the
     /// next [sweep](Pod::sweep).
     ///
@@ -50,28 +53,55 @@ impl Pod {
     /// [`Error::Invalid`], [`Error::Exists`], [`Error::Exec`], or why it cannot
     /// be done here. Nothing of the container is left behind then.
     pub fn run(&self, spec: &ContainerSpec, io: impl Into<Io>) -> Result<Process> {
+        self.run_with(spec, io, &StartOptions::default())
+    }
+
+    /// [`run`](Pod::run), which waits so for what the container is
+    /// [after](ContainerSpec::after).
+    ///
+    /// # Errors
+    /// As that, and [`start_all`](Pod::start_all).
+    pub fn run_with(&self, spec: &ContainerSpec, io: impl Into<Io>, options: &StartOptions<'_>) -> Result<Process> {
         let io = io.into().of(spec);
         let container = self.named(&spec.name);
         let prepared = self.prepare(spec)?;
         self.check_limits(spec)?;
         io.check_for(spec)?;
+        self.check_after(spec)?;
         container.clear_stray()?;
-        let lock = self.lock_for_launch()?;
-        let table = self.live_table()?;
-        container.make_dir()?;
-        let start = || {
-            if spec.restart.restarts() {
-                self.expect_supervisor()?;
-            }
-            let reservation = self.reserve(table, false)?;
-            let record = container.first_record(spec, Some(reservation))?;
-            container.start_prepared(&prepared, record, reservation, io, &lock)
+        if !spec.after.is_empty() {
+            // Before others are started for it.
+            container.check_is_new()?;
+        }
+        let launch = |_| {
+            let lock = self.lock_for_launch()?;
+            let table = self.live_table()?;
+            container.make_dir()?;
+            let start = || {
+                if spec.needs_supervisor() {
+                    self.expect_supervisor()?;
+                }
+                let reservation = self.reserve(table, false)?;
+                let record = container.first_record(spec, Some(reservation))?;
+                container.start_prepared(&prepared, record, reservation, io, &lock)
+            };
+            start().or_else(|error| container.give_up(spec, self.explain(&container.object(), error)))
         };
-        start().or_else(|error| container.give_up(spec, self.explain(&container.object(), error)))
+        let process = self.start_behind(spec, options, launch)?;
+        if let Err(error) = container.post_start(&spec.lifecycle, &process, options.until()) {
+            // What went wrong first is what counts.
+            container.remove_by_force().ok();
+            return Err(error);
+        }
+        Ok(process)
     }
 }
 
 impl Container<'_> {
+    fn check_is_new(&self) -> Result<()> {
+        if files::is_there(&self.dir()) { Err(Error::Exists(self.object())) } else { Ok(()) }
+    }
+
     fn make_dir(&self) -> Result<()> {
         files::make_private(&self.pod.dir.join(CONTAINERS))?;
         let dir = self.dir();
@@ -98,6 +128,7 @@ impl Container<'_> {
             previous: None,
             doubled: false,
             restarts: Restarts::default(),
+            failed_hook: None,
         })
     }
 

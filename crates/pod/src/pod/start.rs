@@ -34,23 +34,15 @@ use crate::store::restarts::{EndedRun, Restarts};
 pub(super) enum StartedBy {
     /// Somebody who asks for it: it is restarted as a new one then.
     Person,
+    /// The same, together with others: the pod is not to end before these are started.
+    /// What another command has started since is not started once more.
+    PersonWithOthers { since: SystemTime },
     /// A supervisor, because its policy says so.
     Policy,
 }
 
 impl Container<'_> {
-    /// Starts it: for the first time, or again once it has ended, in this life of
-    /// its pod or an earlier one. A start that fails leaves it as it was; a pod that
-    /// [ends with its last container](crate::PodOptions::end_with_last) does so then,
-    /// too, if the process was born.
-    ///
-    /// # Errors
-    /// [`Error::State`] if it runs or its pod is not alive, [`Error::Exec`], or
-    /// why it cannot be done here.
-    pub fn start(&self, io: impl Into<Io>) -> Result<Process> {
-        self.now(|it| it.start_now(io.into(), StartedBy::Person))
-    }
-
+    /// The start of this one alone, without its hook.
     pub(super) fn start_now(&self, io: Io, by: StartedBy) -> Result<Process> {
         let object = self.object();
         // To ourselves, so that of two commands that start it one finds it running.
@@ -71,7 +63,13 @@ impl Container<'_> {
             // must not be forgotten if we are killed before the next record is written.
             self.write(&ContainerRecord { exit, ..record.clone() })?;
         }
-        let reservation = match record.reservation.map(|old| (old, table.phase(old))) {
+        let phase = record.reservation.map(|old| (old, table.phase(old)));
+        if let (StartedBy::PersonWithOthers { since }, Some((_, Phase::Exited(_)))) = (by, phase)
+            && record.started.is_some_and(|started| started >= since)
+        {
+            return Err(Error::state(&object, "has been started by another command, and has ended"));
+        }
+        let reservation = match phase {
             Some((_, Phase::Running(_) | Phase::Reserved)) => return Err(running()),
             Some((old, Phase::Exited(_))) => {
                 // Whatever was left behind by its main process goes first.
@@ -81,15 +79,24 @@ impl Container<'_> {
             Some((_, Phase::Lost)) | None => self.pod.reserve(table, false)?,
         };
         self.let_go_of_streams()?;
-        if record.container.restart.restarts() {
+        if record.container.needs_supervisor() {
             self.pod.expect_supervisor()?;
         }
-        // A restart that was killed may have left it otherwise.
-        table.set_end_with_last(self.pod.ends_with_last());
+        if !matches!(by, StartedBy::PersonWithOthers { .. }) {
+            // A restart that was killed may have left it otherwise.
+            table.set_end_with_last(self.pod.ends_with_last());
+        }
         let previous = record.started.zip(exit).map(|(started, exit)| PreviousRun { started, exit });
         // After a launch that was killed it is still the run before that.
         let previous = previous.or(record.previous);
-        let next = ContainerRecord { reservation: Some(reservation), exit: None, previous, restarts, ..record.clone() };
+        let next = ContainerRecord {
+            reservation: Some(reservation),
+            exit: None,
+            previous,
+            restarts,
+            failed_hook: None,
+            ..record.clone()
+        };
         self.start_prepared(&prepared, next, reservation, io, &lock).map_err(|error| {
             let error = self.pod.explain(&object, error);
             // How it ended before is still what is known of it.
@@ -101,7 +108,7 @@ impl Container<'_> {
 
     /// What is known of restarts once it is started.
     fn restarts_by(&self, record: &ContainerRecord, by: StartedBy) -> Result<Restarts> {
-        if by == StartedBy::Person {
+        if by != StartedBy::Policy {
             return Ok(Restarts::default());
         }
         let phase = record.reservation.zip(self.pod.table.as_ref()).map(|(old, table)| table.phase(old));

@@ -17,8 +17,9 @@ use crate::error::Result;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::namespace_inode;
 use crate::resources::Resources;
-use crate::spec::RestartPolicy;
+use crate::spec::{LifecycleHook, RestartPolicy};
 use crate::store::exits::{Exit, Phase};
+use crate::store::records::HookFailure;
 
 /// Whether a pod lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -126,6 +127,10 @@ pub struct ContainerStatus {
     pub next_start: Option<SystemTime>,
     /// Why it could not be done last; it is tried again.
     pub restart_error: Option<String>,
+    /// The latest hook of its latest run that failed.
+    pub failed_hook: Option<FailedHook>,
+    /// How many seconds each run of it may take.
+    pub time_limit: Option<u32>,
     /// What it runs.
     pub command: Vec<String>,
     /// Its labels.
@@ -138,6 +143,19 @@ pub struct ContainerStatus {
     pub resources: Resources,
     /// What it has used; null if it has no cgroup.
     pub usage: Option<Stats>,
+}
+
+/// One of a container's [hooks](crate::Lifecycle) that failed.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct FailedHook {
+    /// Which.
+    pub hook: LifecycleHook,
+    /// When that was noticed.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// What was wrong, and the beginning of what it wrote.
+    pub error: String,
 }
 
 impl Pod {
@@ -231,6 +249,8 @@ impl Container<'_> {
             restarts: record.restarts.count,
             next_start,
             restart_error: record.restarts.failed.map(|failed| failed.error),
+            failed_hook: record.failed_hook.map(|HookFailure { hook, time, error }| FailedHook { hook, time, error }),
+            time_limit: record.container.time_limit,
             command: record.container.process.args,
             labels: record.container.labels,
             annotations: record.container.annotations,

@@ -1,11 +1,12 @@
 //! Ending containers: gently, for good, and without touching their neighbours.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Pod;
 use super::container::Container;
 use super::process::Process;
+use super::start_options::StartOptions;
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::kernel::procfs::{MountNamespace, ProcessId, all_pids, kill_in, mount_namespace};
@@ -18,8 +19,8 @@ use crate::store::records::{PROCESS, ProcessRecord};
 use crate::store::restarts::Restarts;
 
 impl Container<'_> {
-    /// Stops it: its stop signal, on which a paused one goes on, and after `grace`
-    /// SIGKILL to
+    /// Stops it: its [preStop hook](crate::Lifecycle::pre_stop), its stop signal, on
+    /// which a paused one goes on, and after `grace`, all in all, SIGKILL to
     /// everything in it. Other containers are not touched. A stopped one stays
     /// as it is.
     ///
@@ -35,7 +36,7 @@ impl Container<'_> {
         self.end_gently(grace)
     }
 
-    fn end_gently(&self, grace: Duration) -> Result<Option<Exit>> {
+    pub(super) fn end_gently(&self, grace: Duration) -> Result<Option<Exit>> {
         self.forget_unborn()?;
         let record = self.record()?;
         let process = match self.its_process() {
@@ -43,21 +44,32 @@ impl Container<'_> {
             Err(Error::State { .. }) => return Ok(record.exit),
             Err(error) => return Err(error),
         };
+        let end = Instant::now() + grace;
         if process.try_wait().ok() == Some(None) {
+            if !grace.is_zero() && !record.container.lifecycle.pre_stop.is_empty() {
+                self.go_on()?;
+                self.pre_stop(&record.container.lifecycle, &process, end);
+            }
             // It may end by itself in the meantime.
             process.signal(record.container.stop_signal).ok();
-            if let Some(cgroup) = self.cgroup().filter(|_| !grace.is_zero())
-                && cgroup::is_frozen(&cgroup)?
-            {
+            if !grace.is_zero() {
                 // Else it could not act on it.
-                cgroup::let_go_on(&cgroup)?;
+                self.go_on()?;
             }
-            process.wait_timeout(grace)?;
+            process.wait_timeout(end.saturating_duration_since(Instant::now()))?;
         }
         self.kill_all()?;
         match process.wait_timeout(PATIENCE)? {
             Some(exit) => Ok(Some(exit)),
             None => Err(Error::Deadline { what: format!("the end of {}", self.object()), after: PATIENCE }),
+        }
+    }
+
+    /// If it is frozen.
+    fn go_on(&self) -> Result<()> {
+        match self.cgroup() {
+            Some(cgroup) if cgroup::is_frozen(&cgroup)? => cgroup::let_go_on(&cgroup),
+            _ => Ok(()),
         }
     }
 
@@ -67,13 +79,22 @@ impl Container<'_> {
     /// # Errors
     /// As `stop` and [`start`](Container::start).
     pub fn restart(&self, grace: Duration, io: impl Into<Io>) -> Result<Process> {
-        self.now(|it| it.restart_now(grace, io))
+        self.restart_with(grace, io, &StartOptions::default())
     }
 
-    fn restart_now(&self, grace: Duration, io: impl Into<Io>) -> Result<Process> {
+    /// [`restart`](Container::restart), which waits so for what it is
+    /// [after](crate::ContainerSpec::after), once it has been stopped.
+    ///
+    /// # Errors
+    /// As that, and [`Pod::start_all`].
+    pub fn restart_with(&self, grace: Duration, io: impl Into<Io>, options: &StartOptions<'_>) -> Result<Process> {
+        self.now(|it| it.restart_now(grace, io, options))
+    }
+
+    fn restart_now(&self, grace: Duration, io: impl Into<Io>, options: &StartOptions<'_>) -> Result<Process> {
         let stop_and_start = || {
             self.end_gently(grace)?;
-            self.start(io)
+            self.start_with(io, options)
         };
         let held_by = ProcessId::of(std::process::id())?;
         self.change_restarts(|restarts| Restarts { held_by, ..restarts })?;
@@ -83,18 +104,7 @@ impl Container<'_> {
                 self.change_restarts(|restarts| Restarts { held_by: None, ..restarts }).ok();
             })
         };
-        let Some(table) = self.pod.table.as_ref().filter(|_| self.pod.ends_with_last()) else {
-            return stop_and_start();
-        };
-        table.set_end_with_last(false);
-        let result = stop_and_start();
-        // `start` has done so, if it came so far.
-        table.set_end_with_last(self.pod.ends_with_last());
-        if !table.has_containers() {
-            // The last one ended while pause was not to look.
-            self.pod.kill()?;
-        }
-        result
+        self.pod.without_end(stop_and_start)
     }
 
     /// Ends all that is in it, and removes it.
@@ -252,6 +262,23 @@ pub(super) fn end_main(record: &ProcessRecord) -> Result<Option<MountNamespace>>
 }
 
 impl Pod {
+    /// Does this while pause does not follow the last container.
+    pub(super) fn without_end<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(table) = self.table.as_ref().filter(|_| self.ends_with_last()) else { return act() };
+        let had_containers = table.has_containers();
+        table.set_end_with_last(false);
+        let result = act();
+        // A start may have done so.
+        table.set_end_with_last(self.ends_with_last());
+        // One that could not become its program was one, too: of that the table says no more.
+        let had_containers = had_containers || matches!(result, Err(Error::Exec { .. }));
+        if self.is_ending() || had_containers && !table.has_containers() {
+            // The last one ended while pause was not to look.
+            self.kill()?;
+        }
+        result
+    }
+
     /// Whether containers of this pod can only be ended by looking for their
     /// processes: see [`Container::kill_all`].
     pub fn ends_by_search(&self) -> bool {

@@ -85,8 +85,10 @@ impl Needs {
 
 impl Pod {
     /// Restarts this pod's containers by their [policies](crate::spec::RestartPolicy),
-    /// with their output in their logs, until none of them can be restarted any more or
-    /// the pod ends. Returns at once if that is so already, or another process does it.
+    /// with their output in their logs, and ends those whose
+    /// [time](crate::ContainerSpec::time_limit) is over, until there are no such containers
+    /// any more or the pod ends. A restart waits for no other container. Returns at once if
+    /// nothing is to be done already, or another process does it.
     ///
     /// It waits in this thread. Nothing of it is lost if it is killed: the next one goes
     /// on. [`start_supervisor`](Pod::start_supervisor) gives it a process of its own.
@@ -256,6 +258,10 @@ impl Pod {
                 Err(Error::NotFound(_) | Error::Corrupt { .. } | Error::Newer { .. }) => {}
                 Err(error) => return Err(error),
             }
+            if let Some((process, end)) = container.keep_time()? {
+                needs.ends.push(process);
+                needs.start = Some(needs.start.map_or(end, |other| other.min(end)));
+            }
         }
         Ok(needs)
     }
@@ -280,6 +286,7 @@ impl Pod {
         let Some(_lock) = self.lock(LockMode::Exclusive, true)? else { return Ok(true) };
         for container in self.containers()? {
             match container.need() {
+                Ok(Need::Nothing) if container.keep_time()?.is_some() => return Ok(false),
                 Ok(Need::Nothing) | Err(Error::NotFound(_) | Error::Corrupt { .. } | Error::Newer { .. }) => {}
                 Ok(_) => return Ok(false),
                 Err(error) => return Err(error),
@@ -350,8 +357,9 @@ impl Container<'_> {
             // Nothing can be started in a pod that is paused.
             return Ok(Need::Soon);
         }
-        if let Err(error) = self.start_now(Io::log().into(), StartedBy::Policy) {
-            self.note_failure(&error)?;
+        match self.start_now(Io::log().into(), StartedBy::Policy) {
+            Ok(process) => self.post_start_beside(&record.container.lifecycle, process)?,
+            Err(error) => self.note_failure(&error)?,
         }
         self.need()
     }
@@ -399,7 +407,7 @@ impl Container<'_> {
         Ok(due.map_or(Need::Nothing, Need::Start))
     }
 
-    fn phase(&self, record: &ContainerRecord) -> Option<Phase> {
+    pub(super) fn phase(&self, record: &ContainerRecord) -> Option<Phase> {
         record.reservation.zip(self.pod.table.as_ref()).map(|(reservation, table)| table.phase(reservation))
     }
 }

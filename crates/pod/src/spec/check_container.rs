@@ -25,6 +25,7 @@ impl ContainerSpec {
         self.check_scheduling()?;
         self.log.check()?;
         self.check_restart()?;
+        self.check_order()?;
         check_notes(&self.labels, &self.annotations)?;
         if let Some(profile) = &self.process.apparmor_profile {
             check_apparmor(profile)?;

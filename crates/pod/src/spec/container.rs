@@ -12,6 +12,7 @@ use super::flags::{MountFlags, Propagation, PropagationKind};
 use super::layers::Layers;
 use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
+use super::order::{After, InitContainer, Lifecycle};
 use super::pod::{PodOptions, shm_options};
 use super::process::ProcessSpec;
 use super::restart::{Backoff, RestartPolicy};
@@ -134,6 +135,23 @@ pub struct ContainerSpec {
     /// How long it waits for that.
     #[serde(default, skip_serializing_if = "Backoff::is_default")]
     pub restart_backoff: Backoff,
+    /// Containers of its pod that it is started after, and what these have to have
+    /// come to; they are stopped after it. Its restart policy does not wait for them
+    /// again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<After>,
+    /// Whether it runs before all others of its pod, to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<InitContainer>,
+    /// What is executed in it when it has started, and before it is stopped.
+    #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
+    pub lifecycle: Lifecycle,
+    /// How many seconds each run of it may take, by the clock that also counts while
+    /// the machine sleeps (CLOCK_BOOTTIME). Whoever
+    /// [supervises](crate::Pod::supervise) its pod ends it then, with all in it
+    /// (SIGKILL).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit: Option<u32>,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
     #[serde(default)]
     pub domainname: Option<String>,
@@ -217,6 +235,10 @@ impl ContainerSpec {
             stop_timeout: None,
             restart: RestartPolicy::No,
             restart_backoff: Backoff::default(),
+            after: Vec::new(),
+            init: None,
+            lifecycle: Lifecycle::default(),
+            time_limit: None,
             domainname: None,
             sysctl: BTreeMap::new(),
             devices: Vec::new(),

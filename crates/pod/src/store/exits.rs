@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::oom::{OomLevel, OomWatch};
 use crate::error::{Context, Error, Result};
+use crate::kernel::signal::Signal;
 use crate::kernel::syscalls::{self, MappedTable};
 use crate::kernel::{files, record_file};
 
@@ -95,6 +96,18 @@ impl Exit {
         match self.status {
             ExitStatus::Code(code) => code,
             ExitStatus::Signal { signal, .. } => 128 + signal,
+        }
+    }
+
+    /// `ended with 3`, or `was killed by SIGKILL`.
+    pub(crate) fn told(&self) -> String {
+        match (self.status, self.finished) {
+            (_, None) => "ended with its pod".into(),
+            (ExitStatus::Code(code), _) => format!("ended with {code}"),
+            (ExitStatus::Signal { signal, .. }, _) => match Signal::new(signal.into()) {
+                Ok(signal) => format!("was killed by {signal}"),
+                Err(_) => format!("was killed by signal {signal}"),
+            },
         }
     }
 

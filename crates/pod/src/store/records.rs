@@ -10,7 +10,7 @@ use super::restarts::{EndedRun, Restarts, Rule};
 use crate::cgroup::systemd::Scope;
 use crate::kernel::procfs::{MountNamespace, ProcessId};
 use crate::spec::users::Users;
-use crate::spec::{ContainerSpec, PodOptions};
+use crate::spec::{ContainerSpec, LifecycleHook, PodOptions};
 
 pub(crate) const POD: &str = "pod.json";
 
@@ -113,6 +113,18 @@ pub(crate) struct ContainerRecord {
     /// How it was restarted by its policy.
     #[serde(default, skip_serializing_if = "Restarts::is_default")]
     pub restarts: Restarts,
+    /// The latest hook of the latest run that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_hook: Option<HookFailure>,
+}
+
+/// A hook that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HookFailure {
+    pub hook: LifecycleHook,
+    pub time: SystemTime,
+    /// What was wrong.
+    pub error: String,
 }
 
 impl ContainerRecord {

@@ -56,9 +56,6 @@ impl Create {
                 "--pidfile: nothing is started yet; `podlet inspect -f '{{{{.Pid}}}}' NAME` prints a pid once it runs"
             );
         }
-        if self.run.timeout.is_some() {
-            bail!("--timeout: nothing is started yet, and `podlet start` does that in the background");
-        }
         let request = self.run.request("container create", super::run::Foreground::No)?;
         let files = self.run.make_way(store, &request)?;
         let (mut pod, container) = self.run.open_pod(store, request)?;

@@ -16,6 +16,7 @@ mod mount;
 mod namespaces;
 pub mod net;
 pub mod network;
+pub mod order;
 pub mod pause;
 pub mod plan;
 pub mod port;

@@ -4,7 +4,6 @@ use anyhow::Result;
 use clap::Args;
 use pod::{Container, Error, Pod, Store};
 
-use super::stop::stop_each;
 use crate::target::{self, Target};
 
 /// Remove pods or containers and all that was made for them
@@ -62,17 +61,17 @@ pub fn by_force(store: &Store, text: &str) -> Result<()> {
 fn end_and_remove(store: &Store, text: &str) -> Result<()> {
     let target = Target::open(store, text)?;
     let Some(name) = target.named() else {
-        stop_patient(target.pod.containers().unwrap_or_default());
+        stop_patient(&target.pod, target.pod.containers().unwrap_or_default());
         return Ok(target.pod.remove()?);
     };
     let container = target.pod.container(name)?;
-    stop_patient(vec![container.clone()]);
+    stop_patient(&target.pod, vec![container.clone()]);
     Ok(container.remove_by_force()?)
 }
 
 /// Stops those first that were given a time for it (`--stop-timeout`). What cannot be
 /// stopped is killed afterwards like the others.
-fn stop_patient(mut containers: Vec<Container<'_>>) {
+fn stop_patient(pod: &Pod, mut containers: Vec<Container<'_>>) {
     containers.retain(|container| container.spec().is_ok_and(|spec| spec.stop_timeout.is_some()));
-    stop_each(&containers, None);
+    pod.stop_each(&containers, None);
 }

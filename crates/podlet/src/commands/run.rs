@@ -1,6 +1,7 @@
 //! `podlet run`: a container, in a pod that is there or in one of its own.
 
 use std::cell::OnceCell;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,14 @@ use clap::Args;
 use pod::config::PodHints;
 use pod::spec::{MountKind, NamespaceMode, check_name};
 use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root};
-use pod::{Store, config};
+use pod::{StartOptions, StartProgress, Store, config};
 
 use super::create::PodArgs;
 use super::environment::EnvArgs;
 use super::id_files::{self, IdFileArgs, IdFiles};
 use super::namespaces::NamespaceArgs;
 use super::net::{self, Choice};
+use super::order::{OrderArgs, progress};
 use super::process::ProcessArgs;
 use super::rights::RightsArgs;
 use super::settings::{self, LogArgs, NoteArgs};
@@ -52,15 +54,17 @@ pub struct Run {
     /// Remove what has its name: a container of --pod, or one in a pod of its own
     #[arg(long, requires = "name")]
     replace: bool,
-    /// Kill it after so long; only in the foreground
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
-    pub timeout: Option<u64>,
+    /// Kill it, and all in it, after so long: podlet does so, and of what is detached what restarts a pod's containers
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(..=31_536_000))]
+    pub timeout: Option<u32>,
     #[command(flatten)]
     pub files: IdFileArgs,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
     restart: RestartArgs,
+    #[command(flatten)]
+    pub order: OrderArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
     #[command(flatten)]
@@ -142,9 +146,12 @@ impl Run {
             super::create::note_limits(&pod);
         }
         note_reach(&pod, container)?;
-        let mut process = pod.run(container, io)?;
+        let tell = |told: StartProgress<'_>| progress(&pod, store, told);
+        let given_up = signals.ends()?;
+        let options = StartOptions::default().cancel(given_up.as_fd()).progress(&tell);
+        let mut process = pod.run_with(container, io, &options)?;
         pod.detach()?;
-        if container.restart.restarts() {
+        if container.needs_supervisor() {
             supervise::begin(&pod, store)?;
         }
         let unwritten = || format!("container {}/{} runs", pod.name(), container.name);
@@ -164,7 +171,7 @@ impl Run {
             foreground = foreground.kept(&again);
         }
         if let Some(seconds) = self.timeout.filter(|seconds| *seconds > 0)
-            && !foreground.has_ended_by(Instant::now().checked_add(Duration::from_secs(seconds)))?
+            && !foreground.has_ended_by(Instant::now().checked_add(Duration::from_secs(seconds.into())))?
         {
             end()?;
             output::note(format_args!("container {name}: killed after its time of {seconds} s"));
@@ -273,12 +280,6 @@ impl Run {
     /// options.
     pub fn request(&self, command: &str, foreground: Foreground) -> Result<Request> {
         self.terminal.check(self.detach)?;
-        if self.detach && self.timeout.is_some() {
-            bail!(
-                "--timeout: nobody of podlet's would be there to kill it: leave --detach away, or give it to the program, \
-                 such as `timeout 60 CMD`"
-            );
-        }
         let joined = self.joined()?;
         let joined = joined.as_deref();
         // `--network pod:POD` is how it is said there.
@@ -314,6 +315,10 @@ impl Run {
         container.log = self.log.options()?;
         container.restart = self.restart.policy();
         self.check_restart(container.restart, command)?;
+        self.order.adjust(&mut container, joined, command)?;
+        // In the foreground podlet itself looks at the clock.
+        let is_watched = command == "run" && !self.detach;
+        container.time_limit = self.timeout.filter(|seconds| *seconds > 0 && !is_watched);
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let made = match joined {

@@ -1,12 +1,12 @@
 //! `podlet stop`: end containers, gently first.
 
-use std::thread::{self, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use clap::Args;
-use pod::{Container, Pod, Store};
+use pod::{Container, LifecycleHook, Pod, Store};
 
+use crate::output;
 use crate::target::{self, Target};
 
 /// Stop containers: their stop signal first, SIGKILL for all in them after a while
@@ -18,7 +18,7 @@ pub struct Stop {
     /// All pods
     #[arg(short, long, conflicts_with = "targets")]
     all: bool,
-    /// POD (all its containers, then pause) or POD/CONTAINER
+    /// POD (all its containers, those first that are --after others, then pause) or POD/CONTAINER
     #[arg(required_unless_present = "all")]
     targets: Vec<String>,
 }
@@ -38,36 +38,38 @@ impl Stop {
 }
 
 /// Stops a container, which has the time that was said, or that it says itself.
-fn stop(container: &Container<'_>, grace: Option<Duration>) -> pod::Result<()> {
+fn stop(container: &Container<'_>, grace: Option<Duration>) -> Result<()> {
+    let began = SystemTime::now();
     let grace = match grace {
         Some(grace) => grace,
         None => container.spec()?.grace(),
     };
-    container.stop(grace).map(drop)
+    container.stop(grace)?;
+    note_failed_hooks(std::slice::from_ref(container), began);
+    Ok(())
 }
 
-/// All containers at once, then pause.
+/// All containers, in their order, then pause.
 fn stop_pod(pod: &Pod, grace: Option<Duration>) -> Result<()> {
+    let began = SystemTime::now();
     // A container that cannot be stopped must not keep the others alive: pause's
     // end is theirs, too.
-    let results = stop_each(&pod.containers()?, grace);
+    let results = pod.stop_all(grace);
+    note_failed_hooks(&pod.containers().unwrap_or_default(), began);
     pod.kill()?;
-    for result in results {
+    for (_, result) in results? {
         result?;
     }
     Ok(())
 }
 
-/// Stops them, all at once.
-pub fn stop_each(containers: &[Container<'_>], grace: Option<Duration>) -> Vec<pod::Result<()>> {
-    thread::scope(|scope| {
-        let begin = |one| thread::Builder::new().spawn_scoped(scope, move || stop(one, grace)).map_err(|_| one);
-        let begun: Vec<_> = containers.iter().map(begin).collect();
-        let end = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
-            Ok(thread) => thread.join().ok(),
-            // No thread could be had for it.
-            Err(one) => Some(stop(one, grace)),
-        };
-        begun.into_iter().filter_map(end).collect()
-    })
+/// Says which preStop hooks have failed since then.
+pub fn note_failed_hooks(containers: &[Container<'_>], began: SystemTime) {
+    for container in containers {
+        // What cannot be read is told by who needs it.
+        let failed = container.status().ok().and_then(|status| status.failed_hook);
+        if let Some(failed) = failed.filter(|failed| failed.hook == LifecycleHook::PreStop && failed.time >= began) {
+            output::note(format_args!("note: {}; it was stopped nevertheless", failed.error));
+        }
+    }
 }

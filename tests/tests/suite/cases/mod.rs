@@ -53,6 +53,7 @@ mod oci_signals;
 mod oci_terminal;
 mod oci_users;
 mod options;
+mod order;
 mod own_pid;
 mod pause;
 mod pause_by_id;
@@ -133,6 +134,7 @@ pub fn all() -> Vec<Case> {
         seccomp::CASES,
         users::CASES,
         options::CASES,
+        order::CASES,
         nesting::CASES,
         pause_by_id::CASES,
     ];

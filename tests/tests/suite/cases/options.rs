@@ -277,8 +277,6 @@ fn a_run_ends_after_its_time(bed: &Bed) {
     assert!(said.err.contains("container a: killed after its time of 1 s"), "{}", said.err);
     bed.podlet("run --rm --timeout 600 --rootfs ROOT /probe exit 5").code(5);
     bed.podlet("run --rm --timeout 0 --rootfs ROOT /probe exit 6").code(6);
-    bed.podlet("run -d --timeout 1 --rootfs ROOT /probe block").fails(125, &["--timeout", "--detach"]);
-    bed.podlet("container create --timeout 1 --rootfs ROOT /probe block").fails(125, &["--timeout", "podlet start"]);
     bed.is_clean();
 }
 
