@@ -98,7 +98,7 @@ pub use pod::events::{Event, EventKind};
 pub use pod::exec::ExecSpec;
 pub use pod::process::Process;
 pub use pod::read_log::{LogLine, Logs, log_time};
-pub use pod::status::{ContainerState, ContainerStatus, PodState, PodStatus};
+pub use pod::status::{CheckStatus, ContainerState, ContainerStatus, PodState, PodStatus};
 pub use pod::summary::{ContainerSummary, PodSummary};
 pub use pod::supervise::Tended;
 pub use pod::top::{ProcessCapabilities, ProcessInfo, ProcessOwner};
@@ -109,6 +109,8 @@ pub use spec::{Backoff, RestartPolicy};
 pub use spec::{
     CgroupManager, ContainerSpec, Layers, LogDriver, LogOptions, LogStream, PodOptions, ProcessSpec, Root, UpperDir,
 };
+pub use spec::{CheckAction, CheckKind, Health, HealthCheck, HealthChecks, OnUnhealthy};
 pub use store::Store;
 pub use store::exits::{Exit, ExitStatus};
 pub use store::extension::{ExtendedPod, Extension};
+pub use store::health::{CheckResult, FailedCheck};

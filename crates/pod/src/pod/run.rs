@@ -60,7 +60,7 @@ impl Pod {
         let table = self.live_table()?;
         container.make_dir()?;
         let start = || {
-            if spec.restart.restarts() {
+            if spec.needs_supervisor() {
                 self.expect_supervisor()?;
             }
             let reservation = self.reserve(table, false)?;

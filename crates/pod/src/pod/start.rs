@@ -66,7 +66,7 @@ impl Container<'_> {
         self.pod.release_unborn();
         let running = || Error::state(&object, "is running");
         let restarts = self.restarts_by(&record, by)?;
-        if record.container.restart.restarts() && exit.is_some() {
+        if record.container.needs_supervisor() && exit.is_some() {
             // Its entry says so no more once it is reserved, and what is to be restarted
             // must not be forgotten if we are killed before the next record is written.
             self.write(&ContainerRecord { exit, ..record.clone() })?;
@@ -81,7 +81,7 @@ impl Container<'_> {
             Some((_, Phase::Lost)) | None => self.pod.reserve(table, false)?,
         };
         self.let_go_of_streams()?;
-        if record.container.restart.restarts() {
+        if record.container.needs_supervisor() {
             self.pod.expect_supervisor()?;
         }
         // A restart that was killed may have left it otherwise.

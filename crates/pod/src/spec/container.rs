@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Device;
 use super::flags::{MountFlags, Propagation, PropagationKind};
+use super::health::HealthChecks;
 use super::layers::Layers;
 use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
@@ -134,6 +135,10 @@ pub struct ContainerSpec {
     /// How long it waits for that.
     #[serde(default, skip_serializing_if = "Backoff::is_default")]
     pub restart_backoff: Backoff,
+    /// How it is found out whether it does well, by whoever
+    /// [supervises](crate::Pod::supervise) its pod.
+    #[serde(default, skip_serializing_if = "HealthChecks::is_empty")]
+    pub health: HealthChecks,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
     #[serde(default)]
     pub domainname: Option<String>,
@@ -217,6 +222,7 @@ impl ContainerSpec {
             stop_timeout: None,
             restart: RestartPolicy::No,
             restart_backoff: Backoff::default(),
+            health: HealthChecks::default(),
             domainname: None,
             sysctl: BTreeMap::new(),
             devices: Vec::new(),
@@ -296,6 +302,12 @@ impl ContainerSpec {
     pub fn grace(&self) -> Duration {
         const USUAL: u32 = 10;
         Duration::from_secs(self.stop_timeout.unwrap_or(USUAL).into())
+    }
+
+    /// Whether its pod needs a [supervisor](crate::Pod::start_supervisor): it has a
+    /// restart policy, or checks.
+    pub fn needs_supervisor(&self) -> bool {
+        self.restart.restarts() || !self.health.is_empty()
     }
 
     /// Adds to the bounding, effective and permitted set.
