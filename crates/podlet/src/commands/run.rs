@@ -10,11 +10,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
 use pod::spec::{MountKind, NamespaceMode, check_name};
-use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root};
+use pod::{
+    ContainerSpec, Error, Layers, Namespace, OnUnhealthy, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root,
+};
 use pod::{Store, config};
 
 use super::create::PodArgs;
 use super::environment::EnvArgs;
+use super::health::HealthArgs;
 use super::id_files::{self, IdFileArgs, IdFiles};
 use super::namespaces::NamespaceArgs;
 use super::net::{self, Choice};
@@ -61,6 +64,8 @@ pub struct Run {
     log: LogArgs,
     #[command(flatten)]
     restart: RestartArgs,
+    #[command(flatten)]
+    health: HealthArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
     #[command(flatten)]
@@ -144,7 +149,7 @@ impl Run {
         note_reach(&pod, container)?;
         let mut process = pod.run(container, io)?;
         pod.detach()?;
-        if container.restart.restarts() {
+        if container.needs_supervisor() {
             supervise::begin(&pod, store)?;
         }
         let unwritten = || format!("container {}/{} runs", pod.name(), container.name);
@@ -314,6 +319,8 @@ impl Run {
         container.log = self.log.options()?;
         container.restart = self.restart.policy();
         self.check_restart(container.restart, command)?;
+        container.health = self.health.checks()?;
+        self.check_ends(&container, command)?;
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let made = match joined {
@@ -335,6 +342,23 @@ impl Run {
         }
         if policy.restarts() && command == "run" && !self.detach {
             bail!("--restart {policy}: belongs to --detach: in the foreground podlet ends with the container");
+        }
+        Ok(())
+    }
+
+    /// Whether a check can restart it.
+    fn check_ends(&self, container: &ContainerSpec, command: &str) -> Result<()> {
+        let restarts = container.health.all().any(|(_, check)| check.on_unhealthy == OnUnhealthy::Restart);
+        if restarts && self.rm {
+            bail!(
+                "--rm: a check restarts it when it has ended (--health-on-failure, --health-startup-retries): leave one away"
+            );
+        }
+        if restarts && command == "run" && !self.detach {
+            bail!(
+                "--health-on-failure restart, --health-startup-retries: belong to --detach: in the foreground podlet ends \
+                 with the container"
+            );
         }
         Ok(())
     }
