@@ -284,7 +284,10 @@ fn no_check_waits_for_another_one(bed: &Bed) {
     }
     let pod = web(bed);
     for name in ["a", "b"] {
-        let status = until(bed, "readiness", &open(&pod, name), |status| status.checks[1].health == Health::Healthy);
+        let container = open(&pod, name);
+        let first = until(bed, "readiness", &container, |status| status.checks[1].health == Health::Healthy);
+        let is_next = |status: &ContainerStatus| status.checks[1].last != first.checks[1].last;
+        let status = until(bed, "the next check", &container, is_next);
         assert_eq!((status.checks[0].last.clone(), status.health), (None, Some(Health::Starting)));
     }
     bed.podlet("rm -f web").ok();
