@@ -23,7 +23,7 @@ use super::container::Container;
 use super::probe::Probe;
 use super::whole::Whole;
 use crate::cgroup;
-use crate::error::{Context, Result, in_full};
+use crate::error::{Context, Error, Result, in_full};
 use crate::kernel::{PATIENCE, record_file};
 use crate::spec::{CheckKind, Health, HealthCheck, HealthChecks, OnUnhealthy};
 use crate::store::exits::Phase;
@@ -257,7 +257,7 @@ impl Container<'_> {
     /// How it does; `None` if it does not run, or has no checks.
     ///
     /// # Errors
-    /// [`NotFound`](crate::Error::NotFound), or what cannot be read.
+    /// [`Error::NotFound`], or what cannot be read.
     pub fn health(&self) -> Result<Option<Health>> {
         self.now(|it| {
             let record = it.record()?;
@@ -272,7 +272,14 @@ impl Container<'_> {
     }
 
     fn write_health(&self, record: &HealthRecord) -> Result<()> {
-        record_file::write_record(&self.dir().join(HEALTH), record)
+        // Whoever removes it has the lock, and must not find one more file in the end.
+        let Some(_lock) = self.pod.lock(LockMode::Shared, true)? else { return Ok(()) };
+        match self.record() {
+            Ok(now) if now.started == Some(record.run) => record_file::write_record(&self.dir().join(HEALTH), record),
+            // Another run, or gone.
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether its main process lives, as far as the exit table says.
