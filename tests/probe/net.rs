@@ -51,7 +51,9 @@ pub fn http(port: &str, code: &str) {
             "silence" => silent.push(stream),
             code => {
                 let asked = lines.first().map_or("nothing", String::as_str);
-                write!(stream, "HTTP/1.1 {code} So\r\nLocation: /elsewhere\r\n\r\n{asked}").ok();
+                let answer = format!("HTTP/1.1 {code} So\r\nLocation: /elsewhere\r\n\r\n{asked}");
+                // By one system call.
+                stream.write_all(answer.as_bytes()).ok();
             }
         }
     }
