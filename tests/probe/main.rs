@@ -430,6 +430,13 @@ fn perform(words: &[&str], args: &[String]) {
         ["listen", port] => listen(port),
         ["connect", port] => connect(port),
         ["serve", name, port] => net::serve(name, port),
+        ["http", port, path] => net::http(port, path),
+        ["need", path] => {
+            if fs::metadata(path).is_err() {
+                say(format!("there is no {path}"));
+                _exit(1)
+            }
+        }
         ["ask", server] => net::ask(server),
         ["reach", server] => net::reach(server),
         ["crash", server] => net::crash(server),

@@ -33,6 +33,32 @@ pub fn serve(name: &str, port: &str) {
     });
 }
 
+/// Answers each request with the status code that stands in a file, and with its path;
+/// never while that says `silence`.
+pub fn http(port: &str, code: &str) {
+    let listener = match TcpListener::bind(format!("127.0.0.1:{port}")) {
+        Ok(listener) => listener,
+        Err(error) => return told(format!("http {port}"), Err(error)),
+    };
+    say("serving");
+    let mut silent = Vec::new();
+    while let Ok((mut stream, _)) = listener.accept() {
+        let Ok(copy) = stream.try_clone() else { continue };
+        let lines: Vec<_> =
+            BufReader::new(copy).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let code = std::fs::read_to_string(code).unwrap_or_default();
+        match code.trim() {
+            "silence" => silent.push(stream),
+            code => {
+                let asked = lines.first().map_or("nothing", String::as_str);
+                let answer = format!("HTTP/1.1 {code} So\r\nLocation: /elsewhere\r\n\r\n{asked}");
+                // By one system call.
+                stream.write_all(answer.as_bytes()).ok();
+            }
+        }
+    }
+}
+
 fn talk(mut stream: TcpStream, greeting: &str) {
     let Ok(copy) = stream.try_clone() else { return };
     stream.write_all(greeting.as_bytes()).ok();

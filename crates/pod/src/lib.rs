@@ -99,7 +99,7 @@ pub use pod::exec::ExecSpec;
 pub use pod::process::Process;
 pub use pod::read_log::{LogLine, Logs, log_time};
 pub use pod::start_options::{StartOptions, StartProgress};
-pub use pod::status::{ContainerState, ContainerStatus, FailedHook, PodState, PodStatus};
+pub use pod::status::{CheckStatus, ContainerState, ContainerStatus, FailedHook, PodState, PodStatus};
 pub use pod::summary::{ContainerSummary, PodSummary};
 pub use pod::supervise::Tended;
 pub use pod::top::{ProcessCapabilities, ProcessInfo, ProcessOwner};
@@ -110,6 +110,8 @@ pub use spec::{After, Backoff, Condition, InitContainer, Lifecycle, LifecycleHoo
 pub use spec::{
     CgroupManager, ContainerSpec, Layers, LogDriver, LogOptions, LogStream, PodOptions, ProcessSpec, Root, UpperDir,
 };
+pub use spec::{CheckAction, CheckKind, Health, HealthCheck, HealthChecks, OnUnhealthy};
 pub use store::Store;
 pub use store::exits::{Exit, ExitStatus};
 pub use store::extension::{ExtendedPod, Extension};
+pub use store::health::{CheckResult, FailedCheck};

@@ -33,7 +33,7 @@ const CONTAINERS: &str = "it belongs to a container, and this makes a pod: give 
                           container create --pod POD`";
 const USERS: &str = "say the ids: --share net,pid,ipc,uts,user --uidmap 0:100000:65536 --gidmap 0:100000:65536; an \
                      ordinary user's are those of subuid(5)";
-const HEALTH: &str = "nobody of podlet's is there to look after it: a supervisor can, with `podlet exec`";
+const HEALTH: &str = "the last result of each check is kept, with its first 4 KiB: `podlet inspect` has it";
 const ONLY_V1: &str = "cgroup v2 has no such setting (docs/limits.md)";
 const LATEST: &str = "podlet does not guess which one is meant: name it (`podlet ps` lists them)";
 
@@ -100,27 +100,7 @@ const OPTIONS: &[Entry] = &[
         "podlet makes no resctrl groups: make one in /sys/fs/resctrl and write the pid that `podlet inspect` tells to its \
          `tasks`",
     ),
-    (
-        RUN,
-        &[
-            "--health-cmd",
-            "--health-interval",
-            "--health-log-destination",
-            "--health-max-log-count",
-            "--health-max-log-size",
-            "--health-on-failure",
-            "--health-retries",
-            "--health-start-period",
-            "--health-startup-cmd",
-            "--health-startup-interval",
-            "--health-startup-retries",
-            "--health-startup-success",
-            "--health-startup-timeout",
-            "--health-timeout",
-            "--no-healthcheck",
-        ],
-        HEALTH,
-    ),
+    (RUN, &["--health-log-destination", "--health-max-log-count", "--health-max-log-size"], HEALTH),
     (MAKE, &["--sdnotify"], NO_DAEMON),
     (&["create"], &["--restart"], CONTAINERS),
     (MAKE, &["--volumes-from", "--chrootdirs"], "name each volume by `podlet run -v SRC:DST[:OPTIONS]`"),
@@ -262,7 +242,7 @@ const COMMANDS: &[Entry] = &[
     (EVERY, &["version"], "`podlet --version`"),
     (EVERY, &["info", "system"], "`podlet ps -a` shows what there is, docs/limits.md what can be here"),
     (EVERY, &["kube", "play", "generate", "compose"], "not yet: `podlet create` and `podlet run --pod` make pods"),
-    (EVERY, &["healthcheck", "auto-update"], NO_DAEMON),
+    (EVERY, &["auto-update"], NO_DAEMON),
     (EVERY, &["init"], "`podlet container create` makes one without starting it"),
     (EVERY, &["mount", "unmount", "umount"], "the root is a directory: `podlet run --rootfs DIR` says which"),
     (EVERY, &["unshare", "machine"], "podlet has none: it runs where it is"),

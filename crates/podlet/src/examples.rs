@@ -107,6 +107,8 @@ pub const EXAMPLES: &Table = &[
             ("A check that may take 5 seconds", "podlet exec --timeout 5 web/db sh -c 'test -e /dev/shm/ready'"),
         ],
     ),
+    ("healthcheck", &[("Whether it does well now, as its checks have it", "podlet healthcheck run web/db")]),
+    ("healthcheck run", &[("Whether it does well now, as its checks have it", "podlet healthcheck run web/db")]),
     ("kill", &[("SIGHUP, with which many programs read their settings again", "podlet kill -s HUP web/db")]),
     (
         "stop",

@@ -69,6 +69,8 @@ enum Command {
     Events(commands::events::Events),
     /// Run another program in a container that runs
     Exec(commands::exec::Exec),
+    /// Perform a container's health checks once, now
+    Healthcheck(commands::healthcheck::Healthcheck),
     /// Copy files between containers and this machine
     Cp(commands::cp::Cp),
     /// Send a signal to containers' main processes
@@ -179,6 +181,7 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Wait(wait) => wait.run(&store),
         Command::Events(events) => events.run(&store),
         Command::Exec(exec) => exec.run(&store),
+        Command::Healthcheck(healthcheck) => healthcheck.run(&store),
         Command::Cp(cp) => cp.run(&store),
         Command::Kill(kill) => kill.run(&store),
         Command::Stop(stop) => stop.run(&store),

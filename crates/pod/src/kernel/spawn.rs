@@ -1,4 +1,4 @@
-//! Starting the sealed program.
+//! Starting the sealed program; and opening a socket where this program is not.
 //!
 //! The library does not fork. A fork copies page tables, which takes 50 ms in
 //! a process of a gigabyte, and in a threaded one the child may do next to
@@ -117,8 +117,101 @@ pub(crate) fn spawn(
         ..CloneArgs::default()
     };
 
-    // A signal handler of this program must not run in the child, on shared
-    // memory: block everything around the clone, as posix_spawn does.
+    // SAFETY: the stack and everything in `birth` outlive the child's use of
+    // them, because this thread stands still until the child has executed the
+    // program or ended.
+    let pid = unsafe { clone_undisturbed(&args, child, &raw mut birth) }?;
+    // SAFETY: CLONE_PIDFD made this descriptor for us.
+    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid };
+    if birth.error != 0 {
+        child.reap();
+        return Err(Errno::from_raw(-birth.error as i32));
+    }
+    Ok(child)
+}
+
+/// What a child that opens a socket elsewhere needs; it writes `result`.
+#[repr(C)]
+struct Opening {
+    users: i32,
+    net: i32,
+    family: i32,
+    result: isize,
+}
+
+/// A stream socket (socket(2)) of this family that belongs to another network
+/// namespace, and never waits; `users` is the user namespace of which that is, if it
+/// is not the caller's.
+///
+/// A child without a thread of this program's enters them, for a program of several
+/// threads may enter no user namespace (setns(2)), and ends; the socket is one of this
+/// program's descriptors from the beginning (`CLONE_FILES`).
+///
+/// # Errors
+/// What `clone3(2)`, `setns(2)` or `socket(2)` fails with.
+pub(crate) fn stream_socket_in(
+    users: Option<BorrowedFd<'_>>,
+    net: BorrowedFd<'_>,
+    family: i32,
+) -> nix::Result<OwnedFd> {
+    let users = users.map_or(-1, |users| users.as_raw_fd());
+    let mut opening = Opening { users, net: net.as_raw_fd(), family, result: 0 };
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK_SIZE / 16);
+    let mut pidfd = -1i32;
+    let args = CloneArgs {
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_FILES) as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: STACK_SIZE as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: the stack and `opening` outlive the child, because this thread stands
+    // still until it has ended.
+    let pid = unsafe { clone_undisturbed(&args, open_elsewhere, &raw mut opening) }?;
+    // SAFETY: CLONE_PIDFD made this descriptor for us.
+    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid };
+    child.reap();
+    match opening.result {
+        // SAFETY: the child has made this descriptor for us.
+        fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        errno => Err(Errno::from_raw(-errno as i32)),
+    }
+}
+
+/// In the child, on shared memory: system calls only.
+extern "C" fn open_elsewhere(opening: *mut Opening) -> ! {
+    // SAFETY: the parent keeps `opening` alive and does not look until we are gone.
+    let opening = unsafe { &mut *opening };
+    let call = |number: libc::c_long, a: i32, b: i32| {
+        // SAFETY: setns and socket take numbers only.
+        unsafe { syscall(number as usize, [a as usize, b as usize, 0, 0, 0, 0]) }
+    };
+    let mut result = 0;
+    if opening.users >= 0 {
+        result = call(libc::SYS_setns, opening.users, libc::CLONE_NEWUSER);
+    }
+    if result == 0 {
+        result = call(libc::SYS_setns, opening.net, libc::CLONE_NEWNET);
+    }
+    if result == 0 {
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        result = call(libc::SYS_socket, opening.family, kind);
+    }
+    opening.result = result;
+    pause::arch::exit(0)
+}
+
+/// [`clone_and_call`] with all signals blocked meanwhile: a handler of this program
+/// must not run in the child, on shared memory, as posix_spawn has it. The child's pid.
+///
+/// # Safety
+/// As that.
+unsafe fn clone_undisturbed<T>(
+    args: &CloneArgs,
+    child: extern "C" fn(*mut T) -> !,
+    argument: *mut T,
+) -> nix::Result<u32> {
     let all = u64::MAX;
     let mut before = 0u64;
     let set_mask = |new: &u64, old: *mut u64| {
@@ -127,22 +220,10 @@ pub(crate) fn spawn(
         unsafe { syscall(libc::SYS_rt_sigprocmask as usize, args) }
     };
     set_mask(&all, &raw mut before);
-    // SAFETY: the stack and everything in `birth` outlive the child's use of
-    // them, because this thread stands still until the child has executed the
-    // program or ended.
-    let result = unsafe { clone_and_call(&args, child, &raw mut birth) };
+    // SAFETY: the caller's promise.
+    let result = unsafe { clone_and_call(args, child, argument) };
     set_mask(&before, std::ptr::null_mut());
-
-    if result < 0 {
-        return Err(Errno::from_raw(-result as i32));
-    }
-    // SAFETY: CLONE_PIDFD made this descriptor for us.
-    let child = Child { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid: result as u32 };
-    if birth.error != 0 {
-        child.reap();
-        return Err(Errno::from_raw(-birth.error as i32));
-    }
-    Ok(child)
+    if result < 0 { Err(Errno::from_raw(-result as i32)) } else { Ok(result as u32) }
 }
 
 /// `struct clone_args` of clone3(2).
@@ -166,7 +247,7 @@ struct CloneArgs {
 ///
 /// # Safety
 /// `args` must name a stack that is free; `child` must be sound on it.
-unsafe fn clone_and_call(args: &CloneArgs, child: extern "C" fn(*mut Birth) -> !, argument: *mut Birth) -> isize {
+unsafe fn clone_and_call<T>(args: &CloneArgs, child: extern "C" fn(*mut T) -> !, argument: *mut T) -> isize {
     let result: isize;
     // SAFETY: in the parent a plain system call. The child comes back with an
     // empty stack, to which `and` gives the alignment of the ABI, and never

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::seen::{Labels, SeenContainer, SeenPod, SeenRun};
+use crate::spec::Health;
 use crate::store::exits::{Exit, Phase};
 use crate::store::snapshot::KeptTable;
 
@@ -59,11 +60,16 @@ pub enum EventKind {
     Unpaused,
     /// It and its records are gone.
     Removed,
+    /// By its checks it does well now, or does not.
+    Health {
+        /// How it does: not that it starts, which [`Started`](EventKind::Started) says.
+        health: Health,
+    },
 }
 
 impl EventKind {
     /// The names of all kinds.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 12] = [
         "pod-created",
         "pod-started",
         "pod-ended",
@@ -75,6 +81,7 @@ impl EventKind {
         "paused",
         "unpaused",
         "removed",
+        "health",
     ];
 
     /// Its name, one of [`NAMES`](EventKind::NAMES).
@@ -91,6 +98,7 @@ impl EventKind {
             EventKind::Paused => 8,
             EventKind::Unpaused => 9,
             EventKind::Removed => 10,
+            EventKind::Health { .. } => 11,
         };
         EventKind::NAMES[index]
     }
@@ -170,7 +178,7 @@ impl Story<'_> {
                     } else if let Some(started) = container.begins.filter(|_| exit.is_some()) {
                         // It was about to begin, and it did.
                         told.push((started, EventKind::Started));
-                        let run = SeenRun { started, exit: None, frozen: false, kills: 0 };
+                        let run = SeenRun { started, exit: None, frozen: false, kills: 0, health: None };
                         tell_end(&mut told, &run, exit, 0, gone);
                     }
                     told.push((gone, EventKind::Removed));
@@ -254,6 +262,7 @@ fn tell_runs(
     if let Some(known) = known {
         match at.map(|at| new.runs[at]) {
             Some(run) if known.exit.is_none() => {
+                tell_health(told, &known, &run, now);
                 if run.exit.is_some() {
                     tell_end(told, &known, run.exit, run.kills, now);
                 } else {
@@ -272,12 +281,20 @@ fn tell_runs(
     let fresh = new.runs.iter().rposition(is_told).map_or(0, |at| at + 1);
     for run in &new.runs[fresh..] {
         told.push((run.started, EventKind::Started));
-        let fresh = SeenRun { exit: None, frozen: false, kills: 0, ..*run };
+        let fresh = SeenRun { exit: None, frozen: false, kills: 0, health: None, ..*run };
+        tell_health(told, &fresh, run, now);
         match run.exit {
             Some(exit) => tell_end(told, &fresh, Some(exit), run.kills, now),
             None => tell_going_on(told, &fresh, run, now),
         }
     }
+}
+
+/// That it does otherwise than before, which comes before its end.
+fn tell_health(told: &mut Told, known: &SeenRun, run: &SeenRun, now: SystemTime) {
+    let time = run.exit.and_then(|exit| exit.finished).unwrap_or(now);
+    let told_now = run.health.filter(|health| run.health != known.health && *health != Health::Starting);
+    told.extend(told_now.map(|health| (time.min(now), EventKind::Health { health })));
 }
 
 /// A run that has ended; `kills` of it were seen at the end.

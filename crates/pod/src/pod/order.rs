@@ -26,8 +26,9 @@ use crate::kernel::changes::{Changes, Mask};
 use crate::kernel::{PATIENCE, syscalls};
 use crate::launch::stdio::Io;
 use crate::spec::check_order::{before, sort};
-use crate::spec::{After, Condition, ContainerSpec, InitContainer};
+use crate::spec::{After, CheckKind, Condition, ContainerSpec, Health, InitContainer, OnUnhealthy};
 use crate::store::exits::{Exit, Phase};
+use crate::store::health::HealthRecord;
 use crate::store::lock::LockMode;
 use crate::store::records::ContainerRecord;
 
@@ -384,10 +385,35 @@ impl<'o> Order<'o> {
         }
     }
 
-    /// HEALTH: here it is waited for what health checks say, which are written down by
-    /// renames; until there are some `ContainerSpec::check` refuses the condition.
+    /// By what whoever supervises the pod has found out and written down.
     fn is_healthy(&mut self, name: &str) -> Result<Reached> {
-        Ok(Reached::Never(format!("has no health check by which {name} could be healthy")))
+        let container = self.pod.named(name);
+        self.changes.watch(&container.dir(), Mask::IN_MOVED_TO | Mask::IN_DELETE_SELF | Mask::IN_ONLYDIR)?;
+        // A launch under way is waited for.
+        match container.forget_unborn() {
+            Err(Error::NotFound(_)) => return Ok(Reached::Never("was removed".into())),
+            forgotten => forgotten?,
+        }
+        let record = container.record()?;
+        // One that ends it may do well when it has been started again, and one that is
+        // not ready may be.
+        let liveness = record.container.health.liveness.as_ref();
+        let stays = liveness.is_some_and(|check| check.on_unhealthy == OnUnhealthy::Nothing);
+        let fails = |known: HealthRecord| {
+            known.checks.get(&CheckKind::Liveness).is_some_and(|state| state.verdict == Health::Unhealthy)
+        };
+        Ok(match container.health()? {
+            Some(Health::Healthy) => Reached::Yes,
+            Some(Health::Unhealthy) if stays && container.health_record()?.is_some_and(fails) => {
+                Reached::Never("is unhealthy: `podlet inspect` shows what its last check has found".into())
+            }
+            Some(_) => {
+                let process = container.its_process()?;
+                Reached::NotYet(Some(process.as_fd().try_clone_to_owned().doing(|| "copying a pidfd".into())?))
+            }
+            None if container.is_restarted(&record) => Reached::NotYet(None),
+            None => Reached::Never("does not run any more".into()),
+        })
     }
 
     fn has_completed(&mut self, name: &str) -> Result<Reached> {
@@ -416,10 +442,9 @@ impl<'o> Order<'o> {
             Some(Phase::Exited(exit)) => Some(exit),
             _ => None,
         };
-        let is_restarted = |run| record.restarts.due(record.rule(), run).is_some();
         Ok(match exit {
             Some(exit) if exit.success() => Reached::Yes,
-            Some(_) if record.ended(container.phase(&record)).is_some_and(is_restarted) => Reached::NotYet(None),
+            Some(_) if container.is_restarted(&record) => Reached::NotYet(None),
             Some(exit) => Reached::Never(exit.told()),
             None => Reached::Never("does not run any more".into()),
         })

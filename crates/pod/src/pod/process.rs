@@ -141,6 +141,14 @@ impl Process {
         }
     }
 
+    /// The cgroup of an exec, if it has one of its own.
+    pub(crate) fn own_cgroup(&self) -> Option<std::path::PathBuf> {
+        match &self.whole {
+            Some(Whole::Cgroup(dir)) => Some(dir.clone()),
+            _ => None,
+        }
+    }
+
     /// Sends it a signal (signal(7)).
     ///
     /// # Errors

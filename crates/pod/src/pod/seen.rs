@@ -16,8 +16,10 @@ use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::Result;
 use crate::kernel::procfs::{ProcessId, lives};
 use crate::kernel::{files, record_file};
+use crate::spec::{Health, HealthChecks};
 use crate::store::exits::{Exit, Reservation};
-use crate::store::records::{CONTAINER, CONTAINERS, OOM, PAUSE, POD, PreviousRun};
+use crate::store::health::HealthRecord;
+use crate::store::records::{CONTAINER, CONTAINERS, HEALTH, OOM, PAUSE, POD, PreviousRun};
 use crate::store::snapshot::KeptTable;
 
 /// Labels of a pod or container.
@@ -69,6 +71,8 @@ pub(crate) struct SeenRun {
     pub frozen: bool,
     /// How many of its processes were killed for lack of memory.
     pub kills: u64,
+    /// How it does, or did at its end, if that was found out.
+    pub health: Option<Health>,
 }
 
 impl SeenPod {
@@ -117,7 +121,7 @@ struct PodPart {
 #[derive(Deserialize)]
 struct ContainerPart {
     id: String,
-    container: Labelled,
+    container: Checked,
     created: SystemTime,
     started: Option<SystemTime>,
     reservation: Option<Reservation>,
@@ -126,6 +130,14 @@ struct ContainerPart {
     pod_ooms: u64,
     #[serde(default)]
     previous: Option<PreviousRun>,
+}
+
+#[derive(Deserialize)]
+struct Checked {
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default)]
+    health: HealthChecks,
 }
 
 #[derive(Deserialize)]
@@ -157,7 +169,12 @@ pub(crate) fn look(
         let generation = part.reservation.map_or(0, |reservation| reservation.generation);
         let watch = |cgroup| OomWatch::new(cgroup, &name, part.pod_ooms, records.join(OOM), generation);
         let oom = cgroup.as_ref().map(watch);
-        containers.insert(name, see_container(part, oom, alive, kept.as_ref())?);
+        let health = match part.container.health.is_empty() {
+            true => None,
+            // What cannot be read says nothing.
+            false => record_file::read_record::<HealthRecord>(&records.join(HEALTH)).ok().flatten(),
+        };
+        containers.insert(name, see_container(part, oom, health, alive, kept.as_ref())?);
     }
     if recorded_pause(dir, pod.cgroup.as_deref(), here)? != pause.map(|pause| pause.process) {
         // Made anew meanwhile: what was read is of two lives of it.
@@ -176,13 +193,20 @@ fn see_pause(dir: &Path, cgroup: Option<&Path>, here: &Here) -> Result<Option<Se
 fn see_container(
     part: ContainerPart,
     oom: Option<OomWatch>,
+    health: Option<HealthRecord>,
     alive: bool,
     table: Option<&KeptTable>,
 ) -> Result<SeenContainer> {
     let phase = part.reservation.zip(table).map(|(reservation, table)| table.phase(reservation));
     let (state, exit) = state_of(phase, alive, part.exit);
     let previous = part.previous.filter(|run| part.started != Some(run.started));
-    let previous = previous.map(|run| SeenRun { started: run.started, exit: Some(run.exit), frozen: false, kills: 0 });
+    let previous = previous.map(|run| SeenRun {
+        started: run.started,
+        exit: Some(run.exit),
+        frozen: false,
+        kills: 0,
+        health: None,
+    });
     let mut runs: Vec<_> = previous.into_iter().collect();
     if let Some(started) = part.started.filter(|_| state != ContainerState::Created) {
         let exit = exit.map(|exit| exit.explained(oom.as_ref()));
@@ -191,7 +215,8 @@ fn see_container(
             kills = oom::kills(&oom.container).max(u64::from(exit.is_some_and(|exit| exit.out_of_memory.is_some())));
             frozen = exit.is_none() && cgroup::says_frozen(&oom.container)?;
         }
-        runs.push(SeenRun { started, exit, frozen, kills });
+        let health = health.filter(|health| health.run == started).map(|health| health.health);
+        runs.push(SeenRun { started, exit, frozen, kills, health });
     }
     Ok(SeenContainer {
         id: part.id,

@@ -58,7 +58,7 @@ impl Container<'_> {
         self.pod.release_unborn();
         let running = || Error::state(&object, "is running");
         let restarts = self.restarts_by(&record, by)?;
-        if record.container.restart.restarts() && exit.is_some() {
+        if record.container.needs_supervisor() && exit.is_some() {
             // Its entry says so no more once it is reserved, and what is to be restarted
             // must not be forgotten if we are killed before the next record is written.
             self.write(&ContainerRecord { exit, ..record.clone() })?;

@@ -17,8 +17,9 @@ use crate::error::Result;
 use crate::kernel::namespace::Namespace;
 use crate::kernel::procfs::namespace_inode;
 use crate::resources::Resources;
-use crate::spec::{LifecycleHook, RestartPolicy};
+use crate::spec::{CheckKind, Health, HealthChecks, LifecycleHook, RestartPolicy};
 use crate::store::exits::{Exit, Phase};
+use crate::store::health::{CheckResult, FailedCheck, HealthRecord, health};
 use crate::store::records::HookFailure;
 
 /// Whether a pod lives.
@@ -131,6 +132,12 @@ pub struct ContainerStatus {
     pub failed_hook: Option<FailedHook>,
     /// How many seconds each run of it may take.
     pub time_limit: Option<u32>,
+    /// How it does by its checks; null if it does not run, or has none.
+    pub health: Option<Health>,
+    /// What its checks have found out in its latest run.
+    pub checks: Vec<CheckStatus>,
+    /// The check that has ended this run, or the latest one that was ended so.
+    pub failed_check: Option<FailedCheck>,
     /// What it runs.
     pub command: Vec<String>,
     /// Its labels.
@@ -156,6 +163,34 @@ pub struct FailedHook {
     pub time: SystemTime,
     /// What was wrong, and the beginning of what it wrote.
     pub error: String,
+}
+
+/// What a check has found out.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CheckStatus {
+    /// Which.
+    pub kind: CheckKind,
+    /// What its results come to.
+    pub health: Health,
+    /// How many have failed in a row.
+    pub failing_streak: u32,
+    /// What it found out last.
+    pub last: Option<CheckResult>,
+    /// Why it could not be performed since; it is tried again.
+    pub error: Option<String>,
+}
+
+impl CheckStatus {
+    /// Those of a run, as far as they are known.
+    fn all(checks: &HealthChecks, known: Option<&HealthRecord>) -> Vec<CheckStatus> {
+        let status = |kind| {
+            let state = known.and_then(|known| known.checks.get(&kind)).cloned().unwrap_or_default();
+            let (health, failing_streak) = (state.verdict, state.failing);
+            CheckStatus { kind, health, failing_streak, last: state.last, error: state.error }
+        };
+        checks.all().map(|(kind, _)| status(kind)).collect()
+    }
 }
 
 impl Pod {
@@ -232,7 +267,13 @@ impl Container<'_> {
             None => None,
         };
         let pid = found.map(|record| record.process.pid).filter(|&pid| pid != 0);
+        let checks = &record.container.health;
+        let known = if checks.is_empty() { None } else { self.health_record()? };
+        let of_run = known.as_ref().filter(|known| Some(known.run) == record.started);
         Ok(ContainerStatus {
+            health: health(checks, of_run, record.started, state.is_alive()),
+            checks: CheckStatus::all(checks, of_run),
+            failed_check: known.and_then(|known| known.failed),
             name: self.name.clone(),
             id: record.id,
             pid,

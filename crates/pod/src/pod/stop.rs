@@ -36,6 +36,7 @@ impl Container<'_> {
         self.end_gently(grace)
     }
 
+    /// Its stop signal, and after `grace` SIGKILL to all of it: of the run that goes on now.
     pub(super) fn end_gently(&self, grace: Duration) -> Result<Option<Exit>> {
         self.forget_unborn()?;
         let record = self.record()?;
@@ -58,7 +59,10 @@ impl Container<'_> {
             }
             process.wait_timeout(end.saturating_duration_since(Instant::now()))?;
         }
-        self.kill_all()?;
+        // Started again meanwhile, it is not this one any more.
+        if !self.record().is_ok_and(|now| now.started != record.started) {
+            self.kill_all()?;
+        }
         match process.wait_timeout(PATIENCE)? {
             Some(exit) => Ok(Some(exit)),
             None => Err(Error::Deadline { what: format!("the end of {}", self.object()), after: PATIENCE }),

@@ -22,12 +22,13 @@ use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Error, Result};
 use crate::kernel::procfs::lives;
 use crate::kernel::{files, record_file};
-use crate::spec::{Backoff, RestartPolicy};
+use crate::spec::{Backoff, CheckKind, Health, HealthChecks, RestartPolicy};
 use crate::store::Store;
 use crate::store::exits::{Exit, Reservation};
+use crate::store::health::{HealthRecord, health};
 use crate::store::records::{
-    CONTAINER, CONTAINERS, COPIER, CopierRecord, OOM, POD, PROCESS, PreviousRun, ProcessRecord, SUPERVISED, SUPERVISOR,
-    SupervisorRecord, TABLE, last_exit,
+    CONTAINER, CONTAINERS, COPIER, CopierRecord, HEALTH, OOM, POD, PROCESS, PreviousRun, ProcessRecord, SUPERVISED,
+    SUPERVISOR, SupervisorRecord, TABLE, last_exit,
 };
 use crate::store::restarts::{EndedRun, Restarts, Rule};
 use crate::store::snapshot::Snapshot;
@@ -71,6 +72,10 @@ pub struct ContainerSummary {
     pub created: SystemTime,
     /// When its latest run began.
     pub started: Option<SystemTime>,
+    /// How it does by its checks; `None` if it does not run, or has none.
+    pub health: Option<Health>,
+    /// The check that has ended its latest run, if one has.
+    pub failed_check: Option<CheckKind>,
     /// How often its restart policy has started it since a person did.
     pub restarts: u32,
     /// When that will be done next.
@@ -117,6 +122,8 @@ struct SpecPart {
     restart: RestartPolicy,
     #[serde(default)]
     restart_backoff: Backoff,
+    #[serde(default)]
+    health: HealthChecks,
     args: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -196,7 +203,15 @@ fn summary(store: &Store, name: String, here: &Here, all: bool) -> Result<Option
         let watch = cgroup.as_ref().zip(part.reservation).map(|(cgroup, reservation)| {
             OomWatch::new(cgroup, &container, part.pod_ooms, records.join(OOM), reservation.generation)
         });
+        let checks = &part.container.health;
+        let known = match checks.is_empty() {
+            true => None,
+            false => record_file::read_record::<HealthRecord>(&records.join(HEALTH))?,
+        };
+        let failed = known.as_ref().and_then(|known| known.failed.as_ref());
         containers.push(ContainerSummary {
+            health: health(checks, known.as_ref(), part.started, state.is_alive()),
+            failed_check: failed.filter(|failed| Some(failed.started) == part.started).map(|failed| failed.check),
             pid: if state.is_alive() { pid_of(store, &name, &container)? } else { None },
             name: container,
             state,

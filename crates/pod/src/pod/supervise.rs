@@ -1,17 +1,18 @@
-//! Who restarts containers: one process for a pod of which a container has a
-//! [restart policy](crate::spec::RestartPolicy), and none for others.
+//! Who restarts containers and checks how they do: one process for a pod of which a
+//! container has a [restart policy](crate::spec::RestartPolicy) or
+//! [checks](crate::spec::HealthChecks), and none for others.
 //!
 //! ```text
-//!   supervisor.lock   a container has a policy: made by its start, while that has
+//!   supervisor.lock   a container has either: made by its start, while that has
 //!                     the pod's lock; the supervisor keeps it locked while it lives
 //!   supervisor.json   which process that is, written before it begins
 //! ```
 //!
 //! It waits for the ends of such containers (pidfds), for changes of the records
-//! (inotify) and for the time of the next start, and keeps no lock of the pod's
-//! meanwhile. All that it knows stands in the containers' records, so it may be
+//! (inotify), for the time of the next start or check, and for what checks have found
+//! out (`super::health`), and keeps no lock of the pod's meanwhile. All that it knows stands in the containers' records, so it may be
 //! killed at any moment: who is started in its place decides the same. Once no
-//! container can be restarted it removes the two files, while no command starts
+//! container can be restarted, and none runs that has checks, it removes the two files, while no command starts
 //! one, and ends.
 
 use std::fs::File;
@@ -24,18 +25,19 @@ use nix::errno::Errno;
 
 use super::Pod;
 use super::container::Container;
+use super::health::Checker;
 use super::start::StartedBy;
 use crate::cgroup;
 use crate::cgroup::pod_tree::PodCgroup;
 use crate::error::{Context, Error, Result, in_full};
-use crate::kernel::changes::{Changes, Mask};
+use crate::kernel::changes::{Change, Changes, Mask};
 use crate::kernel::procfs::{self, ProcessId};
 use crate::kernel::{PATIENCE, files, record_file, syscalls};
 use crate::launch::stdio::Io;
 use crate::launch::supervisor::{self, SupervisorRequest};
 use crate::store::exits::Phase;
 use crate::store::lock::LockMode;
-use crate::store::records::{CONTAINERS, ContainerRecord, SUPERVISED, SUPERVISOR, SupervisorRecord};
+use crate::store::records::{CONTAINERS, ContainerRecord, HEALTH, SUPERVISED, SUPERVISOR, SupervisorRecord};
 use crate::store::restarts::{FailedStart, Restarts};
 
 /// What no event tells of is looked at again, first after this time.
@@ -85,12 +87,14 @@ impl Needs {
 
 impl Pod {
     /// Restarts this pod's containers by their [policies](crate::spec::RestartPolicy),
-    /// with their output in their logs, and ends those whose
-    /// [time](crate::ContainerSpec::time_limit) is over, until there are no such containers
-    /// any more or the pod ends. A restart waits for no other container. Returns at once if
+    /// with their output in their logs, performs their
+    /// [checks](crate::spec::HealthChecks), and ends those whose
+    /// [time](crate::ContainerSpec::time_limit) is over, until none of them needs it any
+    /// more or the pod ends. A restart waits for no other container. Returns at once if
     /// nothing is to be done already, or another process does it.
     ///
-    /// It waits in this thread. Nothing of it is lost if it is killed: the next one goes
+    /// It waits in this thread, and has others for checks while these are performed;
+    /// they have ended when it returns. Nothing of it is lost if it is killed: the next one goes
     /// on. [`start_supervisor`](Pod::start_supervisor) gives it a process of its own.
     ///
     /// # Errors
@@ -98,31 +102,42 @@ impl Pod {
     /// that fails is told by [`ContainerStatus::restart_error`](crate::ContainerStatus::restart_error).
     pub fn supervise(&self) -> Result<()> {
         let Some(guard) = self.become_supervisor()? else { return Ok(()) };
-        let changes = Changes::new()?;
-        let mut nap = FIRST_NAP;
-        while self.is_alive() {
-            let needs = match self.look_after_containers(&changes) {
-                Ok(needs) if needs.is_empty() => match self.end_supervision() {
-                    Ok(true) => break,
-                    // A command has started one meanwhile.
-                    Ok(false) => continue,
-                    Err(_) => Needs { soon: true, ..Needs::default() },
-                },
-                Ok(needs) => needs,
-                // It lacks descriptors, or memory.
-                Err(_) => Needs { soon: true, ..Needs::default() },
-            };
-            nap = if needs.soon { (nap * 2).min(LONGEST_NAP) } else { FIRST_NAP };
-            if self.wait_for(&needs, &changes, nap).is_err() {
-                std::thread::sleep(nap);
-            }
-        }
+        let supervised = std::thread::scope(|scope| self.supervise_with(Checker::new(scope)?));
         drop(guard);
+        supervised
+    }
+
+    fn supervise_with<'pod>(&'pod self, mut checker: Checker<'_, 'pod>) -> Result<()> {
+        let changes = Changes::new()?;
+        let (mut nap, mut needs, mut has_changed) = (FIRST_NAP, Needs::default(), true);
+        while self.is_alive() {
+            let soon = || Needs { soon: true, ..Needs::default() };
+            if has_changed {
+                needs = match self.look_after_containers(&changes, &mut checker) {
+                    Ok(needs) if needs.is_empty() => match self.end_supervision() {
+                        Ok(true) => break,
+                        // A command has started one meanwhile.
+                        Ok(false) => continue,
+                        Err(_) => soon(),
+                    },
+                    Ok(needs) => needs,
+                    // It lacks descriptors, or memory.
+                    Err(_) => soon(),
+                };
+            }
+            // What cannot be written now can be later.
+            needs.soon |= checker.perform(|name| self.named(name)).is_err();
+            nap = if needs.soon { (nap * 2).min(LONGEST_NAP) } else { FIRST_NAP };
+            has_changed = self.wait_for(&needs, &changes, &checker, nap).unwrap_or_else(|_| {
+                std::thread::sleep(nap);
+                true
+            });
+        }
         Ok(())
     }
 
     /// Starts a program that is to [supervise](Pod::supervise) this pod, if that has
-    /// a container with a policy and no supervisor that lives; `args` begin with the
+    /// a container with a policy or checks and no supervisor that lives; `args` begin with the
     /// program's name. It is a process of its own session, with this one's environment
     /// and nothing but `/dev/null` open, in the cgroup of the pod's pause, and ends with
     /// the pod at the latest.
@@ -142,8 +157,8 @@ impl Pod {
         self.supervise_by(program, args, false)
     }
 
-    /// Whether a container of this pod, which lives, is to be restarted by a
-    /// supervisor, and none lives.
+    /// Whether a container of this pod, which lives, is to be restarted or checked by
+    /// a supervisor, and none lives.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Os`].
@@ -178,7 +193,7 @@ impl Pod {
         Ok(if was_there { Tended::Replaced } else { Tended::Started })
     }
 
-    /// Whether a container of it may be restarted.
+    /// Whether a container of it may be restarted, or is checked.
     pub(super) fn is_supervised(&self) -> bool {
         files::is_there(&self.dir.join(SUPERVISED))
     }
@@ -189,7 +204,7 @@ impl Pod {
         self.options().end_with_last && !self.is_supervised()
     }
 
-    /// Before a container with a policy is started; the caller has the lock. pause must
+    /// Before a container is started that needs one; the caller has the lock. pause must
     /// not follow it while it may be restarted.
     pub(super) fn expect_supervisor(&self) -> Result<()> {
         let path = self.dir.join(SUPERVISED);
@@ -239,17 +254,24 @@ impl Pod {
         Ok(Some(guard))
     }
 
-    /// Starts what is due. What is to be waited for then.
-    fn look_after_containers(&self, changes: &Changes) -> Result<Needs> {
+    /// Starts what is due, and has what runs be checked. What is to be waited for then.
+    fn look_after_containers(&self, changes: &Changes, checker: &mut Checker<'_, '_>) -> Result<Needs> {
         // Watched first, and looked at then.
         changes.take()?;
         let list = self.dir.join(CONTAINERS);
         changes.watch(&list, Mask::IN_CREATE | Mask::IN_DELETE | Mask::IN_MOVED_FROM | Mask::IN_ONLYDIR)?;
         let mut needs = Needs::default();
-        for name in files::names_in(&list)? {
+        let names = files::names_in(&list)?;
+        checker.keep_only(&names);
+        for name in names {
             let container = self.named(&name);
             changes.watch(&container.dir(), Mask::IN_MOVED_TO | Mask::IN_ONLYDIR)?;
-            match container.look_after() {
+            let need = container.look_after();
+            match checker.watch(&container) {
+                Ok(()) | Err(Error::NotFound(_) | Error::Corrupt { .. } | Error::Newer { .. }) => {}
+                Err(_) => needs.soon = true,
+            }
+            match need {
                 Ok(Need::Nothing) => {}
                 Ok(Need::End(process)) => needs.ends.push(process),
                 Ok(Need::Start(time)) => needs.start = Some(needs.start.map_or(time, |other| other.min(time))),
@@ -266,8 +288,9 @@ impl Pod {
         Ok(needs)
     }
 
-    fn wait_for(&self, needs: &Needs, changes: &Changes, nap: Duration) -> Result<()> {
-        let mut fds = vec![changes.as_fd()];
+    /// Whether containers are to be looked at then, and not their checks alone.
+    fn wait_for(&self, needs: &Needs, changes: &Changes, checker: &Checker<'_, '_>, nap: Duration) -> Result<bool> {
+        let mut fds = vec![checker.as_fd(), changes.as_fd()];
         fds.extend(self.pidfd());
         fds.extend(needs.ends.iter().map(AsFd::as_fd));
         let until_start = |time: SystemTime| {
@@ -275,9 +298,14 @@ impl Pod {
             let left = time.duration_since(SystemTime::now()).unwrap_or_default() + Duration::from_millis(1);
             left.min(LONGEST_WAIT)
         };
-        let times = [needs.start.map(until_start), needs.soon.then_some(nap)];
-        syscalls::wait_any(&fds, times.into_iter().flatten().min()).doing(|| "waiting for containers".into())?;
-        Ok(())
+        let times = [needs.start.map(until_start), checker.next_due(), needs.soon.then_some(nap)];
+        let ready = syscalls::wait_any(&fds, times.into_iter().flatten().min());
+        Ok(match ready.doing(|| "waiting for containers".into())? {
+            Some(0) => false,
+            Some(1) => changes.take()?.iter().any(|change| !is_checkers(change)),
+            Some(_) => true,
+            None => needs.soon || needs.start.is_some_and(|start| start <= SystemTime::now()),
+        })
     }
 
     /// Once nothing is to be waited for. False if something is after all.
@@ -326,9 +354,9 @@ impl Pod {
 }
 
 impl Container<'_> {
-    /// Changes what is written down of restarts, if it has a policy.
+    /// Changes what is written down of restarts, if it has a supervisor.
     pub(super) fn change_restarts(&self, change: impl FnOnce(Restarts) -> Restarts) -> Result<()> {
-        if !self.record()?.container.restart.restarts() {
+        if !self.record()?.container.needs_supervisor() {
             return Ok(());
         }
         // While a supervisor starts it that has the lock.
@@ -341,9 +369,7 @@ impl Container<'_> {
     /// Starts it if it is due, and says what to wait for.
     fn look_after(&self) -> Result<Need> {
         let record = self.record()?;
-        if record.restarts.is_wanted(record.rule())
-            && matches!(self.phase(&record), Some(Phase::Reserved | Phase::Running(0)))
-        {
+        if record.needs_supervisor() && matches!(self.phase(&record), Some(Phase::Reserved | Phase::Running(0))) {
             // It is being started, or who did was killed: the lock is free then.
             drop(self.pod.lock(LockMode::Exclusive, true)?);
         }
@@ -382,7 +408,7 @@ impl Container<'_> {
     /// What is to be waited for, while it is not being started.
     fn need(&self) -> Result<Need> {
         let record = self.record()?;
-        if !record.restarts.is_wanted(record.rule()) {
+        if !record.needs_supervisor() {
             return Ok(Need::Nothing);
         }
         let phase = self.phase(&record);
@@ -407,7 +433,17 @@ impl Container<'_> {
         Ok(due.map_or(Need::Nothing, Need::Start))
     }
 
+    /// Whether its policy has it started again, now that it has ended.
+    pub(super) fn is_restarted(&self, record: &ContainerRecord) -> bool {
+        record.ended(self.phase(record)).is_some_and(|run| record.restarts.due(record.rule(), run).is_some())
+    }
+
     pub(super) fn phase(&self, record: &ContainerRecord) -> Option<Phase> {
         record.reservation.zip(self.pod.table.as_ref()).map(|(reservation, table)| table.phase(reservation))
     }
+}
+
+/// Whether it is only that a checker has written down what it found.
+fn is_checkers(change: &Change) -> bool {
+    matches!(change, Change::At(_, mask, Some(name)) if mask.contains(Mask::IN_MOVED_TO) && name == HEALTH)
 }

@@ -61,6 +61,8 @@ impl Pod {
     /// # Errors
     /// [`Error::State`] if it is not alive or has no cgroup.
     pub fn pause(&self) -> Result<()> {
+        // No launch is in flight then, which would stand still halfway.
+        let _lock = self.lock(LockMode::Exclusive, true)?;
         cgroup::freeze(&self.live_cgroup()?.containers())
     }
 
@@ -129,6 +131,8 @@ impl Container<'_> {
     /// # Errors
     /// [`Error::State`] if it does not run or has no cgroup.
     pub fn pause(&self) -> Result<()> {
+        // As for the pod.
+        let _lock = self.pod.lock(LockMode::Exclusive, true)?;
         cgroup::freeze(&self.running_cgroup()?)
     }
 

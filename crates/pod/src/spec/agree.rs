@@ -104,6 +104,9 @@ impl ContainerSpec {
             let reason = "goes into the pod's network namespace, and this container is not in it: add `net` to --share";
             return Err(Error::invalid("netDevices", name, reason));
         }
+        if self.net == NamespaceMode::Pod && !pod.host_network && !pod.shares(Namespace::Net) {
+            self.check_unconnected()?;
+        }
         if !self.shares(Namespace::Pid, pod) {
             self.check_procfs()?;
         }

@@ -4,6 +4,7 @@ use std::path::Component;
 
 use super::check::{check_apparmor, check_directory, check_hostname, check_interface, check_mount, rlimit_number};
 use super::container::{ContainerSpec, NamespaceMode, Root};
+use super::health::OnUnhealthy;
 use super::pod::PodOptions;
 use super::sysctl;
 use super::text::{check_args, check_name, check_notes, check_path, check_variable};
@@ -26,6 +27,7 @@ impl ContainerSpec {
         self.log.check()?;
         self.check_restart()?;
         self.check_order()?;
+        self.check_health()?;
         check_notes(&self.labels, &self.annotations)?;
         if let Some(profile) = &self.process.apparmor_profile {
             check_apparmor(profile)?;
@@ -54,6 +56,27 @@ impl ContainerSpec {
             return Err(Error::invalid("restart", self.restart.to_string(), reason));
         }
         self.restart_backoff.check()
+    }
+
+    /// How it is checked.
+    fn check_health(&self) -> Result<()> {
+        for (kind, check) in self.health.all() {
+            check.check(kind)?;
+            if check.on_unhealthy == OnUnhealthy::Restart && self.remove_when_ended {
+                let reason = "it is removed when it has ended (remove_when_ended, --rm): leave one of them away";
+                return Err(Error::invalid(format!("{kind}.on_unhealthy"), "restart", reason));
+            }
+        }
+        if self.net == NamespaceMode::Own { self.check_unconnected() } else { Ok(()) }
+    }
+
+    /// Of one that is not in its pod's network: whether nothing is asked over that.
+    pub(super) fn check_unconnected(&self) -> Result<()> {
+        let asked = self.health.all().find_map(|(kind, check)| Some((kind, check.action.address()?)));
+        asked.map_or(Ok(()), |(kind, address)| {
+            let reason = "the container is not in the pod's network, from which it would be asked: give an exec check";
+            Err(Error::invalid(kind.name(), address.to_string(), reason))
+        })
     }
 
     /// What it is called, and what it executes.

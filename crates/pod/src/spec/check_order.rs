@@ -16,12 +16,6 @@ impl ContainerSpec {
         self
     }
 
-    /// Whether somebody has to look after it while it runs, or once it has ended:
-    /// see [`Pod::supervise`](crate::Pod::supervise).
-    pub fn needs_supervisor(&self) -> bool {
-        self.restart.restarts() || self.time_limit.is_some()
-    }
-
     /// What its place among others cannot be, whatever these are.
     pub(super) fn check_order(&self) -> Result<()> {
         for (i, after) in self.after.iter().enumerate() {
@@ -32,11 +26,6 @@ impl ContainerSpec {
             }
             if self.after[..i].iter().any(|other| other.container == after.container) {
                 return wrong("given twice: one condition for each container");
-            }
-            // HEALTH: with health checks this refusal goes, and `Order::is_healthy` of
-            // pod/order.rs waits for what they say.
-            if after.condition == Condition::Healthy {
-                return wrong("there are no health checks yet: give started or completed");
             }
         }
         if let Some(kind) = self.init {
@@ -130,6 +119,13 @@ impl<'a, 'p> Walk<'a, 'p> {
                 }
                 Some(other) if other.init.is_some() => {
                     return wrong("it is an init container, which all others are after anyway: leave it out".into());
+                }
+                Some(other) if after.condition == Condition::Healthy && other.health.is_empty() => {
+                    return wrong(format!(
+                        "{} is to be started when that is healthy, and it has no health checks: give it some \
+                         (--health-cmd, --probe), or say started or completed",
+                        spec.name
+                    ));
                 }
                 Some(other) => self.visit(other)?,
             }

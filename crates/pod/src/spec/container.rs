@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Device;
 use super::flags::{MountFlags, Propagation, PropagationKind};
+use super::health::HealthChecks;
 use super::layers::Layers;
 use super::log::LogOptions;
 use super::mount::{Mount, MountKind};
@@ -152,6 +153,10 @@ pub struct ContainerSpec {
     /// (SIGKILL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<u32>,
+    /// How it is found out whether it does well, by whoever
+    /// [supervises](crate::Pod::supervise) its pod.
+    #[serde(default, skip_serializing_if = "HealthChecks::is_empty")]
+    pub health: HealthChecks,
     /// Domain name (setdomainname(2)), if its uts namespace is its own.
     #[serde(default)]
     pub domainname: Option<String>,
@@ -239,6 +244,7 @@ impl ContainerSpec {
             init: None,
             lifecycle: Lifecycle::default(),
             time_limit: None,
+            health: HealthChecks::default(),
             domainname: None,
             sysctl: BTreeMap::new(),
             devices: Vec::new(),
@@ -318,6 +324,12 @@ impl ContainerSpec {
     pub fn grace(&self) -> Duration {
         const USUAL: u32 = 10;
         Duration::from_secs(self.stop_timeout.unwrap_or(USUAL).into())
+    }
+
+    /// Whether its pod needs a [supervisor](crate::Pod::start_supervisor): it has a
+    /// restart policy, checks, or a time limit.
+    pub fn needs_supervisor(&self) -> bool {
+        self.restart.restarts() || !self.health.is_empty() || self.time_limit.is_some()
     }
 
     /// Adds to the bounding, effective and permitted set.

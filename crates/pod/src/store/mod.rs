@@ -6,12 +6,13 @@
 //!     pause.json              pause's pid and start time
 //!     table                   the exit table
 //!     ext/<owner>/            what another program keeps for the pod, until its clean-up has succeeded
-//!     supervisor.lock         a container has a restart policy; locked by the pod's supervisor
+//!     supervisor.lock         a container has a restart policy or checks; locked by the pod's supervisor
 //!     supervisor.json         that one's pid and start time
 //!     lock                    shared: a launch is in flight; exclusive: the pod changes
 //!     containers/<name>/
 //!       container.json        what was asked for, and its entry in the table
 //!       process.json          its pid and start time
+//!       health.json           what its checks have found out
 //!       oom.json              whose memory it used up, for when its cgroup is gone
 //!       log                   what a detached container wrote
 //!       upper/ work/          what it changed of the machine's root
@@ -28,6 +29,7 @@
 
 pub(crate) mod exits;
 pub mod extension;
+pub(crate) mod health;
 pub(crate) mod lock;
 pub(crate) mod records;
 pub(crate) mod restarts;

@@ -36,11 +36,14 @@ pub(crate) const ATTACH: &str = "attach";
 
 pub(crate) const COPIER: &str = "copier.json";
 
-/// There if a container of the pod has a restart policy, so that it has a
+/// There if a container of the pod has a restart policy or checks, so that it has a
 /// supervisor, which keeps it locked.
 pub(crate) const SUPERVISED: &str = "supervisor.lock";
 
 pub(crate) const SUPERVISOR: &str = "supervisor.json";
+
+/// What the checks of a pod's container have found out.
+pub(crate) const HEALTH: &str = "health.json";
 
 pub(crate) const OOM: &str = "oom.json";
 
@@ -131,6 +134,11 @@ impl ContainerRecord {
     /// Its restart policy, and how long it waits.
     pub(crate) fn rule(&self) -> Rule {
         Rule { policy: self.container.restart, backoff: self.container.restart_backoff }
+    }
+
+    /// Whether it is to be looked after while it runs.
+    pub(crate) fn needs_supervisor(&self) -> bool {
+        self.restarts.is_wanted(self.rule()) || !self.container.health.is_empty()
     }
 
     /// Its latest run that was one, if that has ended. `phase` is what the exit table

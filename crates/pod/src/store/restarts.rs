@@ -28,9 +28,22 @@ pub(crate) struct Restarts {
     /// A person has stopped it.
     #[serde(default)]
     pub stopped: bool,
+    /// A check has ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<Unhealthy>,
     /// This process has stopped it, and is about to start it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<ProcessId>,
+}
+
+/// What the end of a container means that one of its checks has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unhealthy {
+    /// It is a failure, whatever the container has said.
+    Failed,
+    /// It is started again, whatever its policy says.
+    Restarts,
 }
 
 /// A start by the policy that failed.
@@ -63,7 +76,11 @@ impl Restarts {
 
     /// Whether a container that runs is to be looked after.
     pub(crate) fn is_wanted(&self, rule: Rule) -> bool {
-        rule.policy.restarts() && !self.stopped
+        (rule.policy.restarts() || self.must_restart()) && !self.stopped
+    }
+
+    fn must_restart(&self) -> bool {
+        self.unhealthy == Some(Unhealthy::Restarts)
     }
 
     /// When it is to be started again after this end; `None` if it is not.
@@ -76,9 +93,11 @@ impl Restarts {
             return Some(run.exit.finished.unwrap_or(SystemTime::UNIX_EPOCH));
         }
         let is_wanted = match rule.policy {
+            _ if self.must_restart() => true,
             RestartPolicy::No => false,
             RestartPolicy::OnFailure { max } => {
-                let has_failed = !run.exit.success() && run.exit.finished.is_some();
+                let has_failed = !run.exit.success() || self.unhealthy.is_some();
+                let has_failed = has_failed && run.exit.finished.is_some();
                 has_failed && max.is_none_or(|max| self.count < max)
             }
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
@@ -105,7 +124,8 @@ impl Restarts {
     /// As it is once that has failed.
     pub(crate) fn after_failure(&self, rule: Rule, run: EndedRun, failed: FailedStart) -> Restarts {
         // It is tried again, which is counted, too.
-        Restarts { answered: None, failed: Some(failed), ..self.after(rule, run) }
+        let unhealthy = self.unhealthy;
+        Restarts { answered: None, failed: Some(failed), unhealthy, ..self.after(rule, run) }
     }
 
     /// As it is when its pod is started anew.
@@ -184,6 +204,24 @@ mod tests {
         // Started anew.
         let kept = all.map(|rule| stopped.in_new_pod(rule.policy).stopped);
         assert_eq!(kept, [true, true, false, true]);
+    }
+
+    #[test]
+    fn what_a_check_has_ended_has_failed_whatever_it_said() {
+        let failure = rule(RestartPolicy::OnFailure { max: Some(1) });
+        let failed = Restarts { unhealthy: Some(Unhealthy::Failed), ..Restarts::default() };
+        assert!(failed.due(failure, run(1, 2, 0)).is_some());
+        assert_eq!(failed.due(rule(RestartPolicy::No), run(1, 2, 7)), None);
+        let next = failed.after(failure, run(1, 2, 0));
+        assert_eq!((next.count, next.unhealthy), (1, None), "that was the run before");
+        // By podman's `restart`, which tries again, too, but not what a person has stopped.
+        let again = Restarts { unhealthy: Some(Unhealthy::Restarts), ..Restarts::default() };
+        let no = rule(RestartPolicy::No);
+        assert!(again.due(no, run(1, 2, 0)).is_some());
+        let in_vain = again.after_failure(no, run(1, 2, 0), FailedStart { time: at(3), error: "no".into() });
+        assert!(in_vain.due(no, run(1, 2, 0)).is_some());
+        assert_eq!(Restarts { stopped: true, ..again.clone() }.due(no, run(1, 2, 0)), None);
+        assert_eq!(again.in_new_pod(RestartPolicy::No).unhealthy, None);
     }
 
     #[test]

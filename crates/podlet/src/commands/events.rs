@@ -133,6 +133,9 @@ fn as_line(event: &Event) -> String {
         Some(container) => format!("{}/{container}", event.pod),
         None => event.pod.clone(),
     };
+    if let EventKind::Health { health } = event.kind {
+        return format!("{} {} {target} ({health})", rfc3339(event.time), event.kind.name());
+    }
     let how = match exit_of(event).map(|exit| (exit.status, exit.out_of_memory.is_some())) {
         Some((ExitStatus::Code(code), _)) => format!(" (exit code {code})"),
         Some((ExitStatus::Signal { signal, .. }, false)) => format!(" (signal {signal})"),
@@ -155,6 +158,9 @@ fn as_json(event: &Event) -> String {
         object["exit_code"] = json!(exit.map(|exit| exit.shell_code()));
         object["signal"] = json!(exit.and_then(|exit| exit.signal()));
         object["out_of_memory"] = json!(exit.is_some_and(|exit| exit.out_of_memory.is_some()));
+    }
+    if let EventKind::Health { health } = event.kind {
+        object["health"] = json!(health);
     }
     object.to_string()
 }

@@ -8,6 +8,8 @@ mod environment;
 pub mod events;
 pub mod exec;
 mod filter;
+mod health;
+pub mod healthcheck;
 mod id_files;
 pub mod inspect;
 pub mod kill;

@@ -164,7 +164,7 @@ fn show_attached(attached: &Attachment) -> [String; 2] {
 }
 
 fn show_state(container: &ContainerSummary) -> String {
-    let state = show_state_alone(container);
+    let state = with_health(container, show_state_alone(container));
     match container.next_start {
         Some(time) => {
             let left = time.duration_since(SystemTime::now()).unwrap_or_default();
@@ -172,6 +172,16 @@ fn show_state(container: &ContainerSummary) -> String {
         }
         None if container.restarts > 0 => format!("{state}, restarted {} x", container.restarts),
         None => state,
+    }
+}
+
+/// How it does, as podman has it behind the state; or that a check has ended it.
+fn with_health(container: &ContainerSummary, state: String) -> String {
+    match (container.health, container.failed_check) {
+        (Some(health), None) => format!("{state} ({health})"),
+        (Some(health), Some(check)) => format!("{state} ({health}: {check})"),
+        (None, Some(check)) => format!("{state}, {check} failed"),
+        (None, None) => state,
     }
 }
 

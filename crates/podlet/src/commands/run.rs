@@ -11,11 +11,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pod::config::PodHints;
 use pod::spec::{MountKind, NamespaceMode, check_name};
-use pod::{ContainerSpec, Error, Layers, Namespace, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root};
+use pod::{
+    ContainerSpec, Error, Layers, Namespace, OnUnhealthy, OomLevel, Pod, PodOptions, Resources, RestartPolicy, Root,
+};
 use pod::{StartOptions, StartProgress, Store, config};
 
 use super::create::PodArgs;
 use super::environment::EnvArgs;
+use super::health::HealthArgs;
 use super::id_files::{self, IdFileArgs, IdFiles};
 use super::namespaces::NamespaceArgs;
 use super::net::{self, Choice};
@@ -65,6 +68,8 @@ pub struct Run {
     restart: RestartArgs,
     #[command(flatten)]
     pub order: OrderArgs,
+    #[command(flatten)]
+    health: HealthArgs,
     #[command(flatten)]
     pub terminal: TerminalArgs,
     #[command(flatten)]
@@ -319,6 +324,8 @@ impl Run {
         // In the foreground podlet itself looks at the clock.
         let is_watched = command == "run" && !self.detach;
         container.time_limit = self.timeout.filter(|seconds| *seconds > 0 && !is_watched);
+        container.health = self.health.checks()?;
+        self.check_ends(&container, command)?;
         self.notes.add(&mut container.labels, &mut container.annotations)?;
         container.check_before_pod()?;
         let made = match joined {
@@ -340,6 +347,23 @@ impl Run {
         }
         if policy.restarts() && command == "run" && !self.detach {
             bail!("--restart {policy}: belongs to --detach: in the foreground podlet ends with the container");
+        }
+        Ok(())
+    }
+
+    /// Whether a check can restart it.
+    fn check_ends(&self, container: &ContainerSpec, command: &str) -> Result<()> {
+        let restarts = container.health.all().any(|(_, check)| check.on_unhealthy == OnUnhealthy::Restart);
+        if restarts && self.rm {
+            bail!(
+                "--rm: a check restarts it when it has ended (--health-on-failure, --health-startup-retries): leave one away"
+            );
+        }
+        if restarts && command == "run" && !self.detach {
+            bail!(
+                "--health-on-failure restart, --health-startup-retries: belong to --detach: in the foreground podlet ends \
+                 with the container"
+            );
         }
         Ok(())
     }

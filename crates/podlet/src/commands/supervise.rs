@@ -1,4 +1,4 @@
-//! `podlet supervise`: the process that restarts a pod's containers, and how it is
+//! `podlet supervise`: the process that restarts and checks a pod's containers, and how it is
 //! started.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use pod::{Error, Pod, RestartPolicy, Store, Tended};
 
 use crate::output;
 
-/// Restart a pod's containers by their policies, until none needs it; other commands start it
+/// Restart and check a pod's containers, until none needs it; other commands start it
 #[derive(Args)]
 pub struct Supervise {
     pod: String,
@@ -43,7 +43,7 @@ impl RestartArgs {
 pub fn begin(pod: &Pod, store: &Store) -> Result<()> {
     if pod.lacks_supervisor()? {
         let (program, args) = program(pod, store)?;
-        pod.start_supervisor(&program, &args).context("it runs; only nobody would restart it")?;
+        pod.start_supervisor(&program, &args).context("it runs; only nobody would restart or check it")?;
     }
     Ok(())
 }

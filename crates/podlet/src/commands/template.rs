@@ -14,8 +14,9 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 /// podman's name, and ours.
-const PODMANS: [(&str, &str); 6] = [
+const PODMANS: [(&str, &str); 7] = [
     ("state.status", "state"),
+    ("state.health.status", "health"),
     ("state.pid", "pid"),
     ("state.exitcode", "exit_code"),
     ("state.startedat", "started"),

@@ -14,7 +14,7 @@ use crate::target::Target;
 /// Wait for containers to end, and print their exit codes
 #[derive(Args)]
 pub struct Wait {
-    /// Until it is created, running, paused, exited (or stopped), or removed: one of those given. What has not ended has
+    /// Until it is created, running, paused, healthy, unhealthy, exited (or stopped), or removed: one of those given. What has not ended has
     /// the exit code -1 [default: exited]
     #[arg(long, value_name = "STATE", value_parser = condition::parse)]
     condition: Vec<Condition>,

@@ -115,7 +115,7 @@ fn await_poll(bed: &Bed, pid: u32) {
 
 fn conditions_that_cannot_be_are_refused(bed: &Bed) {
     bed.podlet("run -d --name web --rootfs ROOT /probe block").ok();
-    bed.podlet("wait --condition healthy web").fails(125, &["healthy", "no health checks"]);
+    bed.podlet("wait --condition healthy web").fails(125, &["no health check", "running", "--health-cmd"]);
     bed.podlet("wait --condition done web").fails(125, &["done", "exited"]);
     bed.podlet("wait --condition stopping web").fails(125, &["stopping", "ever so"]);
     bed.podlet("wait --interval 1s web").fails(125, &["--interval", "no need"]);

@@ -20,6 +20,7 @@ mod exits;
 mod extensions;
 mod files;
 mod first_hour;
+mod health;
 mod images;
 mod inside;
 mod io;
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Case> {
         commands::CASES,
         created::CASES,
         restarts::CASES,
+        health::CASES,
         streams::CASES,
         terminal::CASES,
         io::CASES,

@@ -10,6 +10,7 @@ use crate::bed::Bed;
 
 crate::tests![
     a_pod_starts_in_its_order,
+    a_start_waits_until_another_one_is_healthy,
     init_containers_run_one_after_another_before_all_others,
     an_init_container_that_fails_stops_the_start,
     a_start_that_was_killed_is_gone_on_with,
@@ -85,6 +86,27 @@ fn a_pod_starts_in_its_order(bed: &Bed) {
     let before = started(&pod, "a-app");
     bed.podlet("start web").ok();
     assert_eq!(started(&pod, "a-app"), before);
+    bed.podlet("rm -f web").ok();
+}
+
+fn a_start_waits_until_another_one_is_healthy(bed: &Bed) {
+    bed.podlet("create web").ok();
+    let check = "--health-cmd [\"/probe\",\"need\",\"/tmp/well\"] --health-interval 50ms";
+    let patient = format!("db {check} --health-start-period 100s");
+    make(bed, &[(&patient, "block"), ("app --after db:healthy", "block")]);
+    let start = bed.spawn("start web");
+    let pod = open(bed);
+    bed.until("a check", || status(&pod, "db").checks.iter().any(|check| check.last.is_some()));
+    assert_eq!(status(&pod, "app").state, ContainerState::Created);
+    std::fs::write(bed.inside("/tmp/well"), "").expect("a file");
+    start.wait().ok();
+    assert!(is_running(&pod, "app"));
+    bed.podlet("rm -f web").ok();
+    // One that is found to be unhealthy is not waited for.
+    std::fs::remove_file(bed.inside("/tmp/well")).expect("the file");
+    bed.podlet("create web").ok();
+    make(bed, &[(&format!("db {check}"), "block"), ("app --after db:healthy", "block")]);
+    bed.podlet("start web").fails(125, &["web/app", "db", "is unhealthy", "podlet inspect"]);
     bed.podlet("rm -f web").ok();
 }
 
@@ -241,7 +263,9 @@ fn an_order_that_cannot_be_is_refused(bed: &Bed) {
     create("--name a --after none").fails(125, &["\"none\"", "pod web has no container of that name", "make it first"]);
     create("--name a --requires none").fails(125, &["\"none\"", "make it first"]);
     create("--name a --after b:up").fails(125, &["\"b:up\"", "NAME:completed"]);
-    create("--name a --after b:healthy").fails(125, &["\"b:healthy\"", "no health checks yet"]);
+    create("--name b").ok();
+    create("--name a --after b:healthy").fails(125, &["\"b\"", "no health checks", "--health-cmd"]);
+    bed.podlet("rm web/b").ok();
     create("--name a --init-ctr once --restart always").fails(125, &["init container", "restart policy"]);
     create("--name a --init-ctr never").fails(125, &["\"never\"", "once or always"]);
     create("--name a --post-start []").fails(125, &["--post-start", "say what to execute"]);

@@ -34,30 +34,30 @@ pub const AT_ANY_CALL: &[crate::Case] =
     &[("a_supervisors_restart_killed_at_any_call", a_supervisors_restart_killed_at_any_call)];
 
 /// The supervisors of a pod that live.
-fn supervisors(pod: &str) -> Vec<u32> {
+pub fn supervisors(pod: &str) -> Vec<u32> {
     let all = leaks::descendants(parent_id());
     let is_one = |title: &str| title.split_once(" supervise ").is_some_and(|(_, of)| of.trim() == pod);
     all.into_iter().filter(|seen| is_one(&seen.title)).map(|seen| seen.pid).collect()
 }
 
-fn supervisor(bed: &Bed, pod: &str) -> u32 {
+pub fn supervisor(bed: &Bed, pod: &str) -> u32 {
     bed.until("a supervisor", || supervisors(pod).len() == 1);
     supervisors(pod)[0]
 }
 
 /// Kills it; it has lost its name before it is gone.
-fn kill(bed: &Bed, supervisor: u32) {
+pub fn kill(bed: &Bed, supervisor: u32) {
     bed.kill(supervisor, Signal::SIGKILL);
     let path = format!("/proc/{supervisor}");
     bed.until("the end of the supervisor", || !std::path::Path::new(&path).exists());
 }
 
-fn has_none(bed: &Bed, pod: &str) {
+pub fn has_none(bed: &Bed, pod: &str) {
     bed.until("the end of the supervisor", || supervisors(pod).is_empty());
 }
 
 /// The container as it is once it is so.
-fn until(
+pub fn until(
     bed: &Bed,
     what: &str,
     container: &Container<'_>,
@@ -105,7 +105,7 @@ fn quick() -> Backoff {
 }
 
 /// It runs, or did, so often: what is being started is not said to be.
-fn await_runs(bed: &Bed, container: &Container<'_>, count: usize) {
+pub fn await_runs(bed: &Bed, container: &Container<'_>, count: usize) {
     bed.until(&format!("{count} runs"), || runs(container) >= count);
     assert_eq!(runs(container), count);
 }

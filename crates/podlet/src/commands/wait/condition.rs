@@ -1,7 +1,7 @@
 //! `podlet wait --condition`: until a container is in a state, or gone.
 
 use anyhow::{Result, bail};
-use pod::{ContainerState, ContainerStatus, Error, Event, EventKind, Pod, Store, Watch};
+use pod::{ContainerState, ContainerStatus, Error, Event, EventKind, Health, Pod, Store, Watch};
 
 use crate::target::Target;
 
@@ -14,6 +14,10 @@ pub enum Condition {
     Created,
     Running,
     Paused,
+    /// By its checks.
+    Healthy,
+    /// By its checks.
+    Unhealthy,
     /// Also podman's `stopped`.
     Exited,
     /// Also podman's `removing`.
@@ -28,11 +32,12 @@ pub fn parse(text: &str) -> Result<Condition> {
         "paused" => Condition::Paused,
         "exited" | "stopped" => Condition::Exited,
         "removed" | "removing" => Condition::Removed,
-        "healthy" | "unhealthy" => bail!("there are no health checks yet: use running"),
+        "healthy" => Condition::Healthy,
+        "unhealthy" => Condition::Unhealthy,
         "configured" | "initialized" | "stopping" => {
             bail!("no container of podlet's is ever so: use created, running, paused, exited or removed")
         }
-        _ => bail!("there is created, running, paused, exited (or stopped) and removed"),
+        _ => bail!("there is created, running, paused, healthy, unhealthy, exited (or stopped) and removed"),
     })
 }
 
@@ -59,6 +64,7 @@ pub fn wait(
     for text in targets {
         let target = Target::open(store, text)?;
         let status = target.one()?.status()?;
+        check(conditions, &status)?;
         let (pod, met) = (target.pod.name().to_string(), meets(conditions, &status));
         let code = code_of(&status);
         awaited.push((Awaited { pod, name: status.name, id: status.id, code }, met));
@@ -97,7 +103,21 @@ fn meets(conditions: &[Condition], status: &ContainerStatus) -> bool {
         ContainerState::Paused => Condition::Paused,
         _ => Condition::Exited,
     };
-    conditions.contains(&state)
+    let health = match status.health {
+        Some(Health::Healthy) => Some(Condition::Healthy),
+        Some(Health::Unhealthy) => Some(Condition::Unhealthy),
+        _ => None,
+    };
+    conditions.contains(&state) || health.is_some_and(|health| conditions.contains(&health))
+}
+
+/// Refuses to wait for what will never be.
+fn check(conditions: &[Condition], status: &ContainerStatus) -> Result<()> {
+    let is_of_health = |condition: &Condition| matches!(condition, Condition::Healthy | Condition::Unhealthy);
+    if status.checks.is_empty() && conditions.iter().all(is_of_health) {
+        bail!("container {} has no health check: use running, or make it with --health-cmd or --probe", status.name);
+    }
+    Ok(())
 }
 
 impl Awaited {
@@ -117,6 +137,8 @@ impl Awaited {
                 Condition::Exited
             }
             EventKind::Removed => Condition::Removed,
+            EventKind::Health { health: Health::Healthy } => Condition::Healthy,
+            EventKind::Health { health: Health::Unhealthy } => Condition::Unhealthy,
             _ => return None,
         };
         conditions.contains(&condition).then_some(self.code)
@@ -144,9 +166,7 @@ mod tests {
     fn conditions_have_podmans_names() {
         assert_eq!(parse("stopped").expect("one"), Condition::Exited);
         assert_eq!(parse("removing").expect("one"), Condition::Removed);
-        for (text, word) in
-            [("healthy", "health checks"), ("stopping", "ever so"), ("", "there is"), ("done", "exited")]
-        {
+        for (text, word) in [("starting", "healthy"), ("stopping", "ever so"), ("", "there is"), ("done", "exited")] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(word), "{error}");
         }
