@@ -167,6 +167,10 @@ mod tests {
         assert!(error.contains("\"b after c after b\"") && error.contains("for ever"), "{error}");
         let error = sorted(&[("a", &["none"])]).expect_err("nothing");
         assert!(error.contains("\"none\"") && error.contains("pod web") && error.contains("make it first"), "{error}");
+        let mut unchecked = specs(&[("b", &[])]);
+        unchecked.push(ContainerSpec::new("a", Root::Host).after("b", Condition::Healthy));
+        let error = sort("web", &unchecked.iter().collect::<Vec<_>>()).expect_err("no checks").to_string();
+        assert!(error.contains("no health checks"), "{error}");
         let mut init = specs(&[("i", &[]), ("a", &["i"])]);
         init[0].init = Some(InitContainer::Always);
         let error = sort("web", &init.iter().collect::<Vec<_>>()).expect_err("init").to_string();
@@ -198,7 +202,6 @@ mod tests {
         for (error, word) in [
             (check(&|spec| spec.after = vec![after("a")]), "after itself"),
             (check(&|spec| spec.after = vec![after("b"), after("b:completed")]), "given twice"),
-            (check(&|spec| spec.after = vec![after("b:healthy")]), "no health checks"),
             (check(&|spec| (spec.init, spec.after) = (Some(InitContainer::Once), vec![after("b")])), "leave `after`"),
             (check(&|spec| (spec.init, spec.remove_when_ended) = (Some(InitContainer::Once), true)), "--rm"),
             (check(&|spec| spec.time_limit = Some(0)), "at least a second"),
