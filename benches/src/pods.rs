@@ -159,15 +159,15 @@ fn hold_floor() -> Result<Floor> {
 pub struct Memory {
     /// Its proportional share of what it has mapped.
     pub share: f64,
-    /// What no other process has.
-    pub private: f64,
+    /// What no other process has, and is in no file that could be read again.
+    pub dirty: f64,
 }
 
 /// A process's memory.
 pub fn memory_of(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name| field(&text, name).with_context(|| format!("smaps_rollup without {name}"));
-    Ok(Memory { share: field("Pss:")?, private: field("Private_Clean:")? + field("Private_Dirty:")? })
+    Ok(Memory { share: field("Pss:")?, dirty: field("Private_Dirty:")? })
 }
 
 /// What the kernel uses for itself and gives account of, in KiB.
