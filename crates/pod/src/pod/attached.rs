@@ -54,11 +54,14 @@ impl Attached {
     /// # Errors
     /// [`Error::Os`](crate::Error::Os).
     pub fn read(&mut self) -> Result<Option<Told<'_>>> {
-        let size = match recv(self.copier.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-            // With something that we sent still unread there.
-            Err(Errno::ECONNRESET) => 0,
-            size => size.doing(|| "reading what a container writes".into())?,
+        let size = loop {
+            match recv(self.copier.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+                // It ended with something that we sent still unread there. The kernel
+                // says so once, before it hands over what was written until then.
+                Err(Errno::ECONNRESET) => {}
+                size => break size.doing(|| "reading what a container writes".into())?,
+            }
         };
         let (kind, text) = match self.buffer[..size].split_first() {
             Some((kind, text)) => (*kind, text),
@@ -111,5 +114,29 @@ impl Attached {
 impl AsFd for Attached {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.copier.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, send, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_an_end_that_left_keys_unread_is_read() {
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (ours, copiers) = pair.expect("a pair of sockets");
+        let mut attached = Attached::new(ours, true);
+        assert_eq!(attached.type_in(b"keys").expect("sent"), 4);
+        for text in ["1first", "1second"] {
+            send(copiers.as_raw_fd(), text.as_bytes(), MsgFlags::empty()).expect("sent");
+        }
+        drop(copiers);
+        for text in ["first", "second"] {
+            let told = attached.read().expect("readable");
+            assert!(matches!(told, Some(Told::Output(LogStream::Stdout, told)) if told == text.as_bytes()), "{told:?}");
+        }
+        assert!(matches!(attached.read().expect("readable"), Some(Told::End)));
     }
 }
