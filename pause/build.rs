@@ -14,16 +14,18 @@ fn main() {
         "the sealed program speaks x86_64 Linux system calls; `{target}` needs an own file in pause/src/arch"
     );
     println!("cargo::rustc-check-cfg=cfg(sealed)");
-    compile("program", &target);
-    compile("copier", &target);
+    compile("program", "s", &target);
+    // On two pages: it is there as often as there are containers.
+    compile("copier", "z", &target);
 }
 
-fn compile(name: &str, target: &str) {
+fn compile(name: &str, size: &str, target: &str) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
         .args(["--edition=2024", "--crate-type=bin", "--crate-name", name, "--cfg=sealed"])
         .args(["--target", target])
-        .args(["-Copt-level=s", "-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols"])
+        .arg(format!("-Copt-level={size}"))
+        .args(["-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols"])
         .args(["-Coverflow-checks=off", "-Cdebug-assertions=off", "-Ccodegen-units=1"])
         .args(["-Crelocation-model=static", "-Ctarget-feature=+crt-static"])
         .args(["-Cforce-unwind-tables=no", "-Clto=fat"])

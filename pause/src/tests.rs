@@ -4,8 +4,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::PROGRAM;
 use crate::table::*;
+use crate::{COPIER, PROGRAM};
 
 fn running(pid: u32, kind: u32) -> Entry {
     let entry = Entry::default();
@@ -22,6 +22,11 @@ fn the_program_is_small_and_static() {
     assert_eq!(u16::from_le_bytes([PROGRAM[56], PROGRAM[57]]), 2);
     // The flags of the first: read and execute, never write.
     assert_eq!(PROGRAM[64 + 4], 5);
+}
+
+#[test]
+fn the_copier_is_on_two_pages() {
+    assert!(COPIER.len() <= 2 * 4096, "{} bytes", COPIER.len());
 }
 
 #[test]
