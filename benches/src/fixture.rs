@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -144,6 +145,9 @@ impl Peer {
     }
 }
 
+/// Whether version 2 of cgroups covers version 1.
+static IS_COVERED: AtomicBool = AtomicBool::new(false);
+
 /// On a machine with both versions of cgroups, shows this program's own mount
 /// namespace version 2 alone: crun and runc would use version 1, and all are to
 /// do the same. The machine stays as it is.
@@ -151,8 +155,16 @@ pub fn show_version_2_alone() -> Result<()> {
     let (top, unified) = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified");
     if Path::new(unified).join("cgroup.procs").exists() {
         mount(Some(unified), top, None::<&str>, MsFlags::MS_BIND, None::<&str>).context(unified)?;
+        IS_COVERED.store(true, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Takes that back, for podman: it makes its cgroups in whichever versions there are.
+pub fn show_all_versions() {
+    if IS_COVERED.swap(false, Ordering::Relaxed) {
+        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).ok();
+    }
 }
 
 /// Runs a command to its end, which must be a good one.

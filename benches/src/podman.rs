@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MntFlags, umount2};
 
-use crate::fixture::{Fixture, run};
+use crate::fixture::{Fixture, run, show_all_versions};
 use crate::measure::timed;
 
 /// What it leaves in this machine goes with the value.
@@ -24,8 +23,7 @@ impl Podman {
     /// With its own runtime, or with ours, which is the faster one: where root may not
     /// raise limits its own starts nothing.
     pub fn new(fixture: &Fixture) -> Result<Podman> {
-        // It makes its cgroups in whichever hierarchies there are.
-        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).ok();
+        show_all_versions();
         let (dir, rootfs) = (fixture.dir.path().join("podman"), fixture.rootfs.clone());
         let mut podman = Podman { dir, rootfs, runtime: None, before: parents() };
         podman.prepare()?;
