@@ -385,14 +385,21 @@ impl<'o> Order<'o> {
         }
     }
 
-    /// By what whoever supervises the pod has found out and written down.
-    fn is_healthy(&mut self, name: &str) -> Result<Reached> {
-        let container = self.pod.named(name);
+    /// Has its changes wake the start, before it is looked at. Whether it is there.
+    fn watch(&mut self, container: &Container<'_>) -> Result<bool> {
         self.changes.watch(&container.dir(), Mask::IN_MOVED_TO | Mask::IN_DELETE_SELF | Mask::IN_ONLYDIR)?;
         // A launch under way is waited for.
         match container.forget_unborn() {
-            Err(Error::NotFound(_)) => return Ok(Reached::Never("was removed".into())),
-            forgotten => forgotten?,
+            Err(Error::NotFound(_)) => Ok(false),
+            forgotten => forgotten.map(|_| true),
+        }
+    }
+
+    /// By what whoever supervises the pod has found out and written down.
+    fn is_healthy(&mut self, name: &str) -> Result<Reached> {
+        let container = self.pod.named(name);
+        if !self.watch(&container)? {
+            return Ok(Reached::Never("was removed".into()));
         }
         let record = container.record()?;
         // One that ends it may do well when it has been started again, and one that is
@@ -421,11 +428,8 @@ impl<'o> Order<'o> {
         if self.runs.get(name).and_then(|run| run.try_wait().ok()).flatten().is_some_and(|exit| exit.success()) {
             return Ok(Reached::Yes);
         }
-        self.changes.watch(&container.dir(), Mask::IN_MOVED_TO | Mask::IN_DELETE_SELF | Mask::IN_ONLYDIR)?;
-        // A launch under way is waited for.
-        match container.forget_unborn() {
-            Err(Error::NotFound(_)) => return Ok(Reached::Never("was removed".into())),
-            forgotten => forgotten?,
+        if !self.watch(&container)? {
+            return Ok(Reached::Never("was removed".into()));
         }
         let record = container.record()?;
         let exit = match self.pod.table.as_ref().zip(record.reservation).map(|(table, of)| table.phase(of)) {
